@@ -1,0 +1,59 @@
+"""The table of adapters, and the one way to open one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from falaj.core.errors import Conflict, MissingDependency, NotFound
+
+ADAPTERS: Mapping[str, tuple[str, str]] = {
+    # <port>.<scheme>: (where, the extra that brings its packages)
+    "ledger.memory": ("falaj.adapters.memory.ledger:MemoryLedger", ""),
+    "ledger.sqlite": ("falaj.adapters.local.ledger:SqliteLedger", ""),
+    "blobs.memory": ("falaj.adapters.memory.blobs:MemoryBlobs", ""),
+    "blobs.file": ("falaj.adapters.local.blobs:FileBlobs", ""),
+    "online.memory": ("falaj.adapters.memory.online:MemoryOnline", ""),
+    "online.lmdb": ("falaj.adapters.local.online:LmdbOnline", "serve"),
+    "stream.file": ("falaj.adapters.local.stream:SegmentStream", ""),
+    "runner.memory": ("falaj.adapters.memory.runner:MemoryRunner", ""),
+    "runner.process": ("falaj.adapters.local.runner:ProcessRunner", ""),
+    "host.memory": ("falaj.adapters.memory.host:MemoryHost", ""),
+    "host.process": ("falaj.adapters.local.host:ProcessHost", "serve"),
+    "mirror.none": ("falaj.adapters.memory.mirror:MemoryMirror", ""),
+    "mirror.mlflow": ("falaj.adapters.mlflow.mirror:MlflowMirror", "mlflow"),
+    "policy.roles": ("falaj.adapters.local.policy:RolePolicy", ""),
+    "notify.log": ("falaj.adapters.local.notify:LogNotify", ""),
+    "notify.webhook": ("falaj.adapters.local.webhook:WebhookNotify", ""),
+}
+
+
+def known(port: str) -> list[str]:
+    """The schemes that a port can be opened with, from falaj and from other packages."""
+    names = set(ADAPTERS) | {entry.name for entry in entry_points(group="falaj.adapters")}
+    return sorted(name.partition(".")[2] for name in names if name.startswith(port + "."))
+
+
+def open_adapter(port: str, scheme: str, **options: Any) -> Any:
+    """Imports and opens `<port>.<scheme>`.
+
+    Raises NotFound with the nearest names, MissingDependency with the install line, Conflict where two packages claim the name.
+    """
+    name = f"{port}.{scheme}"
+    plugins = [entry for entry in entry_points(group="falaj.adapters") if entry.name == name]
+    if len(plugins) + (name in ADAPTERS) > 1:
+        owners = ", ".join(sorted({entry.value for entry in plugins} | ({"falaj"} if name in ADAPTERS else set())))
+        raise Conflict(f"More than one package offers the adapter {name!r}: {owners}.", "uninstall all but one.")
+    if name not in ADAPTERS and not plugins:
+        raise NotFound.named(f"{port} adapter", scheme, known(port))
+    where, extra = ADAPTERS.get(name) or (plugins[0].value, "")
+    module_name, _, attribute = where.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name and exc.name.startswith("falaj"):
+            raise
+        raise MissingDependency.of(f"The adapter {name!r}", exc.name or module_name, extra or "all") from exc
+    return getattr(module, attribute)(**options)

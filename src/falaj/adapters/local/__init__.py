@@ -1,0 +1,1 @@
+"""Adapters for what one machine has by itself: files, SQLite, LMDB, processes."""

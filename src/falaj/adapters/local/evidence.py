@@ -1,0 +1,97 @@
+"""What stands in a ledger file, read without trusting it: also from a copy that somebody has edited."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from falaj.adapters.local.sqlite import border
+from falaj.core.errors import Conflict, NotFound
+from falaj.core.merkle import Frontier
+from falaj.ports.evidence import StoredEvent, StoredRecord
+from falaj.ports.ledger import Checkpoint
+
+
+@contextmanager
+def read_evidence(path: Path) -> Iterator[SqliteEvidence]:
+    """Opens a ledger file for reading only, at one moment. Needs no key. Raises NotFound where there is no file."""
+    if not path.is_file():
+        raise NotFound(f"There is no ledger {path}.", "name the file ledger.db of a project's state folder.")
+    with border(path):
+        connection = _open(path)
+    try:
+        yield SqliteEvidence(path, connection)
+    finally:
+        connection.close()
+
+
+class SqliteEvidence:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path, self._connection = path, connection
+
+    def events(self) -> Iterator[StoredEvent]:
+        rows = self._rows("SELECT seq, leaf, leaf_hash, verb, subject, at FROM events ORDER BY seq")
+        for seq, leaf, hashed, verb, subject, at in rows:
+            yield StoredEvent(seq if isinstance(seq, int) else -1, _bytes(leaf), _bytes(hashed), str(verb), str(subject), str(at))
+
+    def records(self) -> Iterator[StoredRecord]:
+        for kind, key, body in self._rows("SELECT kind, key, body FROM records ORDER BY kind, key"):
+            yield StoredRecord(str(kind), str(key), _bytes(body))
+
+    def checkpoints(self) -> list[Checkpoint]:
+        found = []
+        for size, root, note in self._rows("SELECT size, root, note FROM checkpoints ORDER BY size"):
+            text = str(note)
+            found.append(Checkpoint(text.partition("\n")[0], size if isinstance(size, int) else -1, _bytes(root), text))
+        return found
+
+    def edge(self) -> tuple[int, bytes]:
+        for size, peaks in self._rows("SELECT size, peaks FROM frontier"):
+            joined = _bytes(peaks)
+            if not isinstance(size, int) or size < 0 or len(joined) != 32 * size.bit_count():
+                break
+            return size, Frontier(size, [joined[at : at + 32] for at in range(0, len(joined), 32)]).root()
+        raise Conflict(f"The ledger {self._path} does not say where it ends.")
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        with border(self._path):
+            cursor = self._connection.execute(query)
+        while True:
+            with border(self._path):
+                rows = cursor.fetchmany(500)
+            if not rows:
+                return
+            yield from rows
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    address = f"file:{quote(str(path.resolve()))}?mode=ro"
+    try:
+        return _begin(address)
+    except sqlite3.OperationalError:
+        # A copy on a read-only medium: SQLite cannot make the files it shares a live database with. Without a log there is
+        # nothing to share, and the file can be read as it stands.
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        return _begin(address + "&immutable=1")
+
+
+def _begin(address: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the moment begins with the first read
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")

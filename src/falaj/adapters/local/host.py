@@ -1,0 +1,319 @@
+"""Endpoints as processes of this machine: each serves on its own, also while the control plane is away."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from falaj.core.codec import encode
+from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error_from_dict
+from falaj.core.ref import Ref
+from falaj.ports.host import Seen, Wanted
+
+READY_WITHIN_S = 10.0
+STOP_WITHIN_S = 15.0
+LOG_LIMIT = 5_000_000
+_LONGEST_PAUSE_S = 30.0
+
+
+class ProcessHost:
+    """One folder an endpoint in `folder`. capabilities: `split`.
+
+    The files are the whole truth: any process that opens the same folder sees and rules the same servers. A server that
+    died is started again by `serve`, by `supervise`, and once a second by a thread for as long as this object is open.
+    """
+
+    capabilities: frozenset[str] = frozenset({"split"})
+
+    def __init__(self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None) -> None:
+        """`state`: the folder that holds blobs, keys and the online store. `port`: of the first endpoint, the next ones
+        follow; 0 picks free ones, which an endpoint then keeps. `options`: more of the server's settings, as `clock` and `sync`."""
+        self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
+        self.host, self.port, self.options = host, port, dict(options or {})
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts: dict[str, list[float]] = {}
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+
+    def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
+        folder = self._folder(wanted.endpoint)
+        with _border(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _locked(folder):
+                is_new = self._settle(wanted.endpoint, folder)
+                _write(folder / "keys.json", dict(keys))
+                held = _json(folder / "wanted.json") or {}
+                if int(held.get("revision", -1)) <= wanted.revision:
+                    _write(folder / "wanted.json", encode(wanted))
+                if is_new and self._is_up(folder):
+                    self._end(wanted.endpoint, folder)
+                if not self._is_up(folder):
+                    self._start(wanted.endpoint, folder)
+        self._watch()
+        self._await(wanted, folder)
+
+    def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
+        for folder in self._folders():
+            with _border(folder):
+                _write(folder / "keys.json", dict(keys))
+
+    def look(self, endpoint: str) -> Seen:
+        folder = self._folder(endpoint)
+        if not (folder / "settings.json").exists():
+            raise NotFound.named("endpoint", endpoint, [path.name for path in self._folders()])
+        told = _json(folder / "server.json") or {}
+        process = self._process(folder)
+        if process is None:
+            return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
+        try:
+            memory, times = process.memory_info().rss, process.cpu_times()
+        except psutil.Error:
+            return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
+        return Seen(endpoint, str(told["url"]), bool(told["ready"]), int(told["revision"]), process.pid, memory, times.user + times.system)
+
+    def stop(self, endpoint: str) -> None:
+        """Lets the server answer what it has taken on, then ends it. It is not started again until it is served again."""
+        self.look(endpoint)
+        folder = self._folder(endpoint)
+        with _border(folder), _locked(folder):
+            (folder / "wanted.json").unlink(missing_ok=True)
+            self._end(endpoint, folder)
+
+    def supervise(self) -> list[str]:
+        """Starts again whatever died, each time after a longer pause; returns the endpoints that it started."""
+        started = []
+        for folder in self._folders():
+            if not (folder / "wanted.json").exists() or self._is_up(folder) or not self._may_start(folder.name):
+                continue
+            with contextlib.suppress(FalajError, OSError), _locked(folder):
+                if (folder / "wanted.json").exists() and not self._is_up(folder):
+                    self._start(folder.name, folder)
+                    started.append(folder.name)
+        return started
+
+    def close(self) -> None:
+        """Stops watching. The servers go on serving: they need nobody."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        for child in self._children.values():
+            child.poll()
+            # They outlive this object on purpose; without this, Python warns of it.
+            child.returncode = child.returncode if child.returncode is not None else 0
+
+    # --- one server ---
+
+    def _settle(self, endpoint: str, folder: Path) -> bool:
+        """Writes settings.json; True where a running server has to be started anew because of it."""
+        held = _json(folder / "settings.json") or {}
+        settings = {
+            "endpoint": endpoint, "host": self.host, "port": self._port(endpoint, held), "blobs": str(self.state / "blobs"),
+            "online": str(self.state / "online.lmdb"), "public_key": str(self.state / "keys" / "model.ed25519.pub"),
+            "pepper": str(self.state / "keys" / "pepper"), **self.options,
+        }  # fmt: skip
+        if held == settings:
+            return False
+        _write(folder / "settings.json", settings)
+        return True
+
+    def _port(self, endpoint: str, held: Mapping[str, Any]) -> int:
+        """An endpoint keeps its port for life, so that its callers find it again."""
+        others = [int((_json(path / "settings.json") or {}).get("port", 0)) for path in self._folders() if path.name != endpoint]
+        if "port" in held and held.get("host") == self.host and (self.port == 0 or int(held["port"]) >= self.port):
+            return int(held["port"])
+        if self.port == 0:
+            return _free_port(self.host)
+        port = self.port
+        while port in others:
+            port += 1
+        return port
+
+    def _start(self, endpoint: str, folder: Path) -> None:
+        self._starts.setdefault(endpoint, []).append(time.monotonic())
+        log = folder / "server.log"
+        if log.exists() and log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_suffix(".log.1"))
+        output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            command = [sys.executable, "-m", "falaj.serve", str(folder)]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+        finally:
+            os.close(output)
+        before = self._children.pop(endpoint, None)
+        if before is not None:
+            before.poll()
+        self._children[endpoint] = child
+        until = time.monotonic() + READY_WITHIN_S
+        # Whoever holds the lock stays until the server has reported: nobody else may take it for missing and start a second one.
+        while time.monotonic() < until and child.poll() is None and (_json(folder / "server.json") or {}).get("pid") != child.pid:
+            time.sleep(0.02)
+
+    def _await(self, wanted: Wanted, folder: Path) -> None:
+        """Until the server took the revision over. Raises what the server gives as its reason, or Unavailable."""
+        until = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < until:
+            told = _json(folder / "server.json")
+            if told is not None and self._process(folder) is not None:
+                if told["ready"] and told["revision"] >= wanted.revision:
+                    return
+                if told["problem"] and told["tried"] == wanted.revision:
+                    raise error_from_dict(told["problem"])
+            child = self._children.get(wanted.endpoint)
+            code = child.poll() if child is not None else None
+            if code is not None:
+                why = _tail(folder / "server.log")
+                kind = Conflict if code == Conflict.exit_code else Unavailable
+                raise kind(f"The server of {wanted.endpoint} did not start (exit {code}): {why}", f"see {folder / 'server.log'}")
+            time.sleep(0.02)
+        raise Unavailable(
+            f"The server of {wanted.endpoint} was not ready within {READY_WITHIN_S:.0f} s: {_tail(folder / 'server.log')}",
+            f"see {folder / 'server.log'}",
+        )
+
+    def _end(self, endpoint: str, folder: Path) -> None:
+        process = self._process(folder)
+        child = self._children.get(endpoint)
+        if process is None and child is not None and child.poll() is None:
+            process = psutil.Process(child.pid)  # started, but it has not reported yet
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
+                if not _gone(process, child, STOP_WITHIN_S):
+                    process.kill()
+                    _gone(process, child, STOP_WITHIN_S)
+        self._children.pop(endpoint, None)
+
+    def _is_up(self, folder: Path) -> bool:
+        """Also while a server is starting and has not reported yet."""
+        child = self._children.get(folder.name)
+        return self._process(folder) is not None or (child is not None and child.poll() is None)
+
+    def _process(self, folder: Path) -> psutil.Process | None:
+        """The process that server.json is about; a later one with the same number is another one."""
+        told = _json(folder / "server.json")
+        if told is None:
+            return None
+        child = self._children.get(folder.name)
+        if child is not None and child.pid == told["pid"] and child.poll() is not None:
+            return None
+        try:
+            process = psutil.Process(int(told["pid"]))
+            if abs(process.create_time() - float(told["started"])) > 1.0 or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.Error:
+            return None
+        return process
+
+    def _may_start(self, endpoint: str) -> bool:
+        """1 s after the second start within a minute, then 2, 4, 8 … up to 30 s."""
+        now = time.monotonic()
+        recent = self._starts[endpoint] = [at for at in self._starts.get(endpoint, []) if now - at < 60.0]
+        pause = min(2.0 ** (len(recent) - 5), _LONGEST_PAUSE_S) if len(recent) > 4 else 0.0
+        return not recent or now - recent[-1] >= pause
+
+    # --- the watch ---
+
+    def _watch(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._over.clear()
+            self._thread = threading.Thread(target=self._keep_watching, name="falaj-host", daemon=True)
+            self._thread.start()
+
+    def _keep_watching(self) -> None:
+        while not self._over.wait(1.0):
+            with contextlib.suppress(FalajError, OSError):
+                self.supervise()
+
+    def _folder(self, endpoint: str) -> Path:
+        return self.folder / Ref("endpoint", endpoint.removeprefix("endpoint/")).name
+
+    def _folders(self) -> list[Path]:
+        return sorted(path.parent for path in self.folder.glob("*/settings.json"))
+
+
+def _gone(process: psutil.Process, child: subprocess.Popen[bytes] | None, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if child is not None and child.pid == process.pid:
+            if child.poll() is not None:
+                return True
+        elif not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _free_port(host: str) -> int:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _write(path: Path, body: Any) -> None:
+    """Whole or not at all, on the disk, and for the owner only. Nothing is written where nothing would change."""
+    data = json.dumps(body, sort_keys=True).encode()
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == data:
+            return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two processes that rule the same endpoint take turns."""
+    fd = os.open(folder / "host.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _border(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise Unavailable(f"{folder} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return "it printed nothing"
+    return " | ".join(lines[-3:]) or "it printed nothing"

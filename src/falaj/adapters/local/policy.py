@@ -1,0 +1,96 @@
+"""Who may do what, by role, in one table; whatever the table does not say is denied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from falaj.core.actor import Actor
+from falaj.core.decision import Check, Decision
+from falaj.core.ref import Ref
+
+READS = frozenset({"dataset.read", "model.read", "endpoint.read", "rollout.read", "monitor.read", "alert.read", "run.read"})
+CALLS = frozenset({"endpoint.predict", "endpoint.feedback"})
+_RUNS = frozenset({"run.start", "run.finish"})
+_MAKES = frozenset({"dataset.ingest", "feature.materialise", "feature.verify", "model.train", "model.evaluate", "model.register"})
+_WATCHES = frozenset(
+    {"monitor.start", "monitor.look", "alert.open", "alert.resolve", "rollout.look", "rollout.abort", "model.rollback"}
+)
+_SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
+_KEYS = frozenset({"key.create", "key.revoke", "key.read"})
+_AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "data_scientist": READS | _RUNS | _MAKES,
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS,
+    "approver": READS | {"model.promote", "model.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
+    # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
+    "operator": READS
+    | CALLS
+    | _RUNS
+    | _MAKES
+    | _WATCHES
+    | _SHIPS
+    | _KEYS
+    | _AUDITS
+    | {"project.init", "predictions.seal", "worker.tick"},
+    "auditor": READS | _AUDITS | {"key.read"},
+    # The worker promotes too: when a rollout's evidence has decided.
+    "service": READS
+    | _RUNS
+    | _MAKES
+    | _WATCHES
+    | _SHIPS
+    | _AUDITS
+    | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
+    "caller": CALLS,
+}
+VERBS = frozenset().union(*ROLES.values())
+KINDS = ("person", "service", "system")
+
+
+class RolePolicy:
+    """Deny comes first: one thing that speaks against it is enough, whatever else speaks for it."""
+
+    def decide(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any]) -> Decision:
+        try:
+            reason = _against(actor, verb, subject, labels)
+        except Exception as exc:
+            reason = f"the policy could not be evaluated ({type(exc).__name__})"
+        if reason:
+            return _ruling(actor, subject, Check("policy", f"a role that may {verb}", reason, False), reason)
+        granting = sorted(role for role in actor.roles if verb in ROLES[role])
+        reason = f"the role {granting[0]} may {verb}"
+        return _ruling(actor, subject, Check("policy", f"a role that may {verb}", reason, True), reason)
+
+
+def _against(actor: Any, verb: Any, subject: Any, labels: Any) -> str:
+    """What speaks against it, or an empty text. Everything is looked at, so that nothing that is missing passes unseen."""
+    roles, zone = actor.roles, actor.zone
+    for reason, holds in (
+        ("the actor has no name", not isinstance(actor.name, str) or not actor.name),
+        (f"{actor.kind!r} is no kind of actor", actor.kind not in KINDS),
+        ("the actor has no zone", not isinstance(zone, str) or not zone),
+        ("the actor's roles are not a list", not isinstance(roles, (tuple, list))),
+        ("the subject is no reference", not isinstance(subject, Ref) or not str(subject)),
+        ("the labels are not readable", not isinstance(labels, Mapping)),
+        (f"{verb!r} is no verb that the policy knows", verb not in VERBS),
+    ):
+        if holds:
+            return reason
+    if not roles:
+        return "the actor has no role"
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown:
+        return f"{unknown[0]!r} is no role that the policy knows"
+    if "zone" in labels and labels["zone"] != zone:
+        return f"the subject is in the zone {labels['zone']!r}, the actor in {zone!r}"
+    if "caller" in roles and verb not in CALLS:
+        return "a caller may only call endpoints"
+    if not any(verb in ROLES[role] for role in roles):
+        return f"none of the roles {', '.join(sorted(roles))} may {verb}"
+    return ""
+
+
+def _ruling(actor: Any, subject: Any, check: Check, reason: str) -> Decision:
+    return Decision(subject, "policy", "allow" if check.passed else "deny", (check,), actor, None, reason)

@@ -1,0 +1,179 @@
+"""One SQLite file as a ledger keeps it: its tables, its connections, and the words in which it fails."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from falaj.core.errors import Bug, Conflict, FalajError, InvalidInput, Unavailable
+
+APPLICATION = 0x66616C61  # "fala"
+VERSION = 1
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS events(
+        seq INTEGER PRIMARY KEY, leaf BLOB NOT NULL, leaf_hash BLOB NOT NULL,
+        verb TEXT NOT NULL, subject TEXT NOT NULL, at TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS events_by_verb ON events(verb, seq)",
+    "CREATE INDEX IF NOT EXISTS events_by_subject ON events(subject, seq)",
+    """CREATE TABLE IF NOT EXISTS records(
+        kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY(kind, key)) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS checkpoints(size INTEGER PRIMARY KEY, root BLOB NOT NULL, note TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS frontier(id INTEGER PRIMARY KEY CHECK(id = 0), size INTEGER NOT NULL, peaks BLOB NOT NULL)",
+    "INSERT OR IGNORE INTO frontier VALUES(0, 0, x'')",
+    # Not a defence against who owns the file, only against a slip: the hashes are the defence.
+    """CREATE TRIGGER IF NOT EXISTS events_never_change BEFORE UPDATE ON events
+        BEGIN SELECT RAISE(ABORT, 'events are only ever appended'); END""",
+    """CREATE TRIGGER IF NOT EXISTS events_never_go BEFORE DELETE ON events
+        BEGIN SELECT RAISE(ABORT, 'events are only ever appended'); END""",
+    # REPLACE deletes without a delete trigger, so an insert may only be the next seq.
+    """CREATE TRIGGER IF NOT EXISTS events_have_no_gap BEFORE INSERT ON events
+        WHEN NEW.seq <> (SELECT coalesce(max(seq), -1) + 1 FROM events)
+        BEGIN SELECT RAISE(ABORT, 'events are only ever appended'); END""",
+    """CREATE TRIGGER IF NOT EXISTS checkpoints_never_change BEFORE UPDATE ON checkpoints
+        BEGIN SELECT RAISE(ABORT, 'checkpoints are only ever added'); END""",
+    """CREATE TRIGGER IF NOT EXISTS checkpoints_never_go BEFORE DELETE ON checkpoints
+        BEGIN SELECT RAISE(ABORT, 'checkpoints are only ever added'); END""",
+)
+
+_DAMAGED = "restore the file from a backup; `falaj audit verify` shows what can still be trusted."
+_WORDS: dict[int, tuple[type[FalajError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (Unavailable, "is held by another process", "try again; if it lasts, look for a process that hangs."),
+    sqlite3.SQLITE_LOCKED: (Unavailable, "is held by another process", "try again; if it lasts, look for a process that hangs."),
+    sqlite3.SQLITE_FULL: (Unavailable, "cannot grow: the disk is full", "free some space and try again."),
+    sqlite3.SQLITE_IOERR: (Unavailable, "could not be read or written", "check the disk's space and state."),
+    sqlite3.SQLITE_READONLY: (InvalidInput, "may not be written", "check who owns the file and its folder."),
+    sqlite3.SQLITE_PERM: (InvalidInput, "may not be opened", "check who owns the file and its folder."),
+    sqlite3.SQLITE_CANTOPEN: (InvalidInput, "cannot be opened", "check that its folder exists and may be written."),
+    sqlite3.SQLITE_NOTADB: (InvalidInput, "is not a ledger", "name the file ledger.db of a project's state folder."),
+    sqlite3.SQLITE_TOOBIG: (InvalidInput, "cannot hold a value of that size", "keep the content as a blob."),
+    sqlite3.SQLITE_CORRUPT: (Conflict, "is damaged", _DAMAGED),
+    sqlite3.SQLITE_CONSTRAINT: (Conflict, "refused the change", _DAMAGED),
+    sqlite3.SQLITE_ERROR: (Conflict, "is not laid out as a ledger", _DAMAGED),
+    sqlite3.SQLITE_MISMATCH: (Conflict, "is not laid out as a ledger", _DAMAGED),
+}
+
+
+@contextmanager
+def border(path: Path) -> Iterator[None]:
+    """SQLite's words and the operating system's become falaj's own."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        code = getattr(exc, "sqlite_errorcode", None)
+        if code is None:  # misuse, such as a connection that was closed meanwhile
+            raise Unavailable(f"The ledger {path} is closed.", "open it again.") from exc
+        kind, what, hint = _WORDS.get(code & 0xFF, (Unavailable, "did not answer", "try again."))
+        raise kind(f"The ledger {path} {what}: {exc}.", hint) from exc
+    except UnicodeEncodeError as exc:
+        raise InvalidInput("A name holds half of a surrogate pair, which no text can carry.") from exc
+    except OSError as exc:
+        raise InvalidInput(f"The ledger {path} cannot be opened: {exc.strerror}.", "check who owns its folder.") from exc
+
+
+class Connections:
+    """Open connections to one file, lent to one thread at a time; as many as were ever needed at once."""
+
+    def __init__(self, path: Path, busy_seconds: float) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pid = os.getpid()
+
+    @contextmanager
+    def one(self) -> Iterator[sqlite3.Connection]:
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            self._give(connection)
+
+    def close(self) -> None:
+        """Idle connections close now, those that are lent when they come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> sqlite3.Connection:
+        if os.getpid() != self._pid:
+            raise Bug("A ledger was carried over a fork, which SQLite does not survive.", "open it again in the child process.")
+        with self._lock:
+            if self._closed:
+                raise Unavailable(f"The ledger {self.path} is closed.", "open it again.")
+            if self._idle:
+                return self._idle.pop()
+        return connect(self.path, self._busy_seconds)
+
+    def _give(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection for reading and writing; what it commits is on the disk when it says so."""
+    with border(path):
+        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA trusted_schema = OFF")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def prepare(path: Path, busy_seconds: float) -> None:
+    """Makes the file, readable by its owner only, and its tables, unless they are there."""
+    with border(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = connect(path, busy_seconds)
+    try:
+        with border(path):
+            _check_kind(connection, path)
+            _write_ahead(connection, busy_seconds)
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION and tables:
+        raise InvalidInput(f"{path} is a database of another program.", "name the file ledger.db of a project's state folder.")
+    if version > VERSION:
+        raise InvalidInput(f"{path} was written by a newer falaj (layout {version}, not {VERSION}).", "pip install -U falaj")
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Changing the journal does not wait for the busy timeout where two processes do it at once, so it is tried again here."""
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,119 @@
+"""Every operation as a route; what the table does not name does not exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.routing import Route
+
+from falaj.api.guards import LOOPBACK, Guards, on_exception, on_falaj_error, on_http_exception
+from falaj.core.codec import encode
+from falaj.core.errors import Bug, FalajError, InvalidInput, Unauthenticated
+from falaj.operations import OPERATIONS, Operation
+
+if TYPE_CHECKING:
+    from falaj.app import App
+    from falaj.core.actor import Actor
+
+
+class Reference(Convertor[str]):
+    """A subject in a path: everything up to the colon before the verb."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("ref", Reference())
+
+
+def build_api(app: App, *, hosts: Collection[str] = LOOPBACK, known: Collection[str] | None = None) -> Starlette:
+    """The ASGI application. `known`: the verbs that policy knows; raises Bug where a route asks for none of them."""
+    refuse_unbound(OPERATIONS, known)
+    api = Starlette(
+        routes=[Route("/health", _health, methods=["GET"]), *(_route(app, operation) for operation in OPERATIONS)],
+        exception_handlers={FalajError: on_falaj_error, HTTPException: on_http_exception, Exception: on_exception},
+    )
+    api.add_middleware(Guards, hosts=hosts)  # type: ignore[arg-type]  # Starlette's protocol does not see keyword arguments
+    return api
+
+
+def refuse_unbound(operations: Sequence[Operation], known: Collection[str] | None) -> None:
+    """Deny by default: no control plane starts with a route that nobody guards, or with two routes in one place."""
+    places: dict[tuple[str, str], str] = {}
+    for operation in operations:
+        unknown = [verb for verb in operation.needs if known is not None and verb not in known]
+        if unknown or not operation.needs:
+            raise Bug(f"The route {operation.path} asks policy for {unknown or 'nothing'}, which no role can have.", "mend falaj.operations.")
+        other = places.setdefault((operation.method, operation.path), operation.name)
+        if other != operation.name:
+            raise Bug(f"{operation.name} and {other} share the route {operation.path}.", "mend falaj.operations.")
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+def _route(app: App, operation: Operation) -> Route:
+    async def endpoint(request: Request) -> Response:
+        text = _bearer(request)
+        given = await _given(request, operation)
+        subject = request.path_params.get("subject")
+        dry = given.pop("dry_run", False) in (True, "true")
+        answered = await run_in_threadpool(_answer, app, operation, _Ask(text, subject, given, dry))
+        return JSONResponse(answered)
+
+    path = operation.path.replace("{subject}", "{subject:ref}")
+    return Route(path, endpoint, methods=[operation.method], name=operation.name)
+
+
+class _Ask:
+    """What a request asks for, read off the wire."""
+
+    def __init__(self, key: str, subject: str | None, given: dict[str, Any], dry: bool) -> None:
+        self.key = key
+        self.subject = subject
+        self.given = given
+        self.dry = dry
+
+
+def _answer(app: App, operation: Operation, ask: _Ask) -> Any:
+    """Runs in a thread: the ledger, the host and the stages block."""
+    actor: Actor = app.keys.authenticate(ask.key)
+    do: Callable[..., Any] = operation.foresee if ask.dry else operation.do
+    return encode(do(app, actor, ask.subject, ask.given))
+
+
+def _bearer(request: Request) -> str:
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not text:
+        raise Unauthenticated("No key came with the request.", "send the header `Authorization: Bearer falaj_…`.")
+    return text.strip()
+
+
+async def _given(request: Request, operation: Operation) -> dict[str, Any]:
+    """The arguments: the query of a GET, the JSON object of a POST."""
+    if not operation.changes:
+        return dict(request.query_params)
+    body = await request.body()
+    if not body:
+        return {}
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput("The body is not JSON.", 'send an object, as in {"reason": "approved"}.') from exc
+    if not isinstance(given, dict):
+        raise InvalidInput("The body must be a JSON object.", 'as in {"reason": "approved"}.')
+    return given

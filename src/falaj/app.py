@@ -1,0 +1,335 @@
+"""Wiring: opens the adapters that the settings name and builds one object per stage, each when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from falaj.adapters import open_adapter
+from falaj.config import Settings, load
+from falaj.core.actor import Actor
+from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
+from falaj.core.moments import moment
+from falaj.core.ref import Ref
+from falaj.ports.stream import Stream
+from falaj.stages.action import Kernel
+
+if TYPE_CHECKING:
+    from falaj.ports.blobs import Blobs
+    from falaj.ports.host import Host
+    from falaj.ports.ledger import Ledger
+    from falaj.ports.mirror import Mirror
+    from falaj.ports.notify import Notify
+    from falaj.core.note import Verifier
+    from falaj.ports.online import Online
+    from falaj.ports.runner import Runner
+    from falaj.project import Project
+    from falaj.stages.alerts.service import Alerts
+    from falaj.stages.contracts.service import Contracts
+    from falaj.stages.features.service import Features
+    from falaj.stages.gates.service import Gates
+    from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.keys import Keys
+    from falaj.stages.governance.trace import Trace
+    from falaj.stages.monitoring.service import Monitors
+    from falaj.stages.pipelines.service import Pipelines
+    from falaj.stages.registry.service import Registry
+    from falaj.stages.rollouts.service import Rollouts
+    from falaj.stages.serving.service import Serving
+    from falaj.stages.training.service import Trainer
+    from falaj.worker import Worker
+
+SETUP = Actor("setup", "system", ("operator",))
+"""Who makes the first key: whoever owns the state folder."""
+
+
+class Clock:
+    """The wall clock, or under `replay` the latest time that a caller told; it never runs backwards."""
+
+    def __init__(self, kind: str, start: datetime) -> None:
+        self.kind = kind
+        self._told = start
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) if self.kind == "wall" else self._told
+
+    def tell(self, now: datetime) -> None:
+        """Raises Conflict under the wall clock, or where the time lies before one that was told."""
+        if self.kind == "wall":
+            raise Conflict("The time cannot be told under the wall clock.", 'set clock = "replay" to live through past data.')
+        if now < self._told:
+            raise Conflict(f"The time {now} lies before {self._told}, which was told already.", "time only moves forward.")
+        self._told = now
+
+
+class App:
+    """One open project. Close it, or use it in a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = settings.state_folder
+        self._open: list[Any] = []
+
+    # --- adapters ---
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        options: dict[str, Any] = {}
+        if self.settings.ledger == "sqlite":
+            options = {
+                "path": self.state / "ledger.db",
+                "key_path": self.state / "keys" / "ledger.ed25519",
+                "origin": f"falaj/{self.settings.name}",
+            }
+        ledger: Ledger = open_adapter("ledger", self.settings.ledger, **options)
+        self._open.append(ledger)
+        return ledger
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        options = {"folder": self.state / "blobs"} if self.settings.blobs == "file" else {}
+        blobs: Blobs = open_adapter("blobs", self.settings.blobs, **options)
+        return blobs
+
+    @cached_property
+    def online(self) -> Online:
+        options = {"folder": self.state / "online.lmdb"} if self.settings.online == "lmdb" else {}
+        online: Online = open_adapter("online", self.settings.online, **options)
+        self._open.append(online)
+        return online
+
+    @cached_property
+    def host(self) -> Host:
+        if self.settings.host == "memory":
+            memory: Host = open_adapter("host", "memory")
+            return memory
+        host: Host = open_adapter(
+            "host", str(self.settings.host), folder=self.state / "serving", state=self.state, host=str(self.settings.serve_host),
+            port=int(self.settings.serve_port), options={"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)},
+        )  # fmt: skip
+        self._open.append(host)
+        return host
+
+    @cached_property
+    def runner(self) -> Runner:
+        if self.settings.runner == "memory":
+            from falaj.steps import execute
+
+            memory: Runner = open_adapter("runner", "memory", call=lambda step, run_id: execute(self, step, run_id))
+            return memory
+        # The child opens the same project with the same settings; its own process keeps the trainer's memory out of ours.
+        argv = [sys.executable, "-m", "falaj", "step", "--project", str(self.settings.folder)]
+        runner: Runner = open_adapter("runner", str(self.settings.runner), folder=self.state / "runs", argv=argv, environment=self._child_environment())
+        return runner
+
+    def _child_environment(self) -> dict[str, str]:
+        given = {f"FALAJ_{name.upper()}": str(value.value) for name, value in self.settings.values.items() if value.origin != "default"}
+        return {**os.environ, **given}
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """MLflow where it is installed and asked for; without it, runs are kept in the ledger alone."""
+        if self.settings.mirror == "mlflow":
+            uri = str(self.settings.mlflow_uri) or f"sqlite:///{self.state / 'mlflow.db'}"
+            try:
+                mirror: Mirror = open_adapter("mirror", "mlflow", tracking_uri=uri, artifact_folder=self.state / "mlartifacts")
+                return mirror
+            except MissingDependency:
+                if self.settings.values["mirror"].origin != "default":
+                    raise
+        none: Mirror = open_adapter("mirror", "none")
+        return none
+
+    @cached_property
+    def notify(self) -> Notify:
+        if not self.settings.webhook:
+            log: Notify = open_adapter("notify", "log")
+            return log
+        hook: Notify = open_adapter("notify", "webhook", url=str(self.settings.webhook), secret=secret(str(self.settings.webhook_secret)))
+        return hook
+
+    def stream_of(self, endpoint: str) -> Stream:
+        """The prediction log of one endpoint."""
+        stream: Stream = open_adapter("stream", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments")
+        return stream
+
+    # --- the project and the kernel ---
+
+    @cached_property
+    def project(self) -> Project:
+        from falaj.project import load_project
+
+        return load_project(self.settings.folder, str(self.settings.modules))
+
+    @cached_property
+    def clock(self) -> Clock:
+        start = moment(str(self.settings.replay_from))
+        if self.settings.clock == "replay":
+            last = self.ledger.get("head", "clock")
+            start = max(start, moment(last["at"])) if last else start
+        return Clock(str(self.settings.clock), start)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return Kernel(self.ledger, open_adapter("policy", "roles"), self.clock)
+
+    # --- stages ---
+
+    @cached_property
+    def keys(self) -> Keys:
+        from falaj.stages.governance.keys import Keys
+
+        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes())
+
+    @cached_property
+    def contracts(self) -> Contracts:
+        from falaj.stages.contracts.service import Contracts
+
+        return Contracts(self.kernel, self.blobs, self.project.datasets, self.settings.folder)
+
+    @cached_property
+    def features(self) -> Features:
+        from falaj.stages.features.service import Features
+
+        return Features(self.kernel, self.contracts, self.online, self.project.views)
+
+    @cached_property
+    def pipelines(self) -> Pipelines:
+        from falaj.stages.pipelines.service import Pipelines
+        from falaj.steps import STEPS
+
+        return Pipelines(self.kernel, self.runner, tuple(STEPS))
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        from falaj.stages.training.service import Trainer
+
+        return Trainer(self.kernel, self.blobs, self.contracts, self.features, self.project.trainings, self.mirror, self.project.code)
+
+    @cached_property
+    def gates(self) -> Gates:
+        from falaj.stages.gates.service import Gates
+
+        return Gates(self.kernel, self.blobs, self.features, self.project.gates)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from falaj.adapters.local.signing import open_key, sign_envelope
+        from falaj.stages.registry.service import Registry
+
+        key = open_key(self.state / "keys" / "model.ed25519")
+        return Registry(self.kernel, self.blobs, lambda payload, kind: sign_envelope(payload, kind, key), self.mirror)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        from falaj.stages.rollouts.service import Rollouts
+
+        return Rollouts(self.kernel, self.host, self.project.endpoints, self.keys.allowed)
+
+    @cached_property
+    def monitors(self) -> Monitors:
+        from falaj.stages.monitoring.service import Monitors
+
+        monitors = {monitor.endpoint: monitor for monitor in self.project.monitors.values()}
+        return Monitors(
+            self.kernel, streams=self.stream_of, blobs=self.blobs, host=self.host, monitors=monitors, endpoints=self.project.endpoints
+        )
+
+    @cached_property
+    def audit(self) -> Audit:
+        from falaj.stages.governance.audit import Audit
+
+        return Audit(self.kernel, self.verifier)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """Checks the ledger's checkpoints with the key in the state folder; a stranger uses a copy of that key."""
+        from falaj.adapters.local.signing import load_public, verifier
+        from falaj.core.note import vkey
+
+        public = load_public(self.state / "keys" / "ledger.ed25519.pub")
+        return verifier(vkey(f"falaj/{self.settings.name}", public))
+
+    @cached_property
+    def serving(self) -> Serving:
+        from falaj.stages.serving.service import Serving
+
+        return Serving(self.kernel, self.stream_of)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        from falaj.stages.alerts.service import Alerts
+
+        return Alerts(self.kernel, self.notify)
+
+    @cached_property
+    def worker(self) -> Worker:
+        from falaj.worker import Worker
+
+        return Worker(self)
+
+    def close(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def open_app(folder: Path, overrides: Mapping[str, Any] | None = None) -> App:
+    """Opens the project in `folder`. Raises NotFound where it was never initialised."""
+    settings = load(folder.resolve(), overrides)
+    if settings.ledger == "sqlite" and not (settings.state_folder / "keys" / "pepper").is_file():
+        raise NotFound(f"{settings.state_folder} holds no falaj project.", f"falaj init --project {folder}")
+    return App(settings)
+
+
+def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> str:
+    """Makes the state folder, its keys and the operator's key, which is returned and kept in keys/operator.key.
+
+    Raises Conflict where the project has a state already, NotFound where the folder is none, Unavailable where it cannot be written.
+    """
+    from falaj.adapters.local.signing import open_key, open_secret, write_once
+
+    settings = load(folder.resolve(), overrides)
+    keys = settings.state_folder / "keys"
+    if not settings.folder.is_dir():
+        raise NotFound(f"There is no folder {settings.folder}.", "make it, or name another with --project.")
+    if (keys / "pepper").exists():
+        raise Conflict(f"{settings.state_folder} holds a project already.", "its first key is in keys/operator.key.")
+    try:
+        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings.state_folder.chmod(0o700)
+    except OSError as exc:
+        raise Unavailable(f"{settings.state_folder} cannot be written: {exc.strerror}.", "check who owns it, or set `state` to another folder.") from exc
+    open_key(keys / "ledger.ed25519")
+    open_key(keys / "model.ed25519")
+    open_secret(keys / "pepper", lambda: os.urandom(32))
+    with App(settings) as app:
+        text = app.keys.create(SETUP, Ref("key", "operator"), roles=["operator"], kind="person")
+        write_once(keys / "operator.key", text.encode())
+        app.ledger.checkpoint()
+    return text
+
+
+def secret(reference: str) -> bytes | None:
+    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
+    if not reference:
+        return None
+    kind, _, where = reference.partition(":")
+    if kind == "env" and os.environ.get(where):
+        return os.environ[where].encode()
+    if kind == "file" and Path(where).is_file():
+        return Path(where).read_bytes().strip()
+    raise InvalidInput(f"The secret reference {kind}:… leads nowhere.", "write env:NAME or file:PATH; a secret itself never stands in the settings.")
+
+

@@ -1,0 +1,1 @@
+"""The command line: words in, one call on the app, words or JSON out."""

@@ -1,0 +1,103 @@
+"""Looks for what is missing or wrong in an installation, and says what mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from falaj.core.decision import Check, Decision, judge
+from falaj.core.errors import FalajError
+from falaj.core.ref import Ref
+
+if TYPE_CHECKING:
+    from falaj.app import App
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    # extra: the modules that it brings
+    "data": ("polars",),
+    "serve": ("httptools", "lmdb", "numpy", "onnxruntime", "orjson", "uvloop"),
+    "train": ("lightgbm", "matplotlib", "onnx", "onnxmltools", "skl2onnx"),
+    "mlflow": ("alembic", "mlflow", "sqlalchemy"),
+}
+SPACE = 1 << 30
+
+
+def examine(project: Path, settings: Mapping[str, str]) -> Decision:
+    """Each question a Check. What an extra would bring is not seen, which holds nothing up; what is wrong denies."""
+    checks = [*_machine(project), *_installed()]
+    for name, ask in (("settings", _settings), ("ledger", _ledger), ("state folder", _modes), ("project", _project)):
+        checks.append(_asked(name, ask, project, settings))
+    verdict = judge([check for check in checks if not check.name.startswith("extra ")])
+    return Decision(Ref("installation", "here"), "doctor", verdict, tuple(checks))
+
+
+def _machine(project: Path) -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", ">= 3.11", version, sys.version_info >= (3, 11))
+    free = shutil.disk_usage(project if project.exists() else Path()).free
+    yield Check("disk", "1 GiB free", f"{free / (1 << 30):.1f} GiB", free >= SPACE)
+
+
+def _installed() -> Iterator[Check]:
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        seen = f"missing: {', '.join(missing)}" if missing else "installed"
+        yield Check(f"extra {extra}", f"pip install 'falaj[{extra}]'", seen, None if missing else True)
+    if importlib.util.find_spec("lightgbm") is not None and sys.platform == "linux":
+        yield _library("libgomp.so.1", "libgomp1")
+
+
+def _library(name: str, package: str) -> Check:
+    import ctypes
+
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return Check("OpenMP for LightGBM", f"apt-get install {package}", f"no {name}", False)
+    return Check("OpenMP for LightGBM", name, "found", True)
+
+
+Question = Callable[["App"], str]
+
+
+def _asked(name: str, ask: Question, project: Path, settings: Mapping[str, str]) -> Check:
+    from falaj.app import open_app
+
+    try:
+        with open_app(project, dict(settings)) as app:
+            return Check(name, "readable and whole", ask(app), True)
+    except FalajError as exc:
+        return Check(name, exc.hint or "readable and whole", exc.message, False)
+
+
+def _settings(app: App) -> str:
+    named = [name for name, value in app.settings.values.items() if value.origin != "default"]
+    return f"{len(named)} of {len(app.settings.values)} differ from their default"
+
+
+def _ledger(app: App) -> str:
+    if app.settings.ledger == "memory":
+        return "in memory"
+    return f"{sum(1 for _ in app.ledger.leaves())} events"
+
+
+def _project(app: App) -> str:
+    project = app.project
+    return f"{len(project.datasets)} datasets, {len(project.views)} views, {len(project.trainings)} trainings, {len(project.endpoints)} endpoints"
+
+
+def _modes(app: App) -> str:
+    """The state folder is nobody else's, and neither is any secret in it."""
+    from falaj.core.errors import Conflict
+
+    folder = app.settings.state_folder
+    for path, allowed in ((folder, 0o700), *((path, 0o600) for path in (folder / "keys").glob("*") if path.suffix != ".pub")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & ~allowed:
+            raise Conflict(f"{path} can be read by others (mode {mode:o}).", f"chmod {allowed:o} {path}")
+    return "readable by its owner only"

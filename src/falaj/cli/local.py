@@ -1,0 +1,85 @@
+"""Commands that only a terminal offers: setting up, starting the control plane, looking after the installation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from falaj.operations.operation import Argument
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command works: the project's folder, settings for this one call, and what was given."""
+
+    project: Path
+    settings: Mapping[str, str]
+    given: Mapping[str, Any]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    words: tuple[str, ...]
+    help: str
+    call: Callable[[Place], Any]
+    arguments: tuple[Argument, ...] = ()
+    changes: bool = False
+    hidden: bool = False
+
+
+def _init(place: Place) -> Any:
+    from falaj.app import init_project
+
+    if place.dry_run:
+        return {"dry_run": True, "would_make": str(place.project / ".falaj"), "would_record": [{"verb": "key.create", "subject": "key/operator"}]}
+    key = init_project(place.project, dict(place.settings))
+    return {"project": str(place.project), "key": key, "note": "the first key; it is also kept in the state folder, keys/operator.key"}
+
+
+def _config(place: Place) -> Any:
+    from falaj.config import TABLE, load
+
+    values = load(place.project, dict(place.settings)).values
+    return [
+        {"setting": setting.name, "value": values[setting.name].value, "origin": values[setting.name].origin, "help": setting.help}
+        for setting in TABLE
+    ]
+
+
+def _up(place: Place) -> Any:
+    from falaj.cli.up import up
+
+    return up(place.project, place.settings)
+
+
+def _step(place: Place) -> Any:
+    from falaj.app import open_app
+    from falaj.steps import execute
+
+    with open_app(place.project, dict(place.settings)) as app:
+        execute(app, place.given["step"], place.given["run"])
+    return {"run": place.given["run"], "state": "succeeded"}
+
+
+def _doctor(place: Place) -> Any:
+    from falaj.cli.doctor import examine
+
+    return examine(place.project, place.settings)
+
+
+LOCAL: tuple[Local, ...] = (
+    Local(("init",), "Makes the state folder, its keys and the first API key.", _init, changes=True),
+    Local(("up",), "Starts the control plane: the HTTP API and the worker.", _up),
+    Local(
+        ("step",),
+        "Executes a run that was started (for runners).",
+        _step,
+        (Argument("step", "the step", required=True), Argument("run", "the run's id", required=True)),
+        hidden=True,
+    ),
+    Local(("config", "show"), "Every setting, its value and where it comes from.", _config),
+    Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
+)

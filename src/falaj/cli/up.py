@@ -1,0 +1,57 @@
+"""Starts the control plane: the HTTP API, and under the wall clock a worker that looks every few seconds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from falaj.core.errors import FalajError
+
+if TYPE_CHECKING:
+    from falaj.app import App
+
+log = logging.getLogger("falaj.worker")
+
+
+def up(project: Path, settings: Mapping[str, str]) -> None:
+    """Serves until it is told to stop (SIGTERM, SIGINT). What the endpoints serve goes on without it."""
+    from falaj.api.serve import serve_api
+    from falaj.app import open_app
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    with open_app(project, dict(settings)) as app, worker(app):
+        serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
+
+
+@contextmanager
+def worker(app: App) -> Iterator[None]:
+    """Ticks in the background under the wall clock; under replay the caller of `worker:tick` does."""
+    if app.settings.clock != "wall":
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=_loop, args=(app, done), name="worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(30)
+
+
+def _loop(app: App, done: threading.Event) -> None:
+    """A round that fails is logged and tried again: the next round may find the world mended."""
+    while not done.wait(float(app.settings.tick)):
+        try:
+            seen: Any = app.worker.tick(None)
+        except FalajError as exc:
+            log.warning("the round failed: %s", exc)
+        except Exception:
+            log.exception("the round failed")
+        else:
+            for line in (seen or {}).get("news", ()):
+                log.info("%s", line)

@@ -1,0 +1,132 @@
+"""Settings: one table; a value comes from the default, the project's file, the environment or a flag, and says which."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from falaj.core.errors import InvalidInput, NotFound
+
+FILE = "falaj.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    default: str | int | float | bool
+    help: str
+    one_of: tuple[str, ...] = ()
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("name", "project", "The project's name, shown in reports and in the ledger's origin."),
+    Setting("modules", "project", "Python modules of the project that hold its declarations, separated by commas."),
+    Setting("zone", "local", "Where this installation stands, such as uae-onshore."),
+    Setting("state", ".falaj", "Folder for the ledger, blobs, keys and logs, relative to the project."),
+    Setting("clock", "wall", "wall: the machine's clock. replay: the time that the caller tells, to live through past data.", ("wall", "replay")),
+    Setting("replay_from", "2000-01-01T00:00:00Z", "Where the replay clock starts."),
+    Setting("ledger", "sqlite", "Ledger adapter: sqlite or memory."),
+    Setting("blobs", "file", "Blob adapter: file or memory."),
+    Setting("online", "lmdb", "Online feature store adapter: lmdb or memory."),
+    Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
+    Setting("host", "process", "Where endpoints run: process or memory."),
+    Setting("mirror", "mlflow", "Copy of runs and models: mlflow or none. Without MLflow installed, none."),
+    Setting("mlflow_uri", "", "Address of an MLflow server; empty keeps a SQLite file in the state folder."),
+    Setting("webhook", "", "Address that alerts are sent to; empty writes them to the log only."),
+    Setting("webhook_secret", "", "Reference to the webhook's signing secret: env:NAME or file:PATH."),
+    Setting("api_host", "127.0.0.1", "Address that the control plane listens on."),
+    Setting("api_port", 7700, "Port of the control plane; 0 picks a free one."),
+    Setting("serve_host", "127.0.0.1", "Address that inference servers listen on."),
+    Setting("serve_port", 7710, "Port of the first endpoint, the next ones follow; 0 picks free ones."),
+    Setting("log_sync", "interval", "interval: a prediction is on disk within a second of its answer. always: before its answer.", ("interval", "always")),
+    Setting("seed", 0, "Makes the splits of traffic other ones."),
+    Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
+)
+_BY_NAME = {setting.name: setting for setting in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    value: Any
+    origin: str
+    """`default`, the file's path, `environment FALAJ_…` or `flag`."""
+
+
+class Settings:
+    """The settings of one project, read by attribute: `settings.api_port`."""
+
+    def __init__(self, folder: Path, values: Mapping[str, Value]) -> None:
+        self.folder = folder
+        self.values = dict(values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name].value
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def state_folder(self) -> Path:
+        return self.folder / str(self.values["state"].value)
+
+
+def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the project in `folder`.
+
+    Raises NotFound for an unknown setting (with the nearest name), InvalidInput for a value of the wrong kind or a file that does not parse.
+    """
+    values = {setting.name: Value(setting.default, "default") for setting in TABLE}
+    path = folder / FILE
+    for name, given in _from_file(path).items():
+        values[name] = Value(_read(name, given, str(path)), str(path))
+    for variable, given in sorted((os.environ if environment is None else environment).items()):
+        name = variable.removeprefix("FALAJ_").lower()
+        if variable.startswith("FALAJ_") and variable not in ("FALAJ_API_KEY", "FALAJ_PROJECT") and not variable.startswith("FALAJ_TEST_"):
+            values[name] = Value(_read(name, given, f"environment {variable}"), f"environment {variable}")
+    for name, given in (flags or {}).items():
+        values[name] = Value(_read(name, given, "flag"), "flag")
+    return Settings(folder, values)
+
+
+def _from_file(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise InvalidInput(f"{path} cannot be read: {exc}.", "mend the file; `falaj config show` lists every setting.") from exc
+
+
+def _read(name: str, given: Any, origin: str) -> Any:
+    setting = _BY_NAME.get(name)
+    if setting is None:
+        error = NotFound.named("setting", name, _BY_NAME)
+        raise NotFound(f"{error.message[:-1]} ({origin}).", error.hint)
+    if isinstance(given, list) and all(isinstance(item, str) for item in given):
+        given = ",".join(given)
+    wanted = type(setting.default)
+    try:
+        value = _cast(given, wanted)
+    except ValueError as exc:
+        raise InvalidInput(f"The setting {name!r} must be a {wanted.__name__}, got {given!r} ({origin}).", setting.help) from exc
+    if setting.one_of and value not in setting.one_of:
+        raise InvalidInput(f"The setting {name!r} must be one of {', '.join(setting.one_of)}, got {value!r} ({origin}).", setting.help)
+    return value
+
+
+def _cast(given: Any, wanted: type) -> Any:
+    if isinstance(given, bool) != (wanted is bool) and not isinstance(given, str):
+        raise ValueError(given)
+    if wanted is bool and isinstance(given, str):
+        if given.lower() not in ("true", "false"):
+            raise ValueError(given)
+        return given.lower() == "true"
+    if wanted is str and not isinstance(given, str):
+        raise ValueError(given)
+    if wanted is int and isinstance(given, float):
+        raise ValueError(given)
+    return wanted(given)

@@ -1,0 +1,1 @@
+"""The words that everything in falaj is said in; standard library only."""

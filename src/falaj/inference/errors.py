@@ -1,0 +1,42 @@
+"""What the inference server answers when it cannot predict: core's errors with the HTTP status that a client expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from falaj.core.errors import FalajError, InvalidInput, Unavailable
+
+
+class Malformed(InvalidInput):
+    """The body is not the JSON that was asked for."""
+
+    http_status = 400
+
+
+class TooLarge(InvalidInput):
+    """The body is longer than the server reads."""
+
+    http_status = 413
+
+
+class Busy(Unavailable):
+    """More requests wait than the server takes on."""
+
+    http_status = 429
+
+
+RETRY_AFTER_S = 1
+
+
+def body_of(error: FalajError, path: str) -> dict[str, Any]:
+    """The JSON of an error: the Open Inference Protocol wants a text under `error`, every other route has falaj's own shape."""
+    shape = error.to_dict()
+    if path != "/v2" and not path.startswith("/v2/"):
+        return shape
+    inner = shape["error"]
+    return {"error": inner.pop("message"), **inner}
+
+
+def at_place(error: FalajError, where: str, index: int) -> FalajError:
+    """The same error, saying which element of a batch it is about."""
+    return type(error)(f"{where}[{index}]: {error.message}", error.hint, **{**error.facts, "index": index})

@@ -1,0 +1,95 @@
+"""What an inference server is told when it starts, and how it tells the time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.moments import iso, moment
+
+TOLERANCE = timedelta(seconds=5)
+"""How far a caller's clock may be from the server's under the wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Written by the host as `settings.json`; every path is absolute."""
+
+    endpoint: str
+    blobs: str
+    online: str
+    public_key: str
+    pepper: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    clock: str = "wall"
+    """`wall`, or `replay`: the event time is the request's own."""
+    sync: str = "interval"
+    """`interval`: an answer is on disk within a second. `always`: before it leaves."""
+    segment_rows: int = 5000
+    segment_idle_s: float = 60.0
+    max_body_bytes: int = 1 << 20
+    max_header_bytes: int = 16 << 10
+    max_waiting: int = 256
+    """Requests that wait at once; one more is told to come back (429)."""
+    max_connections: int = 1024
+    request_timeout_s: float = 10.0
+    """From the first byte of a request to its last."""
+    keep_alive_s: int = 75
+    drain_s: int = 10
+
+
+def read_settings(folder: Path) -> ServerSettings:
+    """The settings in a serving folder. Raises NotFound or InvalidInput."""
+    path = folder / "settings.json"
+    try:
+        body: Any = json.loads(path.read_bytes())
+    except FileNotFoundError as exc:
+        raise NotFound(f"There is no {path}.", "falaj promote starts an endpoint and writes it.") from exc
+    except (OSError, ValueError) as exc:
+        raise InvalidInput(f"{path} cannot be read: {exc}.", "remove it; the host writes it again.") from exc
+    return settings_from(body, str(path))
+
+
+def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
+    """Raises InvalidInput for a missing, unknown or mistyped setting."""
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"{where} must hold an object.")
+    known = {field.name: field for field in fields(ServerSettings)}
+    for name, value in body.items():
+        if name not in known:
+            raise InvalidInput(f"{where} has the unknown setting {name!r}.", f"there is: {', '.join(known)}.")
+        kinds = {"str": str, "int": int, "float": (int, float)}[str(known[name].type)]
+        if not isinstance(value, kinds) or isinstance(value, bool):  # type: ignore[arg-type]
+            raise InvalidInput(f"The setting {name!r} in {where} must be a {known[name].type}, got {value!r}.")
+    try:
+        settings = ServerSettings(**body)
+    except TypeError as exc:
+        raise InvalidInput(f"{where} is incomplete: {exc}.") from exc
+    for name, choices in (("clock", ("wall", "replay")), ("sync", ("interval", "always"))):
+        if getattr(settings, name) not in choices:
+            raise InvalidInput(f"The setting {name!r} in {where} must be one of {', '.join(choices)}.")
+    return settings
+
+
+def event_time(clock: str, given: Any, now: datetime) -> datetime:
+    """When a request happens. Raises InvalidInput where it says nothing that the clock could use.
+
+    Replay believes the request. The wall clock is the server's own: a caller that is more than 5 s away is wrong about something.
+    """
+    if given is not None and not isinstance(given, str):
+        raise InvalidInput(f"The field 'at' must be a time, got {given!r}.", "write it as 2013-05-01T09:30:00Z.")
+    if clock == "replay":
+        if given is None:
+            raise InvalidInput("The request has no field 'at'.", "under the replay clock a request says when it happens: 2013-05-01T09:30:00Z.")
+        return moment(given)
+    if given is not None and abs(moment(given) - now) > TOLERANCE:
+        raise InvalidInput(
+            f"The request is for {given}, but it is {iso(now)} here.", "leave `at` out, set the clock right, or serve with clock = \"replay\"."
+        )
+    return now

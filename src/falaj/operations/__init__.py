@@ -1,0 +1,30 @@
+"""Everything that falaj offers to a person or a program, in one table that the command line and the HTTP API both read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from falaj.operations import data, models, serving, trust
+from falaj.operations.operation import Operation
+
+OPERATIONS: tuple[Operation, ...] = (*data.OPERATIONS, *models.OPERATIONS, *serving.OPERATIONS, *trust.OPERATIONS)
+
+SHORT: Mapping[str, tuple[str, str]] = {
+    "promote": ("model", "promote"),
+    "rollback": ("model", "rollback"),
+    "status": ("status", "show"),
+    "trace": ("prediction", "trace"),
+}
+"""Everyday commands, without their noun."""
+
+INTERNAL: Mapping[str, str] = {
+    # an @action verb that no face offers: why
+    "alert.open": "monitors open alerts",
+    "monitor.look": "the worker looks on schedule",
+    "monitor.start": "a monitor starts with the model that it watches",
+    "predictions.seal": "the worker seals what the inference server closed",
+    "rollout.look": "the worker looks on schedule; looking more often by hand would not change the evidence",
+    "run.finish": "a run says itself how it ended",
+}
+
+__all__ = ["INTERNAL", "OPERATIONS", "SHORT", "Operation"]

@@ -1,0 +1,119 @@
+"""What can be done with models: train, evaluate, register, promote, take back, read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.ref import Ref
+from falaj.operations.operation import Argument, Asked, Operation, Subject
+
+MODEL = Subject("model", "a model, as in delay")
+VERSION = Subject("model", "a registered version, as in delay@7", "needed")
+EITHER = Subject("model", "a model or one of its versions, as in delay or delay@7", "optional")
+
+
+def key_of(ref: Ref) -> str:
+    return f"{ref.name}@{ref.version}"
+
+
+def _list(asked: Asked) -> Any:
+    aliases: dict[str, list[str]] = {}
+    for key, alias in asked.app.ledger.find("alias"):
+        aliases.setdefault(str(alias["model"]), []).append(key.partition("@")[2])
+    return [
+        {
+            "model": body["ref"],
+            "aliases": aliases.get(str(body["ref"]), []),
+            "gate": body["gate"],
+            "training": body["training"],
+            "created_at": body["created_at"],
+        }
+        for _, body in asked.app.ledger.find("model")
+    ]
+
+
+def _show(asked: Asked) -> Any:
+    ref = _resolved(asked)
+    body = asked.app.ledger.get("model", key_of(ref))
+    if body is None:
+        raise NotFound.named("model", str(ref), [f"model/{key}" for key, _ in asked.app.ledger.find("model")])
+    return body
+
+
+def _resolved(asked: Asked) -> Ref:
+    """Without a version: the champion."""
+    if asked.about.version is not None:
+        return asked.about
+    alias = asked.app.ledger.get("alias", f"{asked.about.name}@champion")
+    if alias is None:
+        raise NotFound(f"{asked.about} has no champion.", "name a version, as in delay@7; falaj model list shows them.")
+    return Ref.parse(str(alias["model"]))
+
+
+def _train(asked: Asked) -> Any:
+    app, name = asked.app, asked.about.name
+    mine = [training.name for training in app.project.trainings.values() if training.model == name]
+    if asked["training"] is None and len(mine) != 1:
+        raise InvalidInput(f"Which training of model/{name}?", f"--training one of: {', '.join(mine) or 'none is declared'}.")
+    training = app.project.one("trainings", asked["training"] or mine[0])
+    at = asked["at"] or app.kernel.now()
+    run_id = app.pipelines.fresh_id("train", {"training": training.name, "at": at})
+    return app.trainer.train(asked.actor, asked.about, training=training.name, at=at, run_id=run_id)
+
+
+def _evaluate(asked: Asked) -> Any:
+    return asked.app.gates.evaluate(asked.actor, asked.about, gate=asked.app.project.one("gates", asked["gate"]))
+
+
+def _register(asked: Asked) -> Any:
+    app = asked.app
+    candidate = Subject("candidate", "what a training made, as in candidate/delay@train-1a2b", "needed").read(asked["candidate"])
+    decision = app.gates.decision(candidate)
+    return app.registry.register(asked.actor, asked.about, candidate=candidate, decision=decision)
+
+
+def _promote(asked: Asked) -> Any:
+    return asked.app.registry.promote(asked.actor, asked.about, alias=asked["alias"], reason=asked["reason"])
+
+
+def _rollback(asked: Asked) -> Any:
+    return asked.app.registry.rollback(asked.actor, asked.about, alias=asked["alias"], reason=asked["reason"])
+
+
+_ALIAS = Argument("alias", "the name that is to point there", default="champion")
+_REASON = Argument("reason", "why, for whoever asks later", required=True)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("model", "list", "Every registered version, its aliases and what its gate said.", _list, changes=False),
+    Operation("model", "show", "One version: manifest, metrics, gate, mirror. Without a version, the champion.", _show, EITHER, changes=False),
+    Operation(
+        "model",
+        "train",
+        "Trains a candidate here and now; `run start` does it where the runner is.",
+        _train,
+        MODEL,
+        (
+            Argument("training", "which training, where the model has more than one"),
+            Argument("at", "as if it were that time: nothing later is used (default: now)", "time"),
+        ),
+    ),
+    Operation(
+        "model",
+        "evaluate",
+        "Asks the gates about a candidate.",
+        _evaluate,
+        Subject("candidate", "what a training made", "needed"),
+        (Argument("gate", "which declared gate, by its model", required=True),),
+    ),
+    Operation(
+        "model",
+        "register",
+        "Signs a candidate that its gates allowed, and gives it the next version.",
+        _register,
+        MODEL,
+        (Argument("candidate", "what a training made", required=True),),
+    ),
+    Operation("model", "promote", "Points an alias at a version that its gates allowed.", _promote, VERSION, (_ALIAS, _REASON)),
+    Operation("model", "rollback", "Points an alias back at the version before.", _rollback, MODEL, (_ALIAS, _REASON)),
+)

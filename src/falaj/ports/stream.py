@@ -1,0 +1,35 @@
+"""Stream: the predictions and labels that an inference server has acknowledged, in order, to be followed and proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from falaj.core.segment import Seal
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """A place in the log: everything before line `row` of `segment` has been read."""
+
+    segment: int = 0
+    row: int = 0
+
+
+class Stream(Protocol):
+    def follow(self, after: Cursor = Cursor()) -> Iterator[tuple[Cursor, Mapping[str, Any]]]:
+        """Records from `after` on, oldest first, each with the cursor behind it; ends at the last whole line."""
+        ...
+
+    def line(self, segment: int, row: int) -> bytes:
+        """The bytes of one line. Raises NotFound."""
+        ...
+
+    def lines(self, segment: int) -> list[bytes]:
+        """All whole lines of a segment, as they are now. Raises NotFound."""
+        ...
+
+    def seals(self) -> list[Seal]:
+        """The seals of all closed segments, in order."""
+        ...

@@ -1,0 +1,132 @@
+"""The inference process of one endpoint: `python -m falaj.serve <serving folder>`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from falaj.adapters import open_adapter
+from falaj.adapters.local.signing import checker, load_public
+from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.moments import iso
+from falaj.inference.auth import Keyring
+from falaj.inference.http import listen, uvicorn_server
+from falaj.inference.log import PredictionLog
+from falaj.inference.metrics import Metrics
+from falaj.inference.models import Models
+from falaj.inference.predict import Predictor
+from falaj.inference.server import Server, wall
+from falaj.inference.settings import ServerSettings, read_settings
+from falaj.inference.watch import GroupSync, Watch, keep_looking
+from falaj.ports.online import Online, Stored
+
+
+class LateOnline:
+    """The online store, opened when it is first needed and there: until something was materialised, every feature is missing."""
+
+    capabilities: frozenset[str] = frozenset()
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store: Online | None = None
+
+    def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        if self._store is None and self._folder.exists():
+            with contextlib.suppress(NotFound):
+                self._store = open_adapter("online", "lmdb", folder=self._folder, readonly=True)
+        return [None] * len(keys) if self._store is None else self._store.get(keys)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+def serve(folder: Path) -> None:
+    """Serves until SIGTERM. Raises Conflict where the port or the folder is taken, Unavailable where the folder cannot be written."""
+    settings = read_settings(folder)
+    if not os.access(folder, os.W_OK):
+        raise Unavailable(f"{folder} cannot be written.", "check who owns it.")
+    pepper = _bytes(Path(settings.pepper))
+    verify = checker(load_public(Path(settings.public_key)))
+    try:
+        log = PredictionLog(folder / "segments", settings.endpoint, rows=settings.segment_rows, idle_s=settings.segment_idle_s)
+    except OSError as exc:
+        raise Unavailable(f"{folder / 'segments'} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
+    try:
+        listener = listen(settings)
+        port = int(listener.getsockname()[1])
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        about = {
+            "pid": os.getpid(), "started": psutil.Process().create_time(), "since": iso(wall()), "port": port, "url": f"http://{host}:{port}",
+        }  # fmt: skip
+        online: Any = LateOnline(Path(settings.online))
+        predictor = Predictor(log, online, Metrics(), settings.clock, wall)
+        blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
+        watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)
+        app = Server(settings, Keyring(folder / "keys.json", pepper), predictor, GroupSync(log.settle) if settings.sync == "always" else None)
+        with contextlib.suppress(FalajError):
+            online.get([])  # opened before the first request, which should not pay for it
+        watch.report()
+        watch.look()
+        # What was imported and loaded stays for good: there is no use in walking through it again and again.
+        gc.freeze()
+        _run(app, settings, listener, watch, log)
+        online.close()
+    finally:
+        log.close()
+
+
+def _run(app: Server, settings: ServerSettings, listener: Any, watch: Watch, log: PredictionLog) -> None:
+    server = uvicorn_server(app, settings)
+    # uvicorn raises the signal again once it is done; the log still has to be closed then.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+
+    async def main() -> None:
+        looking = asyncio.create_task(keep_looking(watch, log, lambda: server.should_exit))
+        await server.serve(sockets=[listener])
+        await looking
+
+    factory = server.config.get_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def _complain(error: FalajError) -> None:
+    print(f"{iso(wall())} {error.code}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as exc:
+        raise NotFound(f"There is no {path}.", "falaj init makes it.") from exc
+    except OSError as exc:
+        raise InvalidInput(f"{path} cannot be read: {exc.strerror}.", "check who owns it.") from exc
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if len(given) != 1:
+        print("usage: python -m falaj.serve <serving folder>", file=sys.stderr)  # noqa: T201
+        return 2
+    os.umask(0o077)
+    try:
+        serve(Path(given[0]).absolute())
+    except FalajError as exc:
+        _complain(exc)
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

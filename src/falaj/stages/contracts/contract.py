@@ -1,0 +1,77 @@
+"""Contract: what producer and consumers of a dataset agreed on, as falaj enforces it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from falaj.stages.contracts.expression import Node
+
+Limit = int | float | datetime | date
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    kind: str
+    """ODCS logical type: string, integer, number, boolean, timestamp or date."""
+    required: bool = False
+    unique: bool = False
+    width: str = ""
+    """`i8` … `u64`, `f32`, `f64`: how a number is stored; empty leaves it as it comes."""
+    limits: tuple[tuple[str, Limit], ...] = ()
+    """(`>=`, 0) and the like."""
+    pattern: str = ""
+    lengths: tuple[int | None, int | None] = (None, None)
+    multiple_of: int | float | None = None
+    naive_is_utc: bool = False
+    classification: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """One ODCS quality rule. A rule of rows finds the rows that break it; the others judge a whole load."""
+
+    name: str
+    metric: str
+    """`nullValues`, `missingValues`, `invalidValues`, `duplicateValues`, `rowCount` or `expression`."""
+    columns: tuple[str, ...] = ()
+    op: str = "=="
+    bound: float | tuple[float, float] = 0
+    percent: bool = False
+    severity: str = "error"
+    """`error` keeps rows (or the load) out; `warning` and `info` only tell."""
+    values: tuple[Any, ...] | None = None
+    pattern: str = ""
+    expression: Node | None = None
+
+    @property
+    def of_rows(self) -> bool:
+        """None may break it: so each row that does is known and can be kept out alone."""
+        return self.metric != "rowCount" and self.op == "==" and self.bound == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    name: str
+    version: str
+    owner: str
+    columns: tuple[Column, ...]
+    checks: tuple[Quality, ...] = ()
+    key: tuple[str, ...] = ()
+    """The columns of the primary key, in order."""
+    sla: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """SLA property → its value, unit and element."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Classification, purposes, retention and whatever else customProperties say about the whole dataset."""
+    digest: str = ""
+    """SHA-256 of the file it was read from."""
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        return {column.name: column.kind for column in self.columns}

@@ -1,0 +1,124 @@
+"""Profile: what a table's columns look like, counted in bins that stay fixed, so that periods can be compared and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+
+from falaj.core.errors import InvalidInput
+
+BINS = 10
+MOST_VALUES = 50
+"""Further values count as unseen; a column of mostly different values is an identifier and is not listed at all."""
+
+Profile = Mapping[str, Any]
+"""{"rows", "columns": {name: {"kind": "number" | "category" | "time" | "text", "missing", …}}}; plain JSON values."""
+
+
+def profile(frame: pl.DataFrame, like: Profile | None = None) -> dict[str, Any]:
+    """Counts every column. Bins and values come from `like` where it has the column, else from this frame.
+
+    number    `edges` e0 < e1 …; `counts[i]` values in (e(i-1), e(i)], the last one above all edges; min, max, sum, squares
+    category  `values` and their `counts`, and `unseen` for all others
+    time      first and last, in milliseconds since 1970-01-01T00:00Z
+    text      an identifier: only how many are missing
+    """
+    known = (like or {}).get("columns", {})
+    return {"rows": frame.height, "columns": {s.name: _column(s, known.get(s.name)) for s in frame if not s.name.startswith("_")}}
+
+
+def merge(one: Profile, other: Profile) -> dict[str, Any]:
+    """The profile of both tables together. Raises InvalidInput where a column was counted in different bins."""
+    names = dict.fromkeys([*one["columns"], *other["columns"]])
+    return {
+        "rows": one["rows"] + other["rows"],
+        "columns": {name: _merged(name, one["columns"].get(name), other["columns"].get(name)) for name in names},
+    }
+
+
+def _column(series: pl.Series, like: Mapping[str, Any] | None) -> dict[str, Any]:
+    dtype = series.dtype
+    missing = series.null_count()
+    if dtype.is_numeric():
+        return _number(series, like) if like is None or like["kind"] == "number" else {"kind": "text", "missing": missing}
+    if dtype.is_temporal():
+        times = (
+            series.cast(pl.Datetime("ms")).to_physical() if isinstance(dtype, (pl.Datetime, pl.Date)) else series.to_physical()
+        )
+        return {"kind": "time", "missing": missing, "first": _whole(times.min()), "last": _whole(times.max())}
+    texts = series.cast(pl.String)
+    if like is not None and like["kind"] == "category":
+        return _category(texts, list(like["values"]))
+    there = texts.len() - missing
+    distinct = texts.drop_nulls().n_unique()
+    if like is not None or distinct > max(MOST_VALUES, there // 20) or distinct == there > BINS:
+        return {"kind": "text", "missing": missing}
+    counts = texts.drop_nulls().value_counts(name="n").sort("n", texts.name, descending=[True, False])
+    return _category(texts, sorted(counts[texts.name].head(MOST_VALUES).to_list()))
+
+
+def _number(series: pl.Series, like: Mapping[str, Any] | None) -> dict[str, Any]:
+    values = series.drop_nulls().cast(pl.Float64).sort()
+    values = values.filter(values.is_finite())
+    edges = list(like["edges"]) if like is not None and like["edges"] else _edges(values)
+    # The values are in order: how many are at or below each edge gives the counts between the edges.
+    below = [0, *(int(values.search_sorted(edge, side="right")) for edge in edges), values.len()]
+    return {
+        "kind": "number",
+        "missing": series.len() - values.len(),
+        "edges": edges,
+        "counts": [high - low for low, high in pairwise(below)],
+        "min": values[0] if values.len() else None,
+        "max": values[-1] if values.len() else None,
+        "sum": float(values.sum()),
+        "squares": float((values * values).sum()),
+    }
+
+
+def _edges(ordered: pl.Series) -> list[float]:
+    """The inner deciles, each an observed value and each once. Without values there are no bins yet."""
+    if not ordered.len():
+        return []
+    return sorted({float(ordered[ordered.len() * place // BINS]) for place in range(1, BINS)})
+
+
+def _category(texts: pl.Series, values: list[str]) -> dict[str, Any]:
+    found = texts.drop_nulls().value_counts(name="n")
+    counts = dict(zip(found[texts.name].to_list(), found["n"].to_list(), strict=True))
+    listed = [int(counts.get(value, 0)) for value in values]
+    missing = texts.null_count()
+    return {
+        "kind": "category",
+        "missing": missing,
+        "values": values,
+        "counts": listed,
+        "unseen": texts.len() - missing - sum(listed),
+    }
+
+
+def _merged(name: str, one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
+    if one is None or other is None:
+        return dict(one or other or {})
+    for part in ("kind", "edges", "values"):
+        if one.get(part) != other.get(part):
+            raise InvalidInput(
+                f"The column {name!r} was counted in different bins ({part}).", "profile both `like` the same first profile."
+            )
+    both = dict(one)
+    for part in ("missing", "unseen", "sum", "squares"):
+        if part in one:
+            both[part] = one[part] + other[part]
+    if "counts" in one:
+        both["counts"] = [a + b for a, b in zip(one["counts"], other["counts"], strict=True)]
+    for part, pick in (("min", min), ("max", max), ("first", min), ("last", max)):
+        if part in one:
+            seen = [value for value in (one[part], other[part]) if value is not None]
+            both[part] = pick(seen) if seen else None
+    return both
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,1 @@
+"""Features: one definition of each, used for training and for serving."""

@@ -1,0 +1,323 @@
+"""Figures over windows of events: the one definition that training and serving share.
+
+A window is the half-open span (g - window, g] before a grid point g. Rows exist for each entity that had at least one
+event in the longest window; an entity whose last event has left it has no row any more, offline and online alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from falaj.core.errors import InvalidInput
+from falaj.core.moments import from_millis, millis
+from falaj.stages.features.spec import AT, WindowView, span_ms
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Wanted: TypeAlias = tuple[str | None, bool]
+"""A column, or None for the rows themselves; and whether its values count as yes or no."""
+
+_SHIFT = 43
+_BIAS = 1 << (_SHIFT - 1)
+_MOST_ENTITIES = 1 << (63 - _SHIFT)
+"""An event's key is one 64-bit number, its entity's place and its time in milliseconds: sorting and searching need no loop."""
+_EXACT = float(1 << 53)
+
+
+@dataclass(frozen=True)
+class Events:
+    """The values of one column, sorted by entity, time and value: the order in which they arrived leaves no trace."""
+
+    keys: Ints
+    values: Floats
+
+    @cached_property
+    def whole(self) -> bool:
+        return bool(np.all(self.values == np.rint(self.values)) and np.abs(self.values).sum() < _EXACT)
+
+    @cached_property
+    def _prefix(self) -> Floats:
+        return np.concatenate([np.zeros(1), np.cumsum(self.values)])
+
+    @cached_property
+    def _padded(self) -> Floats:
+        return np.append(self.values, 0.0)
+
+    def sums(self, low: Ints, high: Ints) -> Floats:
+        """The sum of each slice. It depends on the slice alone: the same window gives the same bits wherever history begins.
+
+        Prefix sums promise that for whole numbers only, because those are added without rounding; other values are
+        added slice by slice.
+        """
+        if self.whole:
+            return self._prefix[high] - self._prefix[low]
+        bounds = np.stack([low, high], axis=1).ravel()
+        return np.where(high > low, np.add.reduceat(self._padded, bounds)[::2] if len(bounds) else 0.0, 0.0)
+
+    def merged(self, other: Events) -> Events:
+        if not len(other.keys):
+            return self
+        if self.whole and other.whole:
+            places = np.searchsorted(self.keys, other.keys, "right")
+            return Events(np.insert(self.keys, places, other.keys), np.insert(self.values, places, other.values))
+        return _ordered(np.concatenate([self.keys, other.keys]), np.concatenate([self.values, other.values]))
+
+    def kept(self, keep: NDArray[np.bool_]) -> Events:
+        return Events(self.keys[keep], self.values[keep])
+
+    @property
+    def codes(self) -> Ints:
+        return self.keys >> _SHIFT
+
+    @property
+    def times(self) -> Ints:
+        return (self.keys & ((1 << _SHIFT) - 1)) - _BIAS
+
+
+Columns: TypeAlias = Mapping[Wanted, Events]
+_ROWS: Wanted = (None, False)
+
+
+def grid_points(view: WindowView, since: datetime, until: datetime) -> Ints:
+    """The view's grid points in (since, until], in milliseconds."""
+    every = span_ms(view.every)
+    return np.arange(millis(since) // every + 1, millis(until) // every + 1, dtype=np.int64) * every
+
+
+def window_rows(events: pl.DataFrame, view: WindowView, grid: Sequence[datetime] | Ints) -> pl.DataFrame:
+    """The view's rows at the grid points: entity, `at` (UTC, milliseconds), features; sorted by entity and time.
+
+    `grid`: moments, or whole milliseconds as `grid_points` gives them. A mean or share of nothing is null, a count or sum
+    of nothing 0. Events without an entity or a time are left out; a NaN is a missing value.
+    """
+    points = np.unique(_as_millis(grid))
+    names, columns = _columns(events, view)
+    codes, at = _present(columns[_ROWS], points, span_ms(view.longest))
+    return _frame(view, names, codes, at, figures(view, columns, codes, at))
+
+
+def rows_for(events: pl.DataFrame, view: WindowView, entities: pl.Series, times: pl.Series) -> pl.DataFrame:
+    """The rows of `window_rows` over the whole grid that requests of these entities at these times would read."""
+    names, columns = _columns(events, view)
+    codes = _codes(entities, names)
+    known = ((codes >= 0) & times.is_not_null().to_numpy()).nonzero()[0]
+    wanted = np.unique(np.stack([codes[known], _floor(_utc_millis(times, up=False)[known], span_ms(view.every))]), axis=1)
+    found, at = _newest(columns[_ROWS], view, wanted[0], wanted[1])
+    both = np.unique(np.stack([wanted[0][found], at]), axis=1)
+    return _frame(view, names, both[0], both[1], figures(view, columns, both[0], both[1]))
+
+
+def figures(view: WindowView, columns: Columns, codes: Ints, at: Ints) -> list[Floats]:
+    """Each feature of the view for each (entity, grid point), NaN where there is none."""
+    found: list[Floats] = []
+    for window in view.windows:
+        bounds = {wanted: _bounds(events, codes, at - span_ms(window), at) for wanted, events in columns.items()}
+        for aggregate in view.aggregates:
+            wanted = (aggregate.column, aggregate.op == "share")
+            low, high = bounds[wanted]
+            size = (high - low).astype(np.float64)
+            if aggregate.op == "count":
+                found.append(size)
+            elif aggregate.op == "sum":
+                found.append(columns[wanted].sums(low, high))
+            else:
+                found.append(np.divide(columns[wanted].sums(low, high), size, out=np.full(len(size), np.nan), where=size > 0))
+    return found
+
+
+class WindowState:
+    """The events of the longest window of one view, kept in order, so that a new grid point costs next to nothing."""
+
+    def __init__(self, view: WindowView) -> None:
+        self.view = view
+        self._names: list[str] = []
+        self._places: dict[str, int] = {}
+        nothing = Events(np.empty(0, np.int64), np.empty(0))
+        self._columns: dict[Wanted, Events] = dict.fromkeys(_wanted(view), nothing)
+
+    def __len__(self) -> int:
+        return len(self._columns[_ROWS].keys)
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Takes new events in any order, late ones too."""
+        if events.is_empty():
+            return
+        names, columns = _columns(events, self.view)
+        for name in names:
+            if name not in self._places:
+                self._places[name] = len(self._names)
+                self._names.append(name)
+        _check_entities(len(self._names))
+        moved = np.array([self._places[name] for name in names], np.int64)
+        for wanted, new in columns.items():
+            keys = new.keys + ((moved[new.codes] - new.codes) << _SHIFT) if len(new.keys) else new.keys
+            self._columns[wanted] = self._columns[wanted].merged(_ordered(keys, new.values))
+
+    def newest(self, now: datetime) -> tuple[list[str], Ints, Floats]:
+        """Of each entity the newest row at or before `now`: names, times in milliseconds, features (NaN is missing).
+
+        That is the newest grid point, or for an entity whose last event has left the window, the last one at which it was in.
+        """
+        codes = np.unique(self._columns[_ROWS].codes)
+        point = _floor(np.full(len(codes), millis(now), np.int64), span_ms(self.view.every))
+        found, at = _newest(self._columns[_ROWS], self.view, codes, point)
+        return self._answer(codes[found], at)
+
+    def rows(self, at: datetime) -> pl.DataFrame:
+        """What `window_rows` gives for the one grid point, as long as nothing that it needs was forgotten."""
+        codes, points = _present(self._columns[_ROWS], np.array([millis(at)], np.int64), span_ms(self.view.longest))
+        names, times, values = self._answer(codes, points)
+        frame = _frame(self.view, names, np.arange(len(names), dtype=np.int64), times, list(values.T) if len(names) else [])
+        return frame.sort(self.view.entity)
+
+    def forget(self, answered: datetime) -> None:
+        """Drops what no grid point after `answered` can need."""
+        oldest = millis(answered) - span_ms(self.view.longest)
+        for wanted, events in self._columns.items():
+            keep = events.times > oldest
+            if not keep.all():
+                self._columns[wanted] = events.kept(keep)
+        alive = np.unique(self._columns[_ROWS].codes)
+        if len(self._names) > 2 * len(alive) + 64:
+            self._renumber(alive)
+
+    def _answer(self, codes: Ints, at: Ints) -> tuple[list[str], Ints, Floats]:
+        columns = figures(self.view, self._columns, codes, at)
+        return [self._names[code] for code in codes.tolist()], at, np.stack(columns, axis=1)
+
+    def _renumber(self, alive: Ints) -> None:
+        self._names = [self._names[code] for code in alive.tolist()]
+        self._places = {name: place for place, name in enumerate(self._names)}
+        for wanted, events in self._columns.items():
+            shift = np.searchsorted(alive, events.codes) - events.codes
+            self._columns[wanted] = Events(events.keys + (shift << _SHIFT), events.values)
+
+
+def _wanted(view: WindowView) -> list[Wanted]:
+    return list(dict.fromkeys([_ROWS, *((aggregate.column, aggregate.op == "share") for aggregate in view.aggregates)]))
+
+
+def _columns(events: pl.DataFrame, view: WindowView) -> tuple[list[str], dict[Wanted, Events]]:
+    """The entities by name, and each column's events with the entities' places in that list."""
+    missing = {view.entity, view.time, *(a.column for a in view.aggregates if a.column)} - set(events.columns)
+    if missing:
+        raise InvalidInput(
+            f"The view {view.name!r} reads the column {sorted(missing)[0]!r}, which {view.dataset!r} does not have."
+        )
+    rows = events.filter(pl.col(view.entity).is_not_null() & pl.col(view.time).is_not_null())
+    entities = rows[view.entity].cast(pl.String)
+    names: list[str] = entities.unique().sort().to_list()
+    _check_entities(len(names))
+    times = _utc_millis(rows[view.time], up=True)
+    if len(times) and (times.min() < -_BIAS or times.max() >= _BIAS):
+        raise InvalidInput(f"The view {view.name!r} has events outside the years 1831 to 2109.", "mend the column's times.")
+    keys = (_codes(entities, names) << _SHIFT) + times + _BIAS
+    found: dict[Wanted, Events] = {}
+    for wanted in _wanted(view):
+        column, as_share = wanted
+        values = np.ones(len(keys)) if column is None else _numbers(rows, column)
+        given = ~np.isnan(values)
+        found[wanted] = _ordered(keys[given], (values[given] != 0).astype(np.float64) if as_share else values[given])
+    return names, found
+
+
+def _numbers(rows: pl.DataFrame, column: str) -> Floats:
+    kind = rows.schema[column]
+    if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+        raise InvalidInput(f"The column {column!r} must hold numbers, it holds {kind}.")
+    return rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _ordered(keys: Ints, values: Floats) -> Events:
+    order = np.lexsort((values, keys))
+    return Events(keys[order], values[order])
+
+
+def _bounds(events: Events, codes: Ints, after: Ints, until: Ints) -> tuple[Ints, Ints]:
+    """The slice of each entity's events with a time in (after, until]."""
+    start = (codes << _SHIFT) + _BIAS
+    low = np.searchsorted(events.keys, start + np.maximum(after, -_BIAS), "right")
+    high = np.searchsorted(events.keys, start + np.clip(until, -_BIAS, _BIAS - 1), "right")
+    return low.astype(np.int64), np.maximum(high, low).astype(np.int64)
+
+
+def _present(rows: Events, points: Ints, longest: int) -> tuple[Ints, Ints]:
+    """Every (entity, point) with an event in the longest window, in order.
+
+    An event at time t is seen from the first point ≥ t to the last one < t + longest; what an earlier event of the same
+    entity covers already is not counted again.
+    """
+    times, codes = rows.times, rows.codes
+    first, beyond = np.searchsorted(points, times, "left"), np.searchsorted(points, times + longest, "left")
+    first[1:] = np.where(codes[1:] == codes[:-1], np.maximum(first[1:], beyond[:-1]), first[1:])
+    size = np.maximum(beyond - first, 0)
+    offsets = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return np.repeat(codes, size), points[np.repeat(first, size) + offsets]
+
+
+def _newest(rows: Events, view: WindowView, codes: Ints, points: Ints) -> tuple[NDArray[np.bool_], Ints]:
+    """Whether each entity has a row at or before its point, and for those that do the time of the newest one."""
+    low, high = _bounds(rows, codes, np.full(len(codes), -_BIAS, np.int64), points)
+    found = high > low
+    last = rows.times[high[found] - 1]
+    return found, np.minimum(points[found], _floor(last + span_ms(view.longest) - 1, span_ms(view.every)))
+
+
+def _frame(view: WindowView, names: Sequence[str], codes: Ints, at: Ints, values: Sequence[Floats]) -> pl.DataFrame:
+    features = values or [np.empty(0)] * len(view.places)
+    return pl.DataFrame(
+        [
+            pl.Series(view.entity, names, dtype=pl.String).gather(codes),
+            pl.Series(AT, at, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")),
+            *(
+                pl.Series(name, column, dtype=pl.Float64).fill_nan(None)
+                for name, column in zip(view.places, features, strict=True)
+            ),
+        ]
+    )
+
+
+def _codes(entities: pl.Series, names: Sequence[str]) -> Ints:
+    """The place of each entity in the sorted names, -1 where it is not there."""
+    places = (
+        pl.Series(entities.cast(pl.String)).replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)
+        if names
+        else None
+    )
+    return np.full(len(entities), -1, np.int64) if places is None else places.fill_null(-1).to_numpy()
+
+
+def _check_entities(count: int) -> None:
+    if count > _MOST_ENTITIES:
+        raise InvalidInput(f"A window view holds at most {_MOST_ENTITIES} entities at once, got {count}.", "split the view.")
+
+
+def _utc_millis(times: pl.Series, *, up: bool) -> Ints:
+    """Whole milliseconds since 1970, rounded up or down, 0 for null; up keeps (g - window, g] exact, whose ends are whole."""
+    kind = times.dtype
+    if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
+        raise InvalidInput(f"The column {times.name!r} must hold times with a time zone, it holds {kind}.")
+    per = {"ms": 1, "us": 1_000, "ns": 1_000_000}[kind.time_unit]
+    raw = times.to_physical().fill_null(0).to_numpy()
+    return (raw + (per - 1 if up else 0)) // per
+
+
+def _floor(at: Ints, every: int) -> Ints:
+    return at // every * every
+
+
+def _as_millis(grid: Sequence[datetime] | Ints) -> Ints:
+    return grid if isinstance(grid, np.ndarray) else np.array([millis(at) for at in grid], np.int64)
+
+
+def newest_point(view: WindowView, now: datetime) -> datetime:
+    """The greatest grid point at or before `now`."""
+    return from_millis(millis(now) // span_ms(view.every) * span_ms(view.every))

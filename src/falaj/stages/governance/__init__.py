@@ -1,0 +1,1 @@
+"""Governance: who may call, and what can be proven of what happened."""

@@ -1,0 +1,103 @@
+"""Keys: the secrets by which people and programs show who they are; only a keyed hash of each is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from falaj.core.actor import Actor
+from falaj.core.errors import InvalidInput, NotFound, Unauthenticated
+from falaj.core.moments import iso
+from falaj.core.ref import Ref
+from falaj.stages.action import Act, Kernel, action
+
+KINDS = ("person", "service")
+_KEY = re.compile(r"falaj_([0-9a-f]{12})_[A-Za-z0-9_\-]{43}")
+_ROLE = re.compile(r"[a-z][a-z_]{0,39}")
+_HINT = "send Authorization: Bearer falaj_…; an operator makes a key with `falaj key create`."
+
+
+def key_hmac(pepper: bytes, text: str) -> str:
+    """What is kept of a key: HMAC-SHA256 of its whole text, in hexadecimal."""
+    return hmac.new(pepper, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    kernel: Kernel
+    pepper: bytes = field(repr=False)
+    random: Callable[[int], bytes] = secrets.token_bytes
+
+    @action("key.create")
+    def create(self, act: Act, subject: Ref, *, roles: Sequence[str], kind: str = "person") -> str:
+        """A new key for `key/<name>`: its text, which nobody can see again. Raises InvalidInput where no role is named."""
+        granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
+        if not granted or not all(_ROLE.fullmatch(role) for role in granted):
+            raise InvalidInput("A key needs at least one role.", "name roles such as data_scientist or operator.")
+        if kind not in KINDS:
+            raise InvalidInput(f"{kind!r} is no kind of key.", f"there is: {', '.join(KINDS)}.")
+        key_id = self.random(6).hex()
+        text = f"falaj_{key_id}_{urlsafe_b64encode(self.random(32)).decode().rstrip('=')}"
+        with act.change(Ref("key", key_id)) as draft:
+            draft.put(
+                "key",
+                key_id,
+                {
+                    "id": key_id,
+                    "hmac": key_hmac(self.pepper, text),
+                    "name": subject.name,
+                    "kind": kind,
+                    "roles": granted,
+                    "created_at": iso(act.now),
+                    "revoked_at": None,
+                },
+            )
+            draft.note(name=subject.name, roles=granted)
+        return text
+
+    @action("key.revoke")
+    def revoke(self, act: Act, subject: Ref) -> None:
+        """The key `key/<key id>` opens nothing from now on; for a revoked key that changes nothing. Raises NotFound."""
+        if self._record(subject.name)["revoked_at"] is not None:
+            return
+        with act.change() as draft:
+            record = dict(draft.get("key", subject.name) or {})
+            draft.put("key", subject.name, record | {"revoked_at": iso(act.now)})
+            draft.note(name=record.get("name"))
+
+    def authenticate(self, text: Any) -> Actor:
+        """Whose key that is. Raises Unauthenticated, without saying whether it was unknown, wrong or revoked."""
+        found = _KEY.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise Unauthenticated("No key was shown, or one of another form.", _HINT)
+        record = self.kernel.ledger.get("key", found[1])
+        # An unknown key is compared as well, so that the time tells nothing.
+        known = record is not None and record.get("revoked_at") is None
+        kept = str(record["hmac"]) if record is not None else "0" * 64
+        if not hmac.compare_digest(key_hmac(self.pepper, text), kept) or not known or record is None:
+            raise Unauthenticated("The key is not valid.", _HINT)
+        return Actor(record["name"], record["kind"], tuple(record["roles"]))
+
+    def allowed(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every key that is not revoked, by its HMAC, as hosts take them."""
+        return {
+            record["hmac"]: {"id": record["id"], "name": record["name"], "kind": record["kind"], "roles": record["roles"]}
+            for _, record in self.kernel.ledger.find("key")
+            if record["revoked_at"] is None
+        }
+
+    def listing(self) -> list[Mapping[str, Any]]:
+        """Every key that was ever made, without its HMAC."""
+        return [{name: value for name, value in record.items() if name != "hmac"} for _, record in self.kernel.ledger.find("key")]
+
+    def _record(self, key_id: str) -> Mapping[str, Any]:
+        record = self.kernel.ledger.get("key", key_id)
+        if record is None:
+            raise NotFound.named("key", key_id, (key for key, _ in self.kernel.ledger.find("key")))
+        return record

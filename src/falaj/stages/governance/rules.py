@@ -1,0 +1,205 @@
+"""What must hold of a ledger that nobody has tampered with, asked of its evidence alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from falaj.core.codec import canonical, encode
+from falaj.core.decision import Check, Decision, judge
+from falaj.core.errors import FalajError
+from falaj.core.event import Event
+from falaj.core.leaf import event_of
+from falaj.core.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from falaj.core.moments import iso, short
+from falaj.core.note import Statement, Verifier, open_checkpoint
+from falaj.core.ref import Ref
+from falaj.ports.evidence import Evidence, StoredEvent
+from falaj.ports.ledger import Checkpoint
+
+LEDGER = Ref("ledger", "local")
+_UNSEEN = (
+    "Not compared with a remembered checkpoint: a tail that was cut off together with its checkpoints cannot be seen from "
+    "inside. Keep a checkpoint somewhere else and give it here."
+)
+
+
+@dataclass(slots=True)
+class Walk:
+    """What one pass over the events finds: the first fault of each kind, the state that follows, the roots in question."""
+
+    sizes: frozenset[int]
+    events: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+    state: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """Digest of the body that each record must have."""
+    roots: dict[int, bytes] = field(default_factory=dict)
+    frontier: Frontier = field(default_factory=Frontier)
+    times: list[datetime | None] = field(default_factory=list)
+
+    def step(self, stored: StoredEvent) -> None:
+        if stored.seq != self.events:
+            self.fault("sequence", f"event {self.events} is missing or out of place, number {stored.seq} stands there")
+        if leaf_hash(stored.leaf) != stored.leaf_hash:
+            self.fault("hashes", f"event {stored.seq} does not have the hash that is stored for it")
+        at = None
+        try:
+            event = event_of(stored.leaf)
+            at = event.at
+            self._read(event, stored)
+        except FalajError as exc:
+            self.fault("leaves", f"event {stored.seq} cannot be read: {exc.message}")
+        self.frontier.append(leaf_hash(stored.leaf))
+        self.events += 1
+        self.times.append(at)
+        self._mark()
+
+    def start(self) -> None:
+        self._mark()
+
+    def fault(self, name: str, text: str) -> None:
+        self.faults.setdefault(name, text)
+
+    def check(self, name: str, wanted: str, seen: str) -> Check:
+        return Check(name, wanted, self.faults.get(name, seen), name not in self.faults)
+
+    def _mark(self) -> None:
+        if self.events in self.sizes:
+            self.roots[self.events] = self.frontier.root()
+
+    def _read(self, event: Event, stored: StoredEvent) -> None:
+        if event.seq != stored.seq:
+            self.fault("leaves", f"event {stored.seq} says of itself that it is number {event.seq}")
+        if (event.verb, str(event.subject), iso(event.at)) != (stored.verb, stored.subject, stored.at):
+            self.fault("leaves", f"event {stored.seq} is filed under another verb, subject or time than it says")
+        for change in event.changes:
+            if change.body is None:
+                self.state.pop((change.kind, change.key), None)
+            else:
+                self.state[change.kind, change.key] = hashlib.sha256(canonical(encode(change.body))).digest()
+
+
+def verify(
+    evidence: Evidence,
+    verifier: Verifier,
+    *,
+    now: datetime,
+    remembered: str | None = None,
+    max_age: timedelta = timedelta(days=1),
+) -> Decision:
+    """Whether the ledger is whole, each question a Check that names the first event or record that is not.
+
+    `remembered` is the text of an earlier checkpoint that was kept outside; without it the reason says what was not looked at.
+    """
+    faults: dict[str, str] = {}
+    checkpoints = _checkpoints(evidence, faults)
+    kept = _statement(remembered, verifier) if remembered is not None else None
+    walk = Walk(frozenset({c.size for c in checkpoints} | ({kept.size} if isinstance(kept, Statement) else set())), faults=faults)
+    walk.start()
+    try:
+        for stored in evidence.events():
+            walk.step(stored)
+    except FalajError as exc:
+        walk.fault("sequence", f"event {walk.events} cannot be read from the store: {exc.message}")
+    _compare_edge(evidence, walk)
+    _compare_checkpoints(checkpoints, verifier, walk)
+    _compare_records(evidence, walk)
+    checks = [
+        walk.check("sequence", "events 0, 1, 2 … without a gap", f"{walk.events} events"),
+        walk.check("leaves", "every event readable and filed as it says", f"{walk.events} events"),
+        walk.check("hashes", "every event with the hash that is stored for it", f"{walk.events} events"),
+        walk.check("edge", "as many events under the same root as the ledger counts", f"{walk.events} events"),
+        walk.check("checkpoints", "every checkpoint signed and true", f"{len(checkpoints)} checkpoints"),
+        walk.check("records", "the state that follows from the events", f"{len(walk.state)} records"),
+        _age(checkpoints, walk, now, max_age),
+    ]
+    if remembered is not None:
+        checks.append(_remembered(kept, walk))
+    return Decision(LEDGER, "audit", judge(checks), tuple(checks), None, now, "" if remembered is not None else _UNSEEN)
+
+
+def _checkpoints(evidence: Evidence, faults: dict[str, str]) -> list[Checkpoint]:
+    try:
+        return evidence.checkpoints()
+    except FalajError as exc:
+        faults["checkpoints"] = f"they cannot be read: {exc.message}"
+        return []
+
+
+def _statement(note: str, verifier: Verifier) -> Statement | str:
+    try:
+        return open_checkpoint(note, verifier)
+    except FalajError as exc:
+        return exc.message
+
+
+def _compare_edge(evidence: Evidence, walk: Walk) -> None:
+    try:
+        size, root = evidence.edge()
+    except FalajError as exc:
+        walk.fault("edge", exc.message)
+        return
+    if size != walk.events:
+        first = min(size, walk.events)
+        walk.fault("edge", f"the ledger counts {size} events, there are {walk.events}: they differ from event {first} on")
+    elif root != walk.frontier.root():
+        walk.fault("edge", f"the {size} events have another root than the ledger keeps for them")
+
+
+def _compare_checkpoints(checkpoints: list[Checkpoint], verifier: Verifier, walk: Walk) -> None:
+    good = 0
+    for checkpoint in checkpoints:
+        told = _statement(checkpoint.note, verifier)
+        if isinstance(told, str):
+            walk.fault("checkpoints", f"the checkpoint of {checkpoint.size} events: {told}")
+        elif (told.size, told.root) != (checkpoint.size, checkpoint.root):
+            walk.fault("checkpoints", f"the checkpoint of {checkpoint.size} events was signed with another size or root")
+        else:
+            walk.faults.update({} if "checkpoints" in walk.faults else _mismatch(told, walk, good, "checkpoints"))
+            good = told.size
+
+
+def _mismatch(told: Statement, walk: Walk, good: int, name: str) -> Mapping[str, str]:
+    if told.size > walk.events:
+        return {name: f"event {walk.events} and what followed is gone: {told.size} events were signed, there are {walk.events}"}
+    if walk.roots.get(told.size, EMPTY_ROOT) != told.root:
+        return {name: f"an event from {good} to {told.size - 1} was changed: {told.size} events had another root when signed"}
+    return {}
+
+
+def _remembered(kept: Statement | str | None, walk: Walk) -> Check:
+    wanted = "an extension of the remembered checkpoint"
+    if not isinstance(kept, Statement):
+        return Check("remembered", wanted, str(kept), False)
+    fault = _mismatch(kept, walk, 0, "remembered").get("remembered")
+    return Check("remembered", wanted, fault or f"it extends the {kept.size} events that were remembered", fault is None)
+
+
+def _compare_records(evidence: Evidence, walk: Walk) -> None:
+    missing = dict(walk.state)
+    try:
+        for record in evidence.records():
+            wanted = missing.pop((record.kind, record.key), None)
+            if wanted is None:
+                walk.fault("records", f"the record {record.kind} {record.key!r} follows from no event")
+            elif wanted != hashlib.sha256(record.body).digest():
+                walk.fault("records", f"the record {record.kind} {record.key!r} reads otherwise than its last event says")
+    except FalajError as exc:
+        walk.fault("records", f"they cannot be read: {exc.message}")
+    if missing:
+        kind, key = min(missing)
+        walk.fault("records", f"the record {kind} {key!r} is missing")
+
+
+def _age(checkpoints: list[Checkpoint], walk: Walk, now: datetime, max_age: timedelta) -> Check:
+    """Events that no checkpoint covers could still be rewritten; they may not stay so for long."""
+    covered = max((c.size for c in checkpoints), default=0)
+    wanted = f"no event older than {short(max_age)} without a checkpoint"
+    if covered >= walk.events:
+        return Check("age", wanted, f"all {walk.events} events are under a checkpoint", True)
+    since = walk.times[covered]
+    age = "an unknown time" if since is None else f"{max(0, round((now - since).total_seconds()))}s"
+    passed = True if since is not None and now - since <= max_age else None
+    return Check("age", wanted, f"{walk.events - covered} events from {covered} on are under none, the first since {age}", passed)

@@ -1,0 +1,1 @@
+"""Pipelines: runs of steps, wherever they are executed, and what became of them."""

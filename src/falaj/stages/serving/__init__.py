@@ -1,0 +1,1 @@
+"""Serving: takes what the inference servers sealed into the ledger."""

@@ -1,0 +1,48 @@
+"""What a run can do: each step is a function of an open app and the run, executed wherever the runner puts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from falaj.core.actor import Actor
+from falaj.core.errors import NotFound
+from falaj.core.moments import moment
+from falaj.core.ref import Ref
+from falaj.core.run import Run
+
+if TYPE_CHECKING:
+    from falaj.app import App
+
+RUNNER = Actor("runner", "service", ("service",))
+
+
+def release(app: App, run: Run) -> tuple[Ref, ...]:
+    """Trains, gates and, where the gates allow it, registers. What is served changes later, by a rollout or by a person.
+
+    params: training (its name), at (moment of the training, RFC 3339), reason.
+    """
+    training = app.project.one("trainings", str(run.params["training"]))
+    at = moment(str(run.params["at"]))
+    candidate = app.trainer.train(RUNNER, Ref("model", training.model), training=training.name, at=at, run_id=run.id)
+    decision = app.gates.evaluate(RUNNER, candidate, gate=app.project.one("gates", training.model))
+    if not decision.allowed:
+        return (candidate,)
+    return (candidate, app.registry.register(RUNNER, Ref("model", training.model), candidate=candidate, decision=decision))
+
+
+STEPS: Mapping[str, Callable[[App, Run], tuple[Ref, ...]]] = {"release": release}
+
+
+def execute(app: App, step: str, run_id: str) -> None:
+    """Executes a run that was started, and records how it ended. Whatever went wrong is recorded, then raised."""
+    if step not in STEPS:
+        raise NotFound.named("step", step, STEPS)
+    run = app.pipelines.get(run_id)
+    subject = Ref("run", run_id)
+    try:
+        outputs = STEPS[step](app, run)
+    except Exception as exc:
+        app.pipelines.finish(RUNNER, subject, state="failed", failure=f"{type(exc).__name__}: {exc}")
+        raise
+    app.pipelines.finish(RUNNER, subject, state="succeeded", outputs=outputs)

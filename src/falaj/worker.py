@@ -1,0 +1,266 @@
+"""The loop: what falaj does by itself, one round at a time. A round that was cut short is done again by the next."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from falaj.core.actor import Actor
+from falaj.core.codec import decode
+from falaj.core.decision import Decision
+from falaj.core.errors import FalajError
+from falaj.core.moments import iso, length
+from falaj.core.recipe import Recipe
+from falaj.core.ref import Ref
+from falaj.core.run import Run
+from falaj.ports.stream import Cursor
+
+
+if TYPE_CHECKING:
+    from falaj.app import App
+
+WORKER = Actor("worker", "service", ("service",))
+"""Who acts when the platform itself does what a person declared."""
+DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+PARITY_EVERY = timedelta(days=7)
+PARITY_ROWS = 200
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round saw and did."""
+
+    now: str
+    running: int = 0
+    """Runs that have not ended."""
+    rollouts: list[str] = field(default_factory=list)
+    """Rollouts under way."""
+    open_alerts: list[str] = field(default_factory=list)
+    """Alerts that nobody has acknowledged."""
+    news: list[str] = field(default_factory=list)
+    """What is worth a line to a person."""
+    problems: list[str] = field(default_factory=list)
+    """What did not work in this round and will be tried again."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Worker:
+    """One worker per project does the rounds; the lock keeps two callers from doing the same round twice."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self._lock = threading.Lock()
+        self._due: dict[str, datetime] = {}
+        self._parity: dict[str, Cursor] = {}
+        self._weighed: dict[str, int] = {}
+
+    def tick(self, now: datetime) -> Round:
+        """One round at the time `now`. Each duty stands alone: one that fails is told in `problems`, the others go on."""
+        with self._lock:
+            if self.app.clock.kind == "replay":
+                self.app.clock.tell(now)
+            done = Round(iso(now))
+            for duty in (
+                self._reconcile, self._ingest, self._refresh, self._watch_runs, self._follow,
+                self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
+            ):  # fmt: skip
+                with _told(done, duty):
+                    duty(now, done)
+            done.running = len(self.app.pipelines.live())
+            return done
+
+    def loop(self, stop: threading.Event, seconds: float) -> None:
+        """Rounds under the wall clock until `stop` is set."""
+        while not stop.is_set():
+            started = time.monotonic()
+            self.tick(datetime.now(UTC))
+            stop.wait(max(0.0, seconds - (time.monotonic() - started)))
+
+    def _reconcile(self, now: datetime, done: Round) -> None:
+        """After a crash anywhere: what is served is made what the ledger says."""
+        for endpoint in self.app.rollouts.reconcile():
+            done.news.append(f"endpoint/{endpoint} was brought back to what the ledger says")
+
+    def _ingest(self, now: datetime, done: Round) -> None:
+        for dataset in self.app.project.datasets.values():
+            every = length(dataset.every)
+            until = EPOCH + (now - EPOCH) // every * every
+            if not self._is_due(f"ingest {dataset.name}", until):
+                continue
+            decision = self.app.contracts.ingest(WORKER, Ref("dataset", dataset.name), until=until)
+            self._hear(decision, done, f"{dataset.name} was refused by its contract")
+            self._due[f"ingest {dataset.name}"] = until
+
+    def _refresh(self, now: datetime, done: Round) -> None:
+        """The online store, to the newest grid point; once a day with an event that sums up what was put."""
+        self.app.features.refresh(now)
+        if self._is_due("materialise", day := _floor(now, DAY)):
+            for view in self.app.project.views:
+                self.app.features.materialise(WORKER, Ref("view", view), until=now)
+            self._due["materialise"] = day
+
+    def _watch_runs(self, now: datetime, done: Round) -> None:
+        for run in self.app.pipelines.watch(WORKER):
+            if run.state == "failed":
+                self._hear(_run_failed(run), done, f"run/{run.id} failed: {(run.failure or '')[:200]}")
+        for endpoint in self.app.project.endpoints.values():
+            if self.app.ledger.get("endpoint", endpoint.name) is None or self.app.rollouts.live(endpoint.name):
+                continue
+            waiting = self._waiting(endpoint.model)
+            if waiting:
+                rollout = self.app.rollouts.start(
+                    WORKER, Ref("endpoint", endpoint.name), challenger=waiting[0], seed=int(self.app.settings.seed),
+                    slow_ms=self.app.monitors.usual_latency(endpoint.name, now),
+                )  # fmt: skip
+                done.news.append(f"{waiting[0]} passed its gates and starts as a canary: {rollout}")
+
+    def _waiting(self, model: str) -> list[Ref]:
+        """Models that a release run registered and that were never rolled out, promoted or deployed; oldest first."""
+        ledger = self.app.ledger
+        met = {str(body["model"]) for kind in ("alias", "release") for _, body in ledger.find(kind)}
+        made = [ref for run in self.app.pipelines.listing() if run.step == "release" for ref in run.outputs if ref.kind == "model"]
+        fresh = [ref for ref in made if ref.name == model and str(ref) not in met]
+        return sorted(fresh, key=lambda ref: int(ref.version or 0))
+
+    def _follow(self, now: datetime, done: Round) -> None:
+        for name in self.app.project.endpoints:
+            if self.app.ledger.get("endpoint", name) is not None:
+                self.app.monitors.follow(name, now)
+
+    def _roll_out(self, now: datetime, done: Round) -> None:
+        for name in self.app.project.endpoints:
+            rollout = self.app.rollouts.live(name)
+            if rollout is None:
+                continue
+            blocks = self.app.monitors.blocks(rollout)
+            before = self.app.rollouts.show(rollout)["status"]
+            if self._weighed.get(str(rollout)) != len(blocks) or self._is_due(f"look {rollout}", _floor(now, DAY)):
+                decision = self.app.rollouts.look(WORKER, rollout, blocks=blocks, now=now)
+                self._weighed[str(rollout)] = len(blocks)
+                self._due[f"look {rollout}"] = _floor(now, DAY)
+                self._tell_rollout(rollout, before, decision, done)
+            if self.app.rollouts.live(name) is not None:
+                done.rollouts.append(str(rollout))
+
+    def _tell_rollout(self, rollout: Ref, before: Any, decision: Decision, done: Round) -> None:
+        record = self.app.rollouts.show(rollout)
+        status = record["status"]
+        if (status["state"], status["step"]) == (before["state"], before["step"]):
+            return
+        share = status["epochs"][-1]["share"]
+        what = {"running": f"moves on to {share:.0%} of the traffic", "rolled_back": "is TAKEN BACK", "promoted": "is PROMOTED", "held": "is held"}
+        done.news.append(f"{record['challenger']} {what.get(status['state'], status['state'])} ({rollout}): {decision.reason}")
+        if status["state"] in ("rolled_back", "held"):
+            self.app.alerts.raise_from(WORKER, decision)
+
+    def _monitor(self, now: datetime, done: Round) -> None:
+        for monitor in self.app.project.monitors.values():
+            subject = Ref("monitor", monitor.endpoint)
+            champion = self._champion(monitor.endpoint)
+            if champion is None:
+                continue
+            record = self.app.ledger.get("monitor", monitor.endpoint)
+            if record is None or record["model"] != str(champion):
+                reference, promise = self.app.normal_of(champion, self.app.project.endpoints[monitor.endpoint].threshold)
+                self.app.monitors.start(WORKER, subject, model=champion, reference=reference, promise=promise)
+            elif self.app.monitors.is_due(subject, now):
+                for decision in self.app.monitors.look(WORKER, subject, now=now):
+                    self._hear(decision, done, f"{decision.rule} on {monitor.endpoint}: {decision.reason}")
+
+    def _champion(self, endpoint: str) -> Ref | None:
+        record = self.app.ledger.get("endpoint", endpoint)
+        if record is None:
+            return None
+        return next(Ref.parse(arm["model"]) for arm in record["wanted"]["arms"] if arm["role"] == "champion")
+
+    def _retrain(self, now: datetime, done: Round) -> None:
+        for monitor in self.app.project.monitors.values():
+            wish = self.app.monitors.wants_retrain(Ref("monitor", monitor.endpoint))
+            champion = self._champion(monitor.endpoint)
+            if wish is None or champion is None or self.app.rollouts.live(monitor.endpoint):
+                continue
+            reason, since = wish
+            run = Ref("run", f"retrain-{monitor.endpoint}-{since:%Y%m%d%H%M%S}")
+            if self.app.ledger.get("run", run.name) is None:
+                training = self.app.registry.get(champion)["training"]
+                params = {"training": training, "at": iso(now), "reason": reason}
+                self.app.pipelines.start(WORKER, run, step="release", params=params)
+                done.news.append(f"{reason} asks for a new model: {run}")
+
+    def _keep_books(self, now: datetime, done: Round) -> None:
+        """Seals into the ledger, a signed checkpoint once a day, and the parity of online and offline features once a week."""
+        if self._is_due("seals", hour := _floor(now, timedelta(hours=1))):
+            for name in self.app.project.endpoints:
+                if seals := self.app.serving.unsealed(name):
+                    self.app.serving.seal(WORKER, Ref("endpoint", name), seals=seals)
+            self._due["seals"] = hour
+        if self._is_due("checkpoint", day := _floor(now, DAY)):
+            self.app.audit.checkpoint(WORKER, Ref("ledger", "local"))
+            self._due["checkpoint"] = day
+        if self._is_due("parity", week := _floor(now, PARITY_EVERY)):
+            for name in self.app.project.endpoints:
+                self._verify_features(name, now, done)
+            self._due["parity"] = week
+
+    def _verify_features(self, endpoint: str, now: datetime, done: Round) -> None:
+        """Logged features of a sample of the last week's predictions against the offline truth."""
+        champion = self._champion(endpoint)
+        if champion is None:
+            return
+        picked: list[Any] = []
+        chance, seen = random.Random(iso(now)), 0
+        cursor = self._parity.get(endpoint, Cursor())
+        for at, record in self.app.stream_of(endpoint).follow(cursor):
+            cursor = at
+            if record.get("kind") == "prediction" and record.get("model") == str(champion) and record.get("request"):
+                seen += 1
+                if len(picked) < PARITY_ROWS:
+                    picked.append(record)
+                elif (place := chance.randrange(seen)) < PARITY_ROWS:
+                    picked[place] = record
+        self._parity[endpoint] = cursor
+        if picked:
+            recipe = decode(Recipe, self.app.registry.manifest(champion)["recipe"])
+            decision = self.app.features.verify(WORKER, Ref("endpoint", endpoint), records=picked, recipe=recipe)
+            self._hear(decision, done, f"online and offline features of {endpoint} differ: {decision.reason}")
+
+    def _deliver(self, now: datetime, done: Round) -> None:
+        self.app.alerts.deliver_due(WORKER, now)
+        done.open_alerts = [str(alert.ref) for alert in self.app.alerts.all() if alert.state == "open"]
+
+    def _hear(self, decision: Decision, done: Round, line: str) -> None:
+        """A denial opens an alert or counts it once more, enough clear looks resolve it."""
+        is_new = self.app.alerts.open_for(f"{decision.rule}|{decision.subject}") is None
+        if self.app.alerts.raise_from(WORKER, decision) and is_new:
+            done.news.append(line)
+
+    def _is_due(self, what: str, at: datetime) -> bool:
+        return self._due.get(what, EPOCH) < at
+
+
+@contextmanager
+def _told(done: Round, duty: Callable[..., None]) -> Iterator[None]:
+    try:
+        yield
+    except FalajError as exc:
+        done.problems.append(f"{duty.__name__.strip('_')}: {exc}")
+
+
+def _floor(now: datetime, span: timedelta) -> datetime:
+    return EPOCH + (now - EPOCH) // span * span
+
+
+def _run_failed(run: Run) -> Decision:
+    return Decision(Ref("run", run.id), "run", "deny", at=run.ended_at, reason=(run.failure or "it died without a word")[-500:])
+
+
+
