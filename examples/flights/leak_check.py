@@ -151,16 +151,15 @@ def compare(rows: int, seed: int) -> tuple[int, float, list[str]]:
     chosen = random.Random(seed).sample(every, rows)
     names, features = of_falaj(chosen)
     worst, wrong = 0.0, []
-    for flight, row in zip(chosen, features, strict=True):
+    for flight, row_of_falaj in zip(chosen, features, strict=True):
         days = [flight["departure"].replace(hour=0, minute=0) - timedelta(days=back) for back in range(9)]
         near = [one for day in days for one in landed[day]]
-        for name, seen, wanted in zip(names, row, truth(flight, weather, near, planes), strict=True):
+        for name, seen, wanted in zip(names, row_of_falaj, truth(flight, weather, near, planes), strict=True):
             gap = difference(seen, wanted)
             worst = max(worst, gap)
             if gap > 1e-6:  # falaj hands models 32-bit numbers, exact to 6e-8
-                wrong.append(
-                    f"{flight['departure']:%Y-%m-%d %H:%M} {flight['carrier']}{flight['flight']} {name}: falaj {seen}, truth {wanted}"
-                )
+                named = f"{flight['departure']:%Y-%m-%d %H:%M} {flight['carrier']}{flight['flight']} {name}"
+                wrong.append(f"{named}: falaj {seen}, truth {wanted}")
     return rows * len(names), worst, wrong
 
 
@@ -173,10 +172,10 @@ def difference(seen: float, wanted: float | None) -> float:
 def of_falaj(chosen: list[Row]) -> tuple[tuple[str, ...], list[list[float]]]:
     """The same flights through falaj's own training frame."""
     import polars as pl
-    from falaj.adapters.memory.online import MemoryOnline
-    from falaj.stages.features.service import Features
 
     from examples.flights import features, source
+    from falaj.adapters.memory.online import MemoryOnline
+    from falaj.stages.features.service import Features
 
     views = (features.weather_now, features.plane, features.carrier_delays, features.origin_delays)
     made = Features(None, _Sources(source), MemoryOnline(), {view.name: view for view in views})  # type: ignore[arg-type]  # no change, no kernel

@@ -15,7 +15,7 @@ from falaj.adapters import open_adapter
 from falaj.config import Settings, load
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
-from falaj.core.moments import moment
+from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
 from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.keys import Keys
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.monitoring.drift import DriftReference
+    from falaj.stages.monitoring.performance import Promise
     from falaj.stages.monitoring.service import Monitors
     from falaj.stages.pipelines.service import Pipelines
     from falaj.stages.registry.service import Registry
@@ -208,9 +210,10 @@ class App:
 
     @cached_property
     def trainer(self) -> Trainer:
-        from falaj.stages.training.service import Trainer
+        from falaj.stages.training.service import Source, Trainer
 
-        return Trainer(self.kernel, self.blobs, self.contracts, self.features, self.project.trainings, self.mirror, self.project.code)
+        source = Source(self.contracts, self.features, self.project.code)
+        return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror)
 
     @cached_property
     def gates(self) -> Gates:
@@ -224,7 +227,10 @@ class App:
         from falaj.stages.registry.service import Registry
 
         key = open_key(self.state / "keys" / "model.ed25519")
-        return Registry(self.kernel, self.blobs, lambda payload, kind: sign_envelope(payload, kind, key), self.mirror)
+        return Registry(
+            self.kernel, self.blobs, sign=lambda payload, kind: sign_envelope(payload, kind, key),
+            places=lambda recipe: {name: list(self.features.view(name).places) for name in recipe.views}, mirror=self.mirror,
+        )  # fmt: skip
 
     @cached_property
     def rollouts(self) -> Rollouts:
@@ -240,6 +246,28 @@ class App:
         return Monitors(
             self.kernel, streams=self.stream_of, blobs=self.blobs, host=self.host, monitors=monitors, endpoints=self.project.endpoints
         )
+
+    def normal_of(self, model: Ref, threshold: float) -> tuple[DriftReference, Promise]:
+        """What was normal while a registered model learned, and what it promised on its sealed holdout at that threshold."""
+        import io
+
+        import polars as pl
+
+        from falaj.core.asset import Asset
+        from falaj.core.codec import decode
+        from falaj.stages.monitoring.drift import calibrate
+        from falaj.stages.monitoring.performance import Promise
+        from falaj.stages.training.rules import brier, wrong_rate
+
+        labels = decode(Asset, self.registry.get(model)["asset"]).labels
+        usual = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["reference"]))))
+        sealed = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["holdout"]))))
+        y, score = sealed["_y"].to_numpy(), sealed["_score"].to_numpy()
+        endpoint = next(e for e in self.project.endpoints.values() if e.model == model.name)
+        window = length(self.project.monitors[endpoint.name].window)
+        times = usual["at"].dt.epoch("ms").to_numpy()
+        reference = calibrate(usual.columns[1:], usual.drop("at").to_numpy(), times, window=window)
+        return reference, Promise(wrong_rate(y, score, threshold), brier(y, score), len(y))
 
     @cached_property
     def audit(self) -> Audit:

@@ -59,7 +59,7 @@ def load_project(folder: Path, modules: str) -> Project:
     for name in filter(None, (part.strip() for part in modules.split(","))):
         for item in _declared(_import(folder.resolve(), name)):
             kind = _KINDS[type(item)]
-            key = getattr(item, "name", None) or item.model
+            key = getattr(item, "name", None) or getattr(item, "model", None) or item.endpoint
             if found[kind].get(key, item) is not item:
                 raise Conflict(f"Two {kind} are named {key!r}.", "give one of them another name.")
             found[kind][key] = item

@@ -87,9 +87,13 @@ def serve(folder: Path) -> None:
 
 def _run(app: Server, settings: ServerSettings, listener: Any, watch: Watch, log: PredictionLog) -> None:
     server = uvicorn_server(app, settings)
-    # uvicorn raises the signal again once it is done; the log still has to be closed then.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)
+
+    def leave(_number: int, _frame: Any) -> None:
+        server.should_exit = True
+
+    # uvicorn listens to signals once it runs, and raises them again when it is done; the log still has to be closed then.
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
 
     async def main() -> None:
         looking = asyncio.create_task(keep_looking(watch, log, lambda: server.should_exit))

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
+
 from falaj.adapters.local.online import LmdbOnline
 from falaj.adapters.memory.online import MemoryOnline
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
@@ -48,15 +50,16 @@ def test_another_process_reads_what_this_one_writes_after_it_was_opened(tmp_path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", READER, str(tmp_path / "online")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as reader:
-        assert reader.stdin is not None
-        assert reader.stdout is not None
+        asking, answers = reader.stdin, reader.stdout
+        assert asking is not None
+        assert answers is not None
 
-        def ask() -> str:
-            reader.stdin.write("a x\n")
-            reader.stdin.flush()
-            return reader.stdout.readline().strip()
+        def ask(asking: IO[str] = asking, answers: IO[str] = answers) -> str:
+            asking.write("a x\n")
+            asking.flush()
+            return answers.readline().strip()
 
-        assert reader.stdout.readline() == "open\n"
+        assert answers.readline() == "open\n"
         assert ask() == "1 (1.5, None) 1 1"
         writer.put("a", {"x": Stored(2, (2.5, 0.0)), "y": Stored(7, (0.0, 0.0))})
         assert ask() == "2 (2.5, 0.0) 7 2"
@@ -65,7 +68,7 @@ def test_another_process_reads_what_this_one_writes_after_it_was_opened(tmp_path
         bigger.put("a", {f"{n}" * 20: Stored(9, tuple(float(i) for i in range(250))) for n in range(15_000)})
         assert ask() == "2 (2.5, 0.0) 9 15002"
         bigger.close()
-        reader.stdin.close()
+        asking.close()
         assert reader.wait(20) == 0
 
 
@@ -89,7 +92,7 @@ def test_a_store_opened_for_reading_refuses_to_write_and_says_who_may(tmp_path: 
 
 
 def test_reading_a_store_that_is_not_there_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="falaj refresh"):
+    with pytest.raises(NotFound, match="falaj up"):
         LmdbOnline(tmp_path / "none", readonly=True)
 
 

@@ -42,7 +42,10 @@ class Guards:
     def _refusal(self, scope: Scope) -> FalajError | None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or host_of(hosts[0]) not in self.hosts:
-            return Denied("The request names a host that this control plane does not answer to.", "call it by its own address, or add the name to api_host.")
+            return Denied(
+                "The request names a host that this control plane does not answer to.",
+                "call it by its own address, or add the name to api_host.",
+            )
         return None
 
     async def _body(self, receive: Receive) -> bytes | None:
@@ -86,7 +89,9 @@ async def on_http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     if exc.status_code == 405:
         return answer(InvalidInput(f"{request.url.path} does not take {request.method}.", "GET reads, POST changes."), 405)
-    return answer(NotFound(f"There is nothing at {request.url.path}.", "docs/reference/operations.md lists every route."), exc.status_code)
+    return answer(
+        NotFound(f"There is nothing at {request.url.path}.", "docs/reference/operations.md lists every route."), exc.status_code
+    )
 
 
 async def on_exception(_request: Request, _exc: Exception) -> Response:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Route
 
 from falaj.api.guards import LOOPBACK, Guards, on_exception, on_falaj_error, on_http_exception
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Reference(Convertor[str]):
-    """A subject in a path: everything up to the colon before the verb."""
+    """A subject in a path, `delay@7` or `model/delay@7`: everything up to the colon before the verb."""
 
-    regex = "[^/:]+"
+    regex = "(?:[^/:]+/)?[^/:]+"
 
     def convert(self, value: str) -> str:
         return value
@@ -46,7 +46,7 @@ def build_api(app: App, *, hosts: Collection[str] = LOOPBACK, known: Collection[
         routes=[Route("/health", _health, methods=["GET"]), *(_route(app, operation) for operation in OPERATIONS)],
         exception_handlers={FalajError: on_falaj_error, HTTPException: on_http_exception, Exception: on_exception},
     )
-    api.add_middleware(Guards, hosts=hosts)  # type: ignore[arg-type]  # Starlette's protocol does not see keyword arguments
+    api.add_middleware(Guards, hosts=hosts)
     return api
 
 
@@ -56,7 +56,10 @@ def refuse_unbound(operations: Sequence[Operation], known: Collection[str] | Non
     for operation in operations:
         unknown = [verb for verb in operation.needs if known is not None and verb not in known]
         if unknown or not operation.needs:
-            raise Bug(f"The route {operation.path} asks policy for {unknown or 'nothing'}, which no role can have.", "mend falaj.operations.")
+            raise Bug(
+                f"The route {operation.path} asks policy for {unknown or 'nothing'}, which no role can have.",
+                "mend falaj.operations.",
+            )
         other = places.setdefault((operation.method, operation.path), operation.name)
         if other != operation.name:
             raise Bug(f"{operation.name} and {other} share the route {operation.path}.", "mend falaj.operations.")

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 
 def serve_api(app: App, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT. Raises Conflict where the port is taken, InvalidInput where the host is not this machine's."""
+    """Serves until SIGTERM or SIGINT. Raises Conflict where the port is taken, InvalidInput for a host of another machine."""
     with listen(host, port) as listening:
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{bound}"
         api = build_api(app, hosts={*LOOPBACK, shown.lower()}, known=_verbs(app))
-        config = uvicorn.Config(api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10)
+        config = uvicorn.Config(
+            api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10
+        )
         place = app.settings.state_folder / "api.json"
         _write(place, {"url": url, "pid": os.getpid()})
         print(f"falaj listens on {url}", flush=True)  # noqa: T201  # the one line that whoever started it waits for
@@ -45,8 +47,13 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as exc:
         listening.close()
         if exc.errno == errno.EADDRINUSE:
-            raise Conflict(f"The port {port} of {host} is taken.", "stop what listens there, or set api_port to another one (0 picks a free one).") from exc
-        raise InvalidInput(f"falaj cannot listen on {host}:{port}: {exc.strerror}.", "set api_host to an address of this machine.") from exc
+            raise Conflict(
+                f"The port {port} of {host} is taken.",
+                "stop what listens there, or set api_port to another one (0 picks a free one).",
+            ) from exc
+        raise InvalidInput(
+            f"falaj cannot listen on {host}:{port}: {exc.strerror}.", "set api_host to an address of this machine."
+        ) from exc
     return listening
 
 

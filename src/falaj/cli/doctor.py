@@ -73,6 +73,8 @@ def _asked(name: str, ask: Question, project: Path, settings: Mapping[str, str])
             return Check(name, "readable and whole", ask(app), True)
     except FalajError as exc:
         return Check(name, exc.hint or "readable and whole", exc.message, False)
+    except Exception as exc:  # whatever is broken here is what the doctor was called for
+        return Check(name, "readable and whole", f"{type(exc).__name__}: {exc}", False)
 
 
 def _settings(app: App) -> str:
@@ -87,8 +89,8 @@ def _ledger(app: App) -> str:
 
 
 def _project(app: App) -> str:
-    project = app.project
-    return f"{len(project.datasets)} datasets, {len(project.views)} views, {len(project.trainings)} trainings, {len(project.endpoints)} endpoints"
+    kinds = ("datasets", "views", "trainings", "gates", "endpoints", "monitors")
+    return ", ".join(f"{len(getattr(app.project, kind))} {kind}" for kind in kinds)
 
 
 def _modes(app: App) -> str:

@@ -34,9 +34,17 @@ def _init(place: Place) -> Any:
     from falaj.app import init_project
 
     if place.dry_run:
-        return {"dry_run": True, "would_make": str(place.project / ".falaj"), "would_record": [{"verb": "key.create", "subject": "key/operator"}]}
+        return {
+            "dry_run": True,
+            "would_make": str(place.project / ".falaj"),
+            "would_record": [{"verb": "key.create", "subject": "key/operator"}],
+        }
     key = init_project(place.project, dict(place.settings))
-    return {"project": str(place.project), "key": key, "note": "the first key; it is also kept in the state folder, keys/operator.key"}
+    return {
+        "project": str(place.project),
+        "key": key,
+        "note": "the first key; it is also kept in the state folder, keys/operator.key",
+    }
 
 
 def _config(place: Place) -> Any:
@@ -44,7 +52,12 @@ def _config(place: Place) -> Any:
 
     values = load(place.project, dict(place.settings)).values
     return [
-        {"setting": setting.name, "value": values[setting.name].value, "origin": values[setting.name].origin, "help": setting.help}
+        {
+            "setting": setting.name,
+            "value": values[setting.name].value,
+            "origin": values[setting.name].origin,
+            "help": setting.help,
+        }
         for setting in TABLE
     ]
 

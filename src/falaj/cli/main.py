@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as exc:
         if "--debug" in words:
             raise
-        return _failed(Bug(f"{type(exc).__name__}: {exc}", "the same command with --debug shows where; please report it."), as_json)
+        return _failed(
+            Bug(f"{type(exc).__name__}: {exc}", "the same command with --debug shows where; please report it."), as_json
+        )
 
 
 def _run(line: parser.Line) -> int:
@@ -88,7 +90,9 @@ def who(app: App) -> Actor:
         try:
             text = path.read_text("utf-8").strip()
         except OSError as exc:
-            raise Unauthenticated(f"There is no key: FALAJ_API_KEY is empty and {path} cannot be read.", "export FALAJ_API_KEY=falaj_…") from exc
+            raise Unauthenticated(
+                f"There is no key: FALAJ_API_KEY is empty and {path} cannot be read.", "export FALAJ_API_KEY=falaj_…"
+            ) from exc
     return app.keys.authenticate(text)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from falaj.cli.local import LOCAL, Local
 from falaj.core.errors import InvalidInput, NotFound
 from falaj.operations import OPERATIONS, SHORT
 from falaj.operations.operation import Argument, Operation
 
-Command = Operation | Local
+Command: TypeAlias = Operation | Local
+COMMANDS: tuple[Command, ...] = (*LOCAL, *OPERATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,12 @@ def _add_common(parser: argparse.ArgumentParser, default: Any = None) -> None:
 
     suppress = default is argparse.SUPPRESS
     where = os.environ.get("FALAJ_PROJECT", ".")
-    parser.add_argument("--project", metavar="DIR", default=default if suppress else where, help="the project's folder (here, or FALAJ_PROJECT)")
-    parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=default if suppress else [], help="a setting for this one call")
+    parser.add_argument(
+        "--project", metavar="DIR", default=default if suppress else where, help="the project's folder (here, or FALAJ_PROJECT)"
+    )
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=default if suppress else [], help="a setting for this one call"
+    )
     for name, meaning in (
         ("--json", "answer in JSON, errors too"),
         ("--dry-run", "say what policy answers and what would be recorded, and do nothing"),
@@ -120,11 +125,15 @@ def _find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
 
 
 def _nouns() -> list[str]:
-    return [*{words[0] for words in (*map(words_of, OPERATIONS), *map(words_of, LOCAL))}, *SHORT]
+    return [*{words_of(command)[0] for command in COMMANDS}, *SHORT]
 
 
 def _verbs(noun: str) -> dict[str, Command]:
-    return {words_of(command)[1]: command for command in (*OPERATIONS, *LOCAL) if words_of(command)[0] == noun and len(words_of(command)) > 1}
+    return {
+        words_of(command)[1]: command
+        for command in COMMANDS
+        if words_of(command)[0] == noun and len(words_of(command)) > 1
+    }
 
 
 def words_of(command: Command) -> tuple[str, ...]:
@@ -169,7 +178,7 @@ def _help(words: Sequence[str]) -> str:
 
 
 def _overview(noun: str = "") -> str:
-    shown = [command for command in (*LOCAL, *OPERATIONS) if not noun or words_of(command)[0] == noun]
+    shown = [command for command in COMMANDS if not noun or words_of(command)[0] == noun]
     shown = [command for command in shown if not (isinstance(command, Local) and command.hidden)]
     lines = ["usage: falaj [options] <noun> <verb> [subject] [--argument value …]", ""]
     last = ""
@@ -183,4 +192,8 @@ def _overview(noun: str = "") -> str:
     parser = _Parser("falaj", add_help=False, usage=argparse.SUPPRESS)
     _add_common(parser.add_argument_group("options"))  # type: ignore[arg-type]  # as above
     lines += ["", "in short: " + " · ".join(f"falaj {word} = {' '.join(full)}" for word, full in SHORT.items()), ""]
-    return "\n".join(lines) + parser.format_help() + "\n\nexit: 0 done or allowed · 1 denied by a rule · 9 on hold · 2–8 and 70 an error (falaj.core.errors)\n"
+    return (
+        "\n".join(lines)
+        + parser.format_help()
+        + "\n\nexit: 0 done or allowed · 1 denied by a rule · 9 on hold · 2–8 and 70 an error (falaj.core.errors)\n"
+    )

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from falaj.core.errors import FalajError
 
@@ -47,11 +47,9 @@ def _loop(app: App, done: threading.Event) -> None:
     """A round that fails is logged and tried again: the next round may find the world mended."""
     while not done.wait(float(app.settings.tick)):
         try:
-            seen: Any = app.worker.tick(None)
-        except FalajError as exc:
-            log.warning("the round failed: %s", exc)
-        except Exception:
-            log.exception("the round failed")
-        else:
-            for line in (seen or {}).get("news", ()):
-                log.info("%s", line)
+            seen = app.worker.tick(app.kernel.now())
+        except Exception as exc:
+            log.log(logging.WARNING if isinstance(exc, FalajError) else logging.ERROR, "the round failed", exc_info=exc)
+            continue
+        for line in (*seen.news, *seen.problems):
+            log.info("%s", line)

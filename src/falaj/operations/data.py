@@ -33,7 +33,13 @@ def _ingest(asked: Asked) -> Any:
 def _list_views(asked: Asked) -> Any:
     app = asked.app
     return [
-        {"view": name, "dataset": view.dataset, "entity": view.entity, "features": list(view.places), "entities": app.online.count(name)}
+        {
+            "view": name,
+            "dataset": view.dataset,
+            "entity": view.entity,
+            "features": list(view.places),
+            "entities": app.online.count(name),
+        }
         for name, view in app.project.views.items()
     ]
 
@@ -72,7 +78,10 @@ def _start(asked: Asked) -> Any:
 
 
 def _list_runs(asked: Asked) -> Any:
-    return [{"run": run.id, "step": run.step, "state": run.state, "started_at": run.started_at} for run in asked.app.pipelines.listing()]
+    return [
+        {"run": run.id, "step": run.step, "state": run.state, "started_at": run.started_at}
+        for run in asked.app.pipelines.listing()
+    ]
 
 
 _UNTIL = Argument("until", "take in what was known at that time (default: now)", "time")
@@ -97,7 +106,14 @@ OPERATIONS: tuple[Operation, ...] = (
         (Argument("limit", "how many rows to show", "integer", 20),),
         changes=False,
     ),
-    Operation("feature", "list", "Every view, and how many entities the online store has.", _list_views, changes=False, asks="dataset.read"),
+    Operation(
+        "feature",
+        "list",
+        "Every view, and how many entities the online store has.",
+        _list_views,
+        changes=False,
+        asks="dataset.read",
+    ),
     Operation("feature", "materialise", "Brings a view's newest rows into the online store.", _materialise, VIEW, (_UNTIL,)),
     Operation(
         "feature",
@@ -113,12 +129,22 @@ OPERATIONS: tuple[Operation, ...] = (
         "Which rows a stored feature row was made from.",
         _explain,
         VIEW,
-        (Argument("entity", "the entity's key, as in UA", required=True), Argument("at", "as of that time (default: now)", "time")),
+        (
+            Argument("entity", "the entity's key, as in UA", required=True),
+            Argument("at", "as of that time (default: now)", "time"),
+        ),
         changes=False,
         asks="dataset.read",
     ),
     Operation("run", "list", "Every run and its state.", _list_runs, changes=False),
-    Operation("run", "show", "One run: parameters, outputs, failure.", lambda asked: asked.app.pipelines.get(asked.about.name), RUN, changes=False),
+    Operation(
+        "run",
+        "show",
+        "One run: parameters, outputs, failure.",
+        lambda asked: asked.app.pipelines.get(asked.about.name),
+        RUN,
+        changes=False,
+    ),
     Operation(
         "run",
         "start",

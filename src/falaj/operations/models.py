@@ -86,7 +86,14 @@ _REASON = Argument("reason", "why, for whoever asks later", required=True)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("model", "list", "Every registered version, its aliases and what its gate said.", _list, changes=False),
-    Operation("model", "show", "One version: manifest, metrics, gate, mirror. Without a version, the champion.", _show, EITHER, changes=False),
+    Operation(
+        "model",
+        "show",
+        "One version: manifest, metrics, gate, mirror. Without a version, the champion.",
+        _show,
+        EITHER,
+        changes=False,
+    ),
     Operation(
         "model",
         "train",

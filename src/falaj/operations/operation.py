@@ -136,7 +136,9 @@ class Operation:
         return {
             "dry_run": True,
             "policy": rulings,
-            "would_record": [{"verb": verb, "subject": about, "actor": str(actor)} for verb in self.needs] if self.changes else [],
+            "would_record": [{"verb": verb, "subject": about, "actor": str(actor)} for verb in self.needs]
+            if self.changes
+            else [],
             "arguments": values,
         }
 
@@ -157,7 +159,9 @@ def value_of(argument: Argument, given: Any) -> Any:
     except (ValueError, TypeError) as exc:
         raise InvalidInput(f"The argument {argument.name!r} must be a {argument.kind}, got {given!r}.", argument.help) from exc
     if argument.one_of and value not in argument.one_of:
-        raise InvalidInput(f"The argument {argument.name!r} must be one of {', '.join(argument.one_of)}, got {given!r}.", argument.help)
+        raise InvalidInput(
+            f"The argument {argument.name!r} must be one of {', '.join(argument.one_of)}, got {given!r}.", argument.help
+        )
     return value
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from falaj.core.errors import NotFound
-from falaj.core.ref import Ref
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 ENDPOINT = Subject("endpoint", "an endpoint that the project declares, as in delay")
 ROLLOUT = Subject("rollout", "one rollout, as in delay@2", "needed")
-ALERT = Subject("alert", "the id of an alert")
+ALERT = Subject("alert", "one alert; falaj alert list shows them", "needed")
 MONITOR = Subject("monitor", "a monitor that the project declares, as in delay")
 VERSION = Subject("model", "a registered version, as in delay@7", "needed")
 
@@ -23,7 +22,9 @@ def _show_endpoint(asked: Asked) -> Any:
     name = asked.about.name
     if asked.app.ledger.get("endpoint", name) is None:
         asked.app.project.one("endpoints", name)
-        raise NotFound(f"Nothing is served on endpoint/{name} yet.", f"falaj endpoint deploy {name} --model <model> --reason <why>")
+        raise NotFound(
+            f"Nothing is served on endpoint/{name} yet.", f"falaj endpoint deploy {name} --model <model> --reason <why>"
+        )
     return _endpoint(asked, name)
 
 
@@ -75,24 +76,29 @@ def _show_monitor(asked: Asked) -> Any:
 
 
 def _list_alerts(asked: Asked) -> Any:
-    return [body for _, body in asked.app.ledger.find("alert") if asked["state"] in (None, body.get("state"))]
+    wanted = asked["state"]
+    return [
+        {"alert": alert.ref, "state": alert.state, "severity": alert.severity, "title": alert.title, "count": alert.count}
+        for alert in asked.app.alerts.all()
+        if wanted in (None, alert.state)
+    ]
 
 
 def _show_alert(asked: Asked) -> Any:
-    body = asked.app.ledger.get("alert", asked.about.name)
-    if body is None:
-        raise NotFound.named("alert", asked.about.name, [key for key, _ in asked.app.ledger.find("alert")])
-    return body
+    found = {str(alert.ref): alert for alert in asked.app.alerts.all()}
+    if str(asked.about) not in found:
+        raise NotFound.named("alert", str(asked.about), found)
+    return found[str(asked.about)]
 
 
 def _acknowledge(asked: Asked) -> Any:
-    return asked.app.alerts.acknowledge(asked.actor, asked.about, reason=asked["reason"])
+    asked.app.alerts.acknowledge(asked.actor, asked.about)
+    return _show_alert(asked)
 
 
 def _resolve(asked: Asked) -> Any:
-    return asked.app.alerts.resolve(asked.actor, asked.about, reason=asked["reason"])
-
-
+    asked.app.alerts.resolve(asked.actor, asked.about, reason=asked["reason"])
+    return _show_alert(asked)
 
 
 _REASON = Argument("reason", "why, for whoever asks later", required=True)
@@ -110,7 +116,14 @@ OPERATIONS: tuple[Operation, ...] = (
         (Argument("model", "a registered version, as in delay@7", required=True), _REASON),
     ),
     Operation("rollout", "list", "Every rollout and how it ended.", _list_rollouts, changes=False),
-    Operation("rollout", "show", "One rollout: its steps, and the evidence for and against.", lambda a: a.app.rollouts.show(a.about), ROLLOUT, changes=False),
+    Operation(
+        "rollout",
+        "show",
+        "One rollout: its steps, and the evidence for and against.",
+        lambda a: a.app.rollouts.show(a.about),
+        ROLLOUT,
+        changes=False,
+    ),
     Operation(
         "rollout",
         "start",
@@ -127,10 +140,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "list",
         "Every alert.",
         _list_alerts,
-        arguments=(Argument("state", "only those in that state", one_of=("open", "acknowledged", "resolved")),),
+        arguments=(Argument("state", "only those in that state", one_of=("opened", "acknowledged", "resolved")),),
         changes=False,
     ),
     Operation("alert", "show", "One alert: what was seen, and what to do.", _show_alert, ALERT, changes=False),
-    Operation("alert", "acknowledge", "Says that somebody has seen it.", _acknowledge, ALERT, (_REASON,)),
+    Operation("alert", "acknowledge", "Says that somebody has seen it.", _acknowledge, ALERT),
     Operation("alert", "resolve", "Says that it is over.", _resolve, ALERT, (_REASON,)),
 )

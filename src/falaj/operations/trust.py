@@ -49,7 +49,9 @@ def _prove(asked: Asked) -> Any:
 
 def _history(asked: Asked) -> Any:
     found = asked.app.audit.history(Ref.parse(asked["of"]))
-    return [{"seq": e.seq, "at": e.at, "actor": str(e.actor), "verb": e.verb, "subject": e.subject, "facts": e.facts} for e in found]
+    return [
+        {"seq": e.seq, "at": e.at, "actor": str(e.actor), "verb": e.verb, "subject": e.subject, "facts": e.facts} for e in found
+    ]
 
 
 def _checkpoint(asked: Asked) -> Any:
@@ -67,7 +69,7 @@ def _status(asked: Asked) -> Any:
         "runs": [run.id for run in app.pipelines.live()],
         "endpoints": [name for name, _ in app.ledger.find("endpoint")],
         "rollouts": [body["ref"] for _, body in app.ledger.find("rollout") if body["ended_at"] is None],
-        "open_alerts": [key for key, body in app.ledger.find("alert") if body.get("state") != "resolved"],
+        "open_alerts": [alert.ref for alert in app.alerts.all() if alert.state != "resolved"],
     }
 
 
@@ -112,12 +114,14 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=False,
         asks="audit.read",
     ),
-    Operation("status", "show", "What is running, served, rolled out and wrong right now.", _status, changes=False, asks="run.read"),
+    Operation(
+        "status", "show", "What is running, served, rolled out and wrong right now.", _status, changes=False, asks="run.read"
+    ),
     Operation(
         "worker",
         "tick",
         "Does what is due now: schedules, runs, rollouts, monitors, seals.",
-        lambda a: a.app.worker.tick(a["now"]),
+        lambda a: a.app.worker.tick(a["now"] or a.app.kernel.now()),
         arguments=(Argument("now", "the time that it is (under the replay clock)", "time"),),
         actions=(),
     ),

@@ -16,7 +16,9 @@ def test_a_subject_is_read_with_and_without_its_kind() -> None:
     assert MODEL.read("delay@7") == MODEL.read("model/delay@7") == Ref("model", "delay", "7")
 
 
-@pytest.mark.parametrize(("subject", "text"), [(MODEL, "delay"), (MODEL, "endpoint/delay@7"), (Subject("key", ""), "x@1"), (MODEL, "../x@1")])
+@pytest.mark.parametrize(
+    ("subject", "text"), [(MODEL, "delay"), (MODEL, "endpoint/delay@7"), (Subject("key", ""), "x@1"), (MODEL, "../x@1")]
+)
 def test_another_kind_or_a_wrong_version_is_refused(subject: Subject, text: str) -> None:
     with pytest.raises(InvalidInput):
         subject.read(text)
@@ -45,7 +47,19 @@ def test_a_value_is_the_same_from_a_terminal_and_from_json(kind: str, given: Any
 
 @pytest.mark.parametrize(
     ("kind", "given"),
-    [("integer", "x"), ("integer", True), ("number", []), ("flag", "yes"), ("flag", []), ("list", {}), ("list", [1]), ("object", "[]"), ("text", 7), ("time", "soon"), ("span", "soon")],
+    [
+        ("integer", "x"),
+        ("integer", True),
+        ("number", []),
+        ("flag", "yes"),
+        ("flag", []),
+        ("list", {}),
+        ("list", [1]),
+        ("object", "[]"),
+        ("text", 7),
+        ("time", "soon"),
+        ("span", "soon"),
+    ],
 )
 def test_a_value_of_another_kind_is_refused(kind: str, given: Any) -> None:
     with pytest.raises(InvalidInput):
@@ -66,7 +80,9 @@ def test_only_some_values() -> None:
         value_of(Argument("x", "", one_of=("a", "b")), "c")
 
 
-@pytest.mark.parametrize(("noun", "many"), [("model", "models"), ("key", "keys"), ("query", "queries"), ("audit", "audit"), ("status", "status")])
+@pytest.mark.parametrize(
+    ("noun", "many"), [("model", "models"), ("key", "keys"), ("query", "queries"), ("audit", "audit"), ("status", "status")]
+)
 def test_plurals(noun: str, many: str) -> None:
     assert plural(noun) == many
 

@@ -61,7 +61,15 @@ def test_a_wrong_word_offers_the_nearest(words: list[str], hint: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["model"], ["model", "promote"], ["model", "promote", "delay@7"], ["status", "--nothing"], ["init", "extra"], ["--project"], ["run", "show"]],
+    [
+        ["model"],
+        ["model", "promote"],
+        ["model", "promote", "delay@7"],
+        ["status", "--nothing"],
+        ["init", "extra"],
+        ["--project"],
+        ["run", "show"],
+    ],
 )
 def test_a_line_that_does_not_fit_is_invalid_input(words: list[str]) -> None:
     with pytest.raises(InvalidInput):

@@ -156,16 +156,13 @@ def test_documents_with_any_value_in_any_place_raise_nothing_but_falajs_errors(d
 @example("miles is not null is null")
 @example("miles == miles == miles")
 def test_expressions_are_read_or_refused(text: str) -> None:
-    quoted = yaml.safe_dump(text).removesuffix("...\n").strip()
-    _read_or_refuse(
-        CONTRACT.replace(
-            '"known_at >= at"', quoted if quoted.startswith(("'", '"')) else yaml.safe_dump(text, default_style='"').strip()
-        ).encode()
-    )
+    quoted = yaml.safe_dump(text, default_style='"', width=10_000).strip()
+    _read_or_refuse(CONTRACT.replace('"known_at >= at"', quoted).encode())
 
 
 def _read_or_refuse(data: bytes) -> None:
     try:
-        assert isinstance(odcs.read(data), Contract)
-    except FalajError as exc:
-        assert exc.message
+        found = odcs.read(data)
+    except FalajError:
+        return
+    assert isinstance(found, Contract)

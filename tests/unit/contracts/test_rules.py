@@ -80,7 +80,8 @@ def test_times_are_read_to_the_millisecond_in_utc() -> None:
 
 
 def test_limits_on_times() -> None:
-    options = "logicalType: timestamp, logicalTypeOptions: {minimum: 2013-01-01T00:00:00Z, exclusiveMaximum: '2013-01-02T00:00:00+00:00'}"
+    limits = "{minimum: 2013-01-01T00:00:00Z, exclusiveMaximum: '2013-01-02T00:00:00+00:00'}"
+    options = f"logicalType: timestamp, logicalTypeOptions: {limits}"
     days = [datetime(2012, 12, 31, tzinfo=UTC), datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 2, tzinfo=UTC)]
     assert good(days, options) == [days[1]]
 

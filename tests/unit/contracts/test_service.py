@@ -151,7 +151,7 @@ def test_a_crash_between_blob_and_commit_leaves_no_visible_snapshot(world: World
 
     def last_gasp(data: bytes) -> str:
         found = put(data)
-        if data == CONTRACT.encode():
+        if data.startswith(b"PAR1"):
             raise KeyboardInterrupt
         return found
 

@@ -104,7 +104,8 @@ values = st.recursive(
 @given(values)
 def test_canonical_bytes_mean_the_same_value_and_are_stable(value: Any) -> None:
     written = canonical(value)
-    assert json.loads(written) == value
+    # A double beyond 2**53 is written in digits that only a double reads back.
+    assert json.loads(written, parse_int=lambda text: int(text) if abs(int(text)) <= 2**53 else float(text)) == value
     assert canonical(json.loads(written)) == written
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -71,7 +72,7 @@ def test_a_flight_is_known_when_it_landed_or_six_hours_after_it_should_have() ->
 @pytest.mark.slow
 def test_periods_touch_without_a_gap_or_an_overlap() -> None:
     edges = [MARCH + timedelta(days=n) for n in range(4)]
-    parts = [source.flights(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [source.flights(a, b) for a, b in pairwise(edges)]
     assert pl.concat(parts).equals(source.flights(edges[0], edges[-1]))
     at = source.flights(MARCH, END)["known_at"][0]
     assert source.flights(MARCH, at).height >= 1

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from falaj.core.errors import InvalidInput
-from falaj.stages.features.join import as_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from falaj.core.errors import InvalidInput
+from falaj.stages.features.join import as_of
 
 START = datetime(2013, 3, 10, 5, tzinfo=UTC)
 SPAN = timedelta(minutes=10)
@@ -66,11 +67,11 @@ units = st.sampled_from(["ms", "us", "ns"])
 
 
 @settings(max_examples=150, deadline=None)
-@given(spines, stored, ttls, st.booleans(), zones, zones, units, units)
+@given(spines, stored, ttls, st.booleans(), st.tuples(zones, units, zones, units))
 def test_the_join_is_what_the_oracle_says(
-    spine: list[Row], rows: list[Row], ttl: timedelta | None, by_created: bool, left: str, right: str, fine: str, coarse: str
+    spine: list[Row], rows: list[Row], ttl: timedelta | None, by_created: bool, kinds: tuple[str, str, str, str]
 ) -> None:
-    asked, held = frame(spine, SPINE, left, fine), frame(rows, ROWS, right, coarse)
+    asked, held = frame(spine, SPINE, *kinds[:2]), frame(rows, ROWS, *kinds[2:])
     joined = as_of(asked, held, entity="key", spine_time="t", row_time="at", ttl=ttl, created="created" if by_created else None)
     assert joined.columns == ["key", "t", "at", "created", "value"]
     assert joined.to_dicts() == oracle(spine, rows, ttl, by_created)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+
 from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.adapters.memory.online import MemoryOnline
 from falaj.core.actor import Actor
@@ -202,7 +203,7 @@ def test_a_stored_row_whose_time_lies_ahead_waits_for_it() -> None:
     rows = pl.DataFrame(
         {"origin": ["JFK"] * 2, "observed_at": [START + 2 * HOUR, START + 5 * HOUR], "temp": [1.0, 2.0], "precip": [None, 0.0]}
     )
-    held.tables["weather"] = pl.concat([forecast, rows.cast(dict(forecast.schema))]).with_columns(known_at=pl.lit(known))
+    held.tables["weather"] = pl.concat([forecast, rows.cast(forecast.schema)]).with_columns(known_at=pl.lit(known))
     held.known = {**Tables.known, "weather": "known_at"}
     made = features(held)
     for hour, wanted in ((2, 1.0), (4, 1.0), (5, 2.0)):

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import length, millis
 from falaj.stages.features.spec import WindowView, count, mean, share, total
 from falaj.stages.features.windows import WindowState, grid_points, newest_point, rows_for, window_rows
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -28,7 +29,7 @@ VIEW = WindowView(
     every="30m",
     aggregates=(mean("delay"), share("late"), count("landed"), count("known", "delay"), total("delay", "minutes")),
 )
-SCHEMA = {"carrier": pl.String, "landed_at": pl.Datetime("us", "UTC"), "delay": pl.Float64, "late": pl.Int8}
+SCHEMA: dict[str, Any] = {"carrier": pl.String, "landed_at": pl.Datetime("us", "UTC"), "delay": pl.Float64, "late": pl.Int8}
 Row = dict[str, Any]
 
 # Times on the very edge of a window, a microsecond beside it, and anywhere.

@@ -52,9 +52,9 @@ def test_without_drift_alarms_keep_to_their_budget(memory: float) -> None:
 
 
 def reference_and_next(seed: int, memory: float = 0.0) -> tuple[DriftReference, np.ndarray]:
-    rows, times = stream(np.random.default_rng(seed), 9, memory=memory)
+    rows, times = stream(np.random.default_rng(seed), 13, memory=memory)
     week = times // (7 * 24 * HOUR_MS)
-    return drift.calibrate(NAMES, rows[week < 8], times[week < 8], window=WEEK), rows[week == 8]
+    return drift.calibrate(NAMES, rows[week < 12], times[week < 12], window=WEEK), rows[week == 12]
 
 
 def test_a_shift_of_three_tenths_of_a_standard_deviation_is_found() -> None:
@@ -96,7 +96,7 @@ def test_a_trifle_is_no_drift_however_many_rows_there_are() -> None:
 def test_a_restless_reference_asks_for_more() -> None:
     calm, _ = reference_and_next(6)
     restless, window = reference_and_next(6, memory=0.97)
-    assert all(r.scale > 3 * c.scale for r, c in zip(restless.features[:6], calm.features[:6], strict=True))
+    assert all(r.scale > 2 * c.scale for r, c in zip(restless.features[:6], calm.features[:6], strict=True))
     window[:, 2] += 1.5
     assert "f2" in drifted(restless, window, 0.1)
 
@@ -138,7 +138,7 @@ def test_a_budget_is_shared_among_looks() -> None:
 
 @pytest.mark.parametrize(
     ("value", "above", "below", "tail"),
-    [(1.0, 1, 1, 0.5), (4.0, 2, 10, 0.0530498), (10.0, 1, 8, 0.0133491), (3.0, 5, 1000, 0.0107836), (0.5, 9, 20, 0.8563853)],
+    [(1.0, 1, 1, 0.5), (4.0, 2, 10, 0.0529221), (10.0, 1, 8, 0.0133491), (3.0, 5, 1000, 0.0107499), (0.5, 9, 20, 0.8572465)],
 )
 def test_the_tail_of_f_is_that_of_the_tables(value: float, above: float, below: float, tail: float) -> None:
-    assert f_tail(value, above, below) == pytest.approx(tail, rel=2e-2)
+    assert f_tail(value, above, below) == pytest.approx(tail, rel=1e-5)

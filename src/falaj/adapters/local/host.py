@@ -82,6 +82,8 @@ class ProcessHost:
             memory, times = process.memory_info().rss, process.cpu_times()
         except psutil.Error:
             return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
+        if told["ready"]:
+            self._starts.pop(endpoint, None)  # it got up: only a server that never does is started at longer and longer intervals
         return Seen(endpoint, str(told["url"]), bool(told["ready"]), int(told["revision"]), process.pid, memory, times.user + times.system)
 
     def stop(self, endpoint: str) -> None:
@@ -96,7 +98,12 @@ class ProcessHost:
         """Starts again whatever died, each time after a longer pause; returns the endpoints that it started."""
         started = []
         for folder in self._folders():
-            if not (folder / "wanted.json").exists() or self._is_up(folder) or not self._may_start(folder.name):
+            if not (folder / "wanted.json").exists():
+                continue
+            if self._is_up(folder):
+                self.look(folder.name)
+                continue
+            if not self._may_start(folder.name):
                 continue
             with contextlib.suppress(FalajError, OSError), _locked(folder):
                 if (folder / "wanted.json").exists() and not self._is_up(folder):
@@ -219,7 +226,7 @@ class ProcessHost:
         return process
 
     def _may_start(self, endpoint: str) -> bool:
-        """1 s after the second start within a minute, then 2, 4, 8 … up to 30 s."""
+        """At once for the first times within a minute, then after 1, 2, 4 … up to 30 s, until it gets ready."""
         now = time.monotonic()
         recent = self._starts[endpoint] = [at for at in self._starts.get(endpoint, []) if now - at < 60.0]
         pause = min(2.0 ** (len(recent) - 5), _LONGEST_PAUSE_S) if len(recent) > 4 else 0.0

@@ -23,7 +23,7 @@ _HEAD = struct.Struct("<qH")
 _ABOUT = struct.Struct("<qq")
 _LONGEST_KEY = 511
 """LMDB's limit. Longer entities are kept under their hash."""
-_REBUILD = "stop falaj, remove the folder and run `falaj refresh`: everything in it comes from the snapshots."
+_REBUILD = "stop falaj, remove the folder and start `falaj up`, which fills it again: everything in it comes from the snapshots."
 
 
 class LmdbOnline:
@@ -45,7 +45,7 @@ class LmdbOnline:
         self.readonly = readonly
         with _translated(folder):
             if readonly and not (folder / "data.mdb").is_file():
-                raise NotFound(f"There is no online store in {folder}.", "run `falaj refresh` first.")
+                raise NotFound(f"There is no online store in {folder}.", "start `falaj up`, which fills it.")
             if not readonly:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._env = lmdb.open(
@@ -75,9 +75,11 @@ class LmdbOnline:
         return kept
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
-        with _translated(self.folder), self._reading() as txn:
-            found = [txn.get(_key(_prefix(view), entity)) for view, entity in keys]
-        return [None if data is None else unpack(data) for data in found]
+        with _translated(self.folder):
+            wanted = [_key(_prefix(view), entity) for view, entity in keys]
+            with self._reading() as txn:
+                found = [txn.get(key) for key in wanted]
+            return [None if data is None else unpack(data) for data in found]
 
     def freshness(self, view: str) -> int | None:
         with _translated(self.folder), self._reading() as txn:
@@ -126,12 +128,13 @@ def pack(row: Stored) -> bytes:
 
 
 def unpack(data: bytes) -> Stored:
-    at_ms, size = _HEAD.unpack_from(data)
-    _, _, bits, *values = _layout(size).unpack(data)
-    missing = int.from_bytes(bits, "little")
-    if missing:
-        return Stored(at_ms, tuple(None if missing >> place & 1 else value for place, value in enumerate(values)))
-    return Stored(at_ms, tuple(values))
+    size = data[8] | data[9] << 8
+    found = _layout(size).unpack(data)
+    values = found[3:]
+    if any(found[2]):
+        missing = int.from_bytes(found[2], "little")
+        values = tuple(None if missing >> place & 1 else value for place, value in enumerate(values))
+    return Stored(found[0], values)
 
 
 @lru_cache(maxsize=256)
@@ -179,7 +182,7 @@ def _translated(folder: Path) -> Iterator[None]:
         raise Conflict(f"The files in {folder} are no online store that can be read: {exc}.", _REBUILD) from exc
     except lmdb.ReadersFullError as exc:
         raise Unavailable(f"Too many processes read the online store in {folder}.", "stop some of them.") from exc
-    except (lmdb.Error, OSError, struct.error) as exc:
+    except (lmdb.Error, OSError, struct.error, IndexError) as exc:
         raise _other(folder, exc) from exc
 
 
@@ -189,6 +192,6 @@ def _other(folder: Path, exc: Exception) -> Conflict | Denied | Unavailable:
         return Conflict(f"The online store in {folder} is already open in this process.", "share the one that is open.")
     if "Permission denied" in text or "Read-only file system" in text:
         return Denied(f"The online store in {folder} may not be written: {text}.", f"check the rights on {folder}.")
-    if isinstance(exc, struct.error) or "Not a directory" in text:
+    if isinstance(exc, (struct.error, IndexError)) or "Not a directory" in text:
         return Conflict(f"The files in {folder} are no online store that can be read: {text}.", _REBUILD)
     return Unavailable(f"The online store in {folder} does not answer: {text}.", "check the disk.")

@@ -14,7 +14,7 @@ from falaj.core.moments import iso, length
 from falaj.core.ref import Ref
 from falaj.stages.alerts.spec import SEVERITIES, Alerting
 
-OPEN = frozenset({"opened", "acknowledged"})
+OPEN = frozenset({"open", "acknowledged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """`state`: opened, acknowledged or resolved."""
+    """`state`: open, acknowledged or resolved."""
 
     ref: Ref
     key: str
@@ -65,7 +65,7 @@ def opened(ref: Ref, key: str, title: str, *, severity: str, facts: Mapping[str,
     """A new alert. Raises InvalidInput for a severity that there is not."""
     if severity not in SEVERITIES:
         raise InvalidInput(f"There is no severity {severity!r}.", f"there is: {', '.join(SEVERITIES)}.")
-    alert = Alert(ref, key, title[:300], severity, "opened", now, now, facts=facts)
+    alert = Alert(ref, key, title[:300], severity, "open", now, now, facts=facts)
     return _owing(alert, "opened", now)
 
 

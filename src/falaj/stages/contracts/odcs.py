@@ -32,8 +32,8 @@ _TOP = _TOLD | {
 _OBJECT = _TOLD | {"name", "physicalName", "physicalType", "logicalType", "dataGranularityDescription", "properties", "quality"}
 _PROPERTY = _TOLD | {
     "name", "physicalName", "physicalType", "logicalType", "logicalTypeOptions", "required", "unique", "primaryKey",
-    "primaryKeyPosition", "quality", "classification", "examples", "criticalDataElement", "encryptedName", "transformSourceObjects",
-    "transformLogic", "transformDescription", "partitioned", "partitionKeyPosition",
+    "primaryKeyPosition", "quality", "classification", "examples", "criticalDataElement", "encryptedName",
+    "transformSourceObjects", "transformLogic", "transformDescription", "partitioned", "partitionKeyPosition",
 }  # fmt: skip
 _RANGE: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _NUMBERS = frozenset({*_RANGE, "multipleOf", "format"})

@@ -39,7 +39,7 @@ def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
         kind = frame.schema[name]
         if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
             raise InvalidInput(f"The feature {name!r} of the view {view.name!r} must be a number, its column holds {kind}.")
-    rows = frame.filter(pl.col(view.entity).is_not_null() & pl.col(view.time).is_not_null())
+    rows = frame.drop_nulls([view.entity, view.time])
     created = [pl.col(view.created).alias(CREATED)] if view.created else []
     features = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in view.features]
     return rows.select(pl.col(view.entity).cast(pl.String), pl.col(view.time).alias(AT), *created, *features)

@@ -297,8 +297,11 @@ class Features:
         if not parts:
             return 0
         known = pl.concat(parts) if len(parts) > 1 else parts[0]
-        due = known.filter(pl.col(AT) <= now)
-        progress.ahead = known.filter(pl.col(AT) > now) if due.height < known.height else None
+        latest = known[AT].max()
+        assert latest is None or isinstance(latest, datetime)
+        all_due = latest is None or latest <= now
+        due = known if all_due else known.filter(pl.col(AT) <= now)
+        progress.ahead = None if all_due else known.filter(pl.col(AT) > now)
         if due.is_empty():
             return 0
         newest = newest_rows(due, view)

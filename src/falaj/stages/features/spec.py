@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TypeAlias
 
 from falaj.core.errors import InvalidInput, NotFound
@@ -213,6 +214,7 @@ def ttl_ms(view: AnyView) -> int | None:
     return None if view.ttl is None else round(length(view.ttl) / timedelta(milliseconds=1))
 
 
+@lru_cache(maxsize=1024)
 def span_ms(text: str | timedelta) -> int:
     return round(length(text) / timedelta(milliseconds=1))
 

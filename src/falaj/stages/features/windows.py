@@ -166,7 +166,7 @@ class WindowState:
 
         That is the newest grid point, or for an entity whose last event has left the window, the last one at which it was in.
         """
-        codes = np.unique(self._columns[_ROWS].codes)
+        codes = _distinct(self._columns[_ROWS].codes)
         point = _floor(np.full(len(codes), millis(now), np.int64), span_ms(self.view.every))
         found, at = _newest(self._columns[_ROWS], self.view, codes, point)
         return self._answer(codes[found], at)
@@ -185,7 +185,7 @@ class WindowState:
             keep = events.times > oldest
             if not keep.all():
                 self._columns[wanted] = events.kept(keep)
-        alive = np.unique(self._columns[_ROWS].codes)
+        alive = _distinct(self._columns[_ROWS].codes)
         if len(self._names) > 2 * len(alive) + 64:
             self._renumber(alive)
 
@@ -212,14 +212,17 @@ def _columns(events: pl.DataFrame, view: WindowView) -> tuple[list[str], dict[Wa
         raise InvalidInput(
             f"The view {view.name!r} reads the column {sorted(missing)[0]!r}, which {view.dataset!r} does not have."
         )
-    rows = events.filter(pl.col(view.entity).is_not_null() & pl.col(view.time).is_not_null())
-    entities = rows[view.entity].cast(pl.String)
-    names: list[str] = entities.unique().sort().to_list()
+    rows = events
+    if rows[view.entity].null_count() or rows[view.time].null_count():
+        rows = rows.drop_nulls([view.entity, view.time])
+    entities: list[str] = _as_text(rows[view.entity]).to_list()
+    names = sorted(set(entities))
     _check_entities(len(names))
     times = _utc_millis(rows[view.time], up=True)
     if len(times) and (times.min() < -_BIAS or times.max() >= _BIAS):
         raise InvalidInput(f"The view {view.name!r} has events outside the years 1831 to 2109.", "mend the column's times.")
-    keys = (_codes(entities, names) << _SHIFT) + times + _BIAS
+    place = dict(zip(names, range(len(names)), strict=True))
+    keys = (np.fromiter(map(place.__getitem__, entities), np.int64, len(entities)) << _SHIFT) + times + _BIAS
     found: dict[Wanted, Events] = {}
     for wanted in _wanted(view):
         column, as_share = wanted
@@ -233,7 +236,8 @@ def _numbers(rows: pl.DataFrame, column: str) -> Floats:
     kind = rows.schema[column]
     if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
         raise InvalidInput(f"The column {column!r} must hold numbers, it holds {kind}.")
-    return rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    # Where there are nulls, to_numpy makes floats with NaN in their place.
+    return (rows[column] if kind.is_numeric() else rows[column].cast(pl.Float64)).to_numpy().astype(np.float64)
 
 
 def _ordered(keys: Ints, values: Floats) -> Events:
@@ -286,13 +290,17 @@ def _frame(view: WindowView, names: Sequence[str], codes: Ints, at: Ints, values
 
 
 def _codes(entities: pl.Series, names: Sequence[str]) -> Ints:
-    """The place of each entity in the sorted names, -1 where it is not there."""
-    places = (
-        pl.Series(entities.cast(pl.String)).replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)
-        if names
-        else None
-    )
-    return np.full(len(entities), -1, np.int64) if places is None else places.fill_null(-1).to_numpy()
+    """The place of each entity in the names, -1 where it is not there."""
+    place = {name: code for code, name in enumerate(names)}
+    return np.array([place.get(entity, -1) for entity in _as_text(entities).to_list()], np.int64)
+
+
+def _as_text(entities: pl.Series) -> pl.Series:
+    return entities if entities.dtype == pl.String else entities.cast(pl.String)
+
+
+def _distinct(ordered: Ints) -> Ints:
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=-1))]
 
 
 def _check_entities(count: int) -> None:
@@ -306,7 +314,8 @@ def _utc_millis(times: pl.Series, *, up: bool) -> Ints:
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
         raise InvalidInput(f"The column {times.name!r} must hold times with a time zone, it holds {kind}.")
     per = {"ms": 1, "us": 1_000, "ns": 1_000_000}[kind.time_unit]
-    raw = times.to_physical().fill_null(0).to_numpy()
+    ticks = times.to_physical()
+    raw = (ticks.fill_null(0) if ticks.null_count() else ticks).to_numpy()
     return (raw + (per - 1 if up else 0)) // per
 
 

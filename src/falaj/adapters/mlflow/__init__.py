@@ -1,0 +1,1 @@
+"""MLflow: where data scientists look for runs and models; falaj only ever writes to it."""

@@ -1,0 +1,1 @@
+"""The report and the trace, as pages and in the terminal."""

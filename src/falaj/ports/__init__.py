@@ -1,0 +1,1 @@
+"""The sockets: what falaj needs from outside, one small protocol a file."""

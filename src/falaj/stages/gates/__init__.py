@@ -1,0 +1,1 @@
+"""Gates: what a candidate must show before it may be registered."""

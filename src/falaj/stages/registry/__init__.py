@@ -1,0 +1,1 @@
+"""Registry: signed versions of models, and the names that point at them."""

@@ -1,0 +1,179 @@
+"""Registers what its gates let pass, signs it, and points names at versions; every pointer has a decision behind it."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from falaj.core.asset import Asset
+from falaj.core.codec import canonical, decode, encode
+from falaj.core.decision import Check, Decision
+from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
+from falaj.core.recipe import Recipe
+from falaj.core.ref import Ref
+from falaj.ports.blobs import Blobs
+from falaj.ports.mirror import Mirror
+from falaj.stages.action import Act, Draft, Kernel, action
+
+PAYLOAD_TYPE = "application/vnd.falaj.model+json"
+
+Sign = Callable[[bytes, str], Mapping[str, Any]]
+Places = Callable[[Recipe], Mapping[str, list[str]]]
+
+
+class Registry:
+    """`sign(payload, type)` gives a DSSE envelope; `places(recipe)` the order of the features in each view's stored rows."""
+
+    def __init__(self, kernel: Kernel, blobs: Blobs, *, sign: Sign, places: Places, mirror: Mirror) -> None:
+        self.kernel = kernel
+        self.blobs = blobs
+        self.sign = sign
+        self.places = places
+        self.mirror = mirror
+
+    @action("model.register")
+    def register(self, act: Act, subject: Ref, *, candidate: Ref, decision: Decision) -> Ref:
+        """Signs the candidate and gives it the next version, which is returned.
+
+        Raises Conflict unless the decision is the ledger's own latest gate decision about this candidate, and allows it; a
+        decision that somebody else wrote counts for nothing.
+        """
+        asset = self._asset(candidate)
+        recorded = self.kernel.ledger.get("decision", f"{candidate}|gate")
+        if recorded is None or decode(Decision, recorded) != decision or not decision.allowed:
+            verdict = recorded["verdict"] if recorded else "nothing"
+            raise Conflict(f"The gate of {candidate} says {verdict}.", f"falaj model evaluate {candidate}")
+        known = next((body["ref"] for _, body in self.kernel.ledger.find("model", prefix=f"{subject.name}@") if body["run"] == asset.run), None)
+        if known is not None:
+            return Ref.parse(str(known))
+        version = Ref("model", subject.name, str(self._last(subject.name) + 1))
+        manifest = self.sign(canonical(self._manifest(version, asset, decision)), PAYLOAD_TYPE)
+        record = {
+            "ref": version, "asset": asset, "manifest": manifest, "run": asset.run, "training": asset.labels["training"],
+            "candidate": candidate, "created_at": act.now, "by": str(act.actor), "metrics": asset.labels["metrics"],
+            "gate": decision.verdict, "mirror": {"run": asset.labels.get("mirror")},
+        }  # fmt: skip
+        with act.change(version) as draft:
+            if draft.get("model", _key(version)) is not None:
+                raise Conflict(f"{version} was registered by somebody else meanwhile.", "register again.")
+            draft.put("model", _key(version), record)
+            draft.note(candidate=str(candidate), digest=asset.digest, metrics=asset.labels["metrics"])
+        self._mirrored(lambda: self._mirror_model(version, asset))
+        return version
+
+    @action("model.promote")
+    def promote(self, act: Act, model: Ref, *, alias: str = "champion", reason: str = "") -> Decision:
+        """Points the alias at a version, on the word of whoever asks. Denied where the version's gate did not allow it."""
+        record = self.get(model)
+        gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
+        verdict = "allow" if gate.passed else "deny"
+        decision = Decision(model, "approval", verdict, (gate,), act.actor, act.now, reason or "approved")
+        with act.change() as draft:
+            draft.decide(decision)
+            if decision.allowed:
+                self._point(draft, act, model, alias, f"{model}|approval")
+            draft.note(alias=alias, verdict=verdict, reason=decision.reason, digest=record["asset"]["digest"])
+        if decision.allowed:
+            self._mirrored(lambda: self.mirror.record_alias(model.name, alias, str(model.version)))
+        return decision
+
+    @action("model.rollback")
+    def rollback(self, act: Act, subject: Ref, *, reason: str, alias: str = "champion") -> Ref:
+        """Points the alias at the version before the present one, which is returned. What an endpoint serves changes by a deploy.
+
+        Raises Conflict where there is none before.
+        """
+        with act.change() as draft:
+            now = draft.get("alias", f"{subject.name}@{alias}")
+            before = now and now.get("before")
+            if not now or not before:
+                raise Conflict(f"{subject.bare}@{alias} has nothing to go back to.", f"falaj model list {subject.name}")
+            earlier = Ref.parse(str(before))
+            self._point(draft, act, earlier, alias, f"{subject.bare}|rollback")
+            draft.decide(Decision(subject.bare, "rollback", "allow", (), act.actor, act.now, reason))
+            draft.note(alias=alias, model=str(earlier), left=now["model"], reason=reason)
+        self._mirrored(lambda: self.mirror.record_alias(earlier.name, alias, str(earlier.version)))
+        return earlier
+
+    def get(self, model: Ref) -> Mapping[str, Any]:
+        """A version's record. Raises NotFound with the nearest names."""
+        body = self.kernel.ledger.get("model", _key(model))
+        if body is None:
+            raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in self.kernel.ledger.find("model")])
+        return body
+
+    def resolve(self, text: str) -> Ref:
+        """The version that `delay@7`, `model/delay@7` or `delay@champion` means."""
+        ref = Ref.parse(text if "/" in text else f"model/{text}")
+        alias = self.kernel.ledger.get("alias", _key(ref))
+        found = Ref.parse(str(alias["model"])) if alias else ref
+        self.get(found)
+        return found
+
+    def champion(self, name: str) -> Ref | None:
+        alias = self.kernel.ledger.get("alias", f"{name}@champion")
+        return Ref.parse(str(alias["model"])) if alias else None
+
+    def listing(self, name: str = "") -> list[Mapping[str, Any]]:
+        """Every version, oldest first."""
+        found = [body for _, body in self.kernel.ledger.find("model", prefix=f"{name}@" if name else "")]
+        return sorted(found, key=lambda body: (Ref.parse(body["ref"]).name, int(Ref.parse(body["ref"]).version or 0)))
+
+    def manifest(self, model: Ref) -> Mapping[str, Any]:
+        """What was signed. The signature is checked where a model is loaded and traced, not here."""
+        payload: Mapping[str, Any] = json.loads(b64decode(self.get(model)["manifest"]["payload"]))
+        return payload
+
+    def _manifest(self, version: Ref, asset: Asset, decision: Decision) -> dict[str, Any]:
+        """All that an inference server has to know, and what the model came from."""
+        body = self.kernel.ledger.get("recipe", str(asset.labels["recipe"]))
+        if body is None:
+            raise NotFound(f"The recipe of {asset.ref} is not in the ledger.", "train it again.")
+        recipe = decode(Recipe, body)
+        return {
+            "model": str(version),
+            "digest": asset.digest,
+            "size": asset.labels["size"],
+            "recipe": encode(recipe),
+            "places": dict(self.places(recipe)),
+            "inputs": {"name": "input", "dtype": "FP32", "columns": len(recipe.columns)},
+            "output": "probabilities",
+            "training_run": asset.run,
+            "candidate": str(asset.ref),
+            "gate": {"verdict": decision.verdict, "at": encode(decision.at), "by": str(decision.actor)},
+            "threshold": asset.labels["threshold"],
+        }
+
+    def _point(self, draft: Draft, act: Act, model: Ref, alias: str, decision: str) -> None:
+        if not alias or Ref("alias", alias).version is not None:
+            raise InvalidInput(f"{alias!r} is not a name for an alias.", "use lower-case letters, as in champion.")
+        key = f"{model.name}@{alias}"
+        now = draft.get("alias", key)
+        before = now["model"] if now and now["model"] != str(model) else (now or {}).get("before")
+        draft.put("alias", key, {"model": str(model), "since": act.now, "by": str(act.actor), "decision": decision, "before": before})
+
+    def _last(self, name: str) -> int:
+        return max((int(key.rpartition("@")[2]) for key, _ in self.kernel.ledger.find("model", prefix=f"{name}@")), default=0)
+
+    def _asset(self, candidate: Ref) -> Asset:
+        body = self.kernel.ledger.get("asset", str(candidate))
+        if body is None:
+            raise NotFound.named("candidate", str(candidate), [key for key, _ in self.kernel.ledger.find("asset", prefix="candidate/")])
+        return decode(Asset, body)
+
+    def _mirror_model(self, version: Ref, asset: Asset) -> None:
+        tags = {"falaj.ref": str(version), "falaj.digest": asset.digest, "falaj.run": asset.run or ""}
+        self.mirror.record_model(version.name, str(version.version), run=asset.run or "", source=asset.digest, tags=tags)
+
+    def _mirrored(self, tell: Callable[[], None]) -> None:
+        """The mirror is never the truth: that it does not answer changes nothing here."""
+        try:
+            tell()
+        except FalajError:
+            return
+
+
+def _key(ref: Ref) -> str:
+    return f"{ref.name}@{ref.version}"

@@ -1,0 +1,211 @@
+"""Trains candidates: rows as they were known, a recipe, a fit, an exact ONNX model, and what it promises on a sealed holdout."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import distributions
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from falaj.core.asset import Asset
+from falaj.core.codec import digest_of, encode
+from falaj.core.errors import FalajError, InvalidInput, NotFound
+from falaj.core.moments import length
+from falaj.core.recipe import Recipe
+from falaj.core.ref import Ref
+from falaj.ports.blobs import Blobs
+from falaj.ports.mirror import Mirror, Tracked
+from falaj.stages.action import Act, Kernel, action
+from falaj.stages.training import onnx, rules
+from falaj.stages.training.rules import Floats, Split
+from falaj.stages.training.spec import FitContext, Fitted, Training
+
+REFERENCE_ROWS = 60_000
+"""At most so many rows are kept to say what was normal; drift needs no more."""
+
+
+class Rows(Protocol):
+    """What is needed of the contracts stage."""
+
+    def frame(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: Any = "time") -> pl.DataFrame: ...
+
+    def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: Any = "time") -> list[Asset]: ...
+
+
+class Vectors(Protocol):
+    """What is needed of the features stage."""
+
+    @property
+    def views(self) -> Mapping[str, Any]: ...
+
+    def training_frame(self, recipe: Recipe, spine: pl.DataFrame) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a training reads from, and the digest of the code that reads it."""
+
+    contracts: Rows
+    features: Vectors
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The labelled rows of a training: the spine as requests, the input [n, k], the target [n]."""
+
+    spine: pl.DataFrame
+    x: Any
+    y: Floats
+    parts: Split
+
+
+class Trainer:
+    """`trainings` by name. The mirror is told of each run; that it fails never fails a run."""
+
+    def __init__(self, kernel: Kernel, blobs: Blobs, source: Source, *, trainings: Mapping[str, Training], mirror: Mirror) -> None:
+        self.kernel = kernel
+        self.blobs = blobs
+        self.source = source
+        self.trainings = trainings
+        self.mirror = mirror
+
+    @action("model.train")
+    def train(self, act: Act, subject: Ref, *, training: str, at: datetime, run_id: str) -> Ref:
+        """Trains as of `at`, and returns the candidate. Nothing that became known later is used.
+
+        Raises NotFound for an unknown training, InvalidInput where there are too few rows or it makes another model.
+        """
+        declared = self._declared(training, subject)
+        table = self.table(declared, at)
+        fitted = declared.fit(_context(declared, table))
+        model = onnx.to_onnx(fitted, table.x.shape[1])
+        opened = onnx.session(model)
+        scores = onnx.score(opened, table.x[table.parts.holdout]).astype(np.float64)
+        y = table.y[table.parts.holdout]
+        native = np.asarray(fitted.predict(table.x[table.parts.holdout]), dtype=np.float64)
+        metrics = {**rules.figures(y, scores, declared.threshold), "parity": float(np.abs(scores - native).max())}
+        labels = self._labels(declared, table, fitted, scores) | {"metrics": metrics, "size": len(model), "at": at}
+        digest = self.blobs.put(model)
+        candidate = Ref("candidate", declared.model, run_id)
+        inputs = self._inputs(declared, table)
+        labels["mirror"] = self._track(declared, run_id, fitted, table, metrics, scores, digest)
+        asset = Asset(candidate, digest, digest, labels=encode(labels), inputs=inputs, run=run_id, created_at=act.now)
+        with act.change(candidate) as draft:
+            draft.put("asset", str(candidate), asset)
+            draft.put("recipe", str(labels["recipe"]), declared.recipe)
+            draft.note(training=training, digest=digest, metrics=metrics, inputs=len(inputs))
+        return candidate
+
+    def table(self, declared: Training, at: datetime) -> Table:
+        """The rows of a training as of `at`, by time."""
+        spine = self.source.contracts.frame(declared.spine, until=at, by="known")
+        for column in (declared.label, declared.label_time):
+            if column not in spine.columns:
+                raise NotFound.named("column", column, spine.columns)
+        spine = spine.filter(pl.col(declared.label).is_not_null() & pl.col(declared.label_time).is_not_null())
+        spine = declared.prepare(spine) if declared.prepare else spine
+        field = declared.recipe.time_field
+        if field not in spine.columns:
+            raise InvalidInput(f"The rows of {declared.name!r} have no {field!r}.", "add it in `prepare`.")
+        if declared.history:
+            spine = spine.filter(pl.col(field) > at - length(declared.history) - length(declared.holdout) - length(declared.valid))
+        spine = spine.sort(field, maintain_order=True)
+        parts = rules.split(
+            spine[field], spine[declared.label_time], at, valid=length(declared.valid), holdout=length(declared.holdout)
+        )
+        x, _ = self.source.features.training_frame(declared.recipe, spine)
+        return Table(spine, x, spine[declared.label].cast(pl.Float64).to_numpy(), parts)
+
+    def _declared(self, training: str, subject: Ref) -> Training:
+        if training not in self.trainings:
+            raise NotFound.named("training", training, self.trainings)
+        declared = self.trainings[training]
+        if declared.model != subject.name:
+            raise InvalidInput(f"The training {training!r} makes model/{declared.model}, not {subject}.")
+        return declared
+
+    def _labels(self, declared: Training, table: Table, fitted: Fitted, scores: Floats) -> dict[str, Any]:
+        """What is kept beside the model, by digest."""
+        return {
+            "training": declared.name,
+            "seed": declared.seed,
+            "params": dict(fitted.params or declared.params),
+            "recipe": digest_of(encode(declared.recipe)),
+            "columns": list(declared.recipe.names),
+            "native": self.blobs.put(fitted.text.encode()) if fitted.text else None,
+            "holdout": self.blobs.put(_parquet(self._holdout(declared, table, scores))),
+            "reference": self.blobs.put(_parquet(_reference(declared.recipe, table))),
+            "rows": {name: len(getattr(table.parts, name)) for name in ("train", "valid", "holdout")},
+            "code": self.source.code,
+            "environment": environment(),
+            "threshold": declared.threshold,
+        }
+
+    def _holdout(self, declared: Training, table: Table, scores: Floats) -> pl.DataFrame:
+        """The sealed rows with everything that any recipe of this model could ask of a request."""
+        sealed = table.spine[table.parts.holdout.tolist()]
+        return sealed.with_columns(pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores))
+
+    def _inputs(self, declared: Training, table: Table) -> tuple[Ref, ...]:
+        """The snapshots that the rows and their features came from."""
+        first, last = table.spine[declared.recipe.time_field].min(), table.spine[declared.recipe.time_field].max()
+        datasets = {declared.spine} | {self.source.features.views[name].dataset for name in declared.recipe.views}
+        assert isinstance(first, datetime) and isinstance(last, datetime)  # the split has refused an empty table
+        found = {name: self.source.contracts.assets(name, None, last) for name in sorted(datasets)}
+        return tuple(asset.ref for assets in found.values() for asset in assets)
+
+    def _track(
+        self, declared: Training, run_id: str, fitted: Fitted, table: Table, metrics: Mapping[str, float], scores: Floats, digest: str
+    ) -> str:  # fmt: skip
+        """Shows the run where people look; returns its id over there, or why that did not work."""
+        try:
+            tracked = Tracked(
+                run_id, declared.model, {**fitted.params, "training": declared.name, "seed": declared.seed}, metrics,
+                fitted.curves, self._pictures(declared, fitted, table, scores), {"falaj.model": digest},
+            )  # fmt: skip
+            return self.mirror.record_run(tracked)
+        except FalajError as exc:
+            return f"not mirrored: {exc.message}"
+
+    def _pictures(self, declared: Training, fitted: Fitted, table: Table, scores: Floats) -> dict[str, bytes]:
+        from falaj.stages.training.plots import draw
+
+        gain = np.asarray(fitted.native.feature_importance("gain"), dtype=np.float64)
+        return draw(table.y[table.parts.holdout], scores, declared.recipe.names, gain, fitted.curves)
+
+
+def environment() -> str:
+    """The digest of every installed distribution with its version: the same digest, the same packages."""
+    installed = sorted({f"{found.metadata['Name']}=={found.version}" for found in distributions()})
+    return "sha256:" + hashlib.sha256(json.dumps(installed).encode()).hexdigest()
+
+
+def _context(declared: Training, table: Table) -> FitContext:
+    train, valid = table.parts.train, table.parts.valid
+    return FitContext(
+        table.x[train], table.y[train].astype(np.float32), table.x[valid], table.y[valid].astype(np.float32),
+        declared.recipe.names, declared.seed, declared.params,
+    )  # fmt: skip
+
+
+def _reference(recipe: Recipe, table: Table) -> pl.DataFrame:
+    """Every n-th input with its time: what was normal while the model learned."""
+    every = max(1, -(-len(table.x) // REFERENCE_ROWS))
+    columns = {name: table.x[::every, place] for place, name in enumerate(recipe.names)}
+    return pl.DataFrame({"at": table.spine[recipe.time_field][::every].to_list(), **columns})
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    frame.write_parquet(out, compression="zstd", statistics=False)
+    return out.getvalue()
+
+

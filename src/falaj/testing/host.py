@@ -1,0 +1,73 @@
+"""What every host must keep. Subclass it, give it `host`, `wanted` and `keys`, and run it with pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from falaj.core.errors import NotFound
+from falaj.ports.host import Host, Wanted
+
+
+class HostContract:
+    """`host()` is a host that serves nothing yet; the same object each time within a test. `wanted(n)` can be served as revision n."""
+
+    __test__ = False
+
+    def host(self) -> Host:
+        raise NotImplementedError
+
+    def wanted(self, revision: int) -> Wanted:
+        raise NotImplementedError
+
+    def keys(self) -> Mapping[str, Mapping[str, Any]]:
+        return {"0" * 64: {"id": "k", "name": "app", "kind": "service", "roles": ["caller"]}}
+
+    def test_what_was_never_served_is_not_found(self) -> None:
+        with pytest.raises(NotFound):
+            self.host().look("nothing")
+
+    def test_what_is_served_is_seen(self) -> None:
+        wanted = self.wanted(3)
+        self.host().serve(wanted, self.keys())
+        seen = self.host().look(wanted.endpoint)
+        assert (seen.endpoint, seen.ready, seen.revision) == (wanted.endpoint, True, 3)
+        assert seen.pid
+        assert seen.url
+
+    def test_the_same_again_changes_nothing(self) -> None:
+        wanted = self.wanted(1)
+        self.host().serve(wanted, self.keys())
+        before = self.host().look(wanted.endpoint)
+        self.host().serve(wanted, self.keys())
+        after = self.host().look(wanted.endpoint)
+        assert (after.pid, after.url, after.revision) == (before.pid, before.url, before.revision)
+
+    def test_a_greater_revision_replaces_a_smaller_one_in_the_same_process(self) -> None:
+        self.host().serve(self.wanted(1), self.keys())
+        before = self.host().look(self.wanted(1).endpoint)
+        self.host().serve(self.wanted(2), self.keys())
+        after = self.host().look(self.wanted(2).endpoint)
+        assert (after.revision, after.pid) == (2, before.pid)
+
+    def test_a_smaller_revision_changes_nothing(self) -> None:
+        self.host().serve(self.wanted(2), self.keys())
+        self.host().serve(self.wanted(1), self.keys())
+        assert self.host().look(self.wanted(1).endpoint).revision == 2
+
+    def test_what_was_stopped_is_seen_as_not_ready_and_can_be_served_again(self) -> None:
+        wanted = self.wanted(1)
+        self.host().serve(wanted, self.keys())
+        self.host().stop(wanted.endpoint)
+        seen = self.host().look(wanted.endpoint)
+        assert (seen.ready, seen.pid) == (False, 0)
+        self.host().serve(wanted, self.keys())
+        assert self.host().look(wanted.endpoint).ready
+
+    def test_keys_can_be_replaced_before_and_after_anything_is_served(self) -> None:
+        self.host().allow({})
+        self.host().serve(self.wanted(1), self.keys())
+        self.host().allow({})
+        assert self.host().look(self.wanted(1).endpoint).ready

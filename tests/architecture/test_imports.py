@@ -1,0 +1,92 @@
+"""What may be imported where, beyond the layers that import-linter keeps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tests.architecture.tree import Module, modules
+
+HEAVY: Mapping[str, tuple[str, ...]] = {
+    # library: the modules that may name it
+    "httptools": ("falaj.inference", "falaj.serve"),
+    "lightgbm": ("falaj.stages.training", "examples"),
+    "lmdb": ("falaj.adapters.local",),
+    "matplotlib": ("falaj.stages.training", "falaj.stages.gates", "falaj.report"),
+    "mlflow": ("falaj.adapters.mlflow",),
+    "onnx": ("falaj.stages.training", "falaj.stages.gates"),
+    "onnxmltools": ("falaj.stages.training",),
+    "onnxruntime": ("falaj.inference", "falaj.stages.training", "falaj.stages.gates"),
+    "skl2onnx": ("falaj.stages.training",),
+    "sklearn": ("falaj.stages.training", "falaj.stages.gates"),
+    "sqlite3": ("falaj.adapters.local",),
+    "starlette": ("falaj.api",),
+    "uvicorn": ("falaj.api", "falaj.inference"),
+    "uvloop": ("falaj.inference", "falaj.serve"),
+    "yaml": ("falaj.stages.contracts",),
+}
+NO_CLOCK_NO_CHANCE = {"time", "random", "secrets", "os", "socket", "subprocess", "sqlite3", "logging", "threading", "asyncio"}
+STAGES_MAY_NOT = {"socket", "subprocess", "sqlite3", "random", "time"}
+
+
+def under(*packages: str) -> list[Module]:
+    return [m for m in modules() if any(m.name == p or m.name.startswith(p + ".") for p in packages)]
+
+
+def roots(module: Module) -> set[str]:
+    return {name.partition(".")[0] for name in module.imports()}
+
+
+@pytest.mark.parametrize("module", under("falaj.core", "falaj.ports"), ids=lambda m: m.name)
+def test_words_and_sockets_need_only_the_standard_library(module: Module) -> None:
+    assert roots(module) <= set(sys.stdlib_module_names) | {"falaj"}
+
+
+@pytest.mark.parametrize("module", under("falaj.core"), ids=lambda m: m.name)
+def test_the_words_know_no_clock_no_chance_and_no_outside(module: Module) -> None:
+    assert not roots(module) & NO_CLOCK_NO_CHANCE
+
+
+@pytest.mark.parametrize("module", under("falaj.stages"), ids=lambda m: m.name)
+def test_stages_take_time_and_chance_by_the_door(module: Module) -> None:
+    assert not roots(module) & STAGES_MAY_NOT
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m.path.stem == "spec"], ids=lambda m: m.name)
+def test_a_spec_needs_only_the_standard_library(module: Module) -> None:
+    assert roots(module) <= set(sys.stdlib_module_names) | {"falaj"}
+
+
+@pytest.mark.parametrize("library", sorted(HEAVY))
+def test_a_heavy_library_is_named_only_where_it_belongs(library: str) -> None:
+    allowed = HEAVY[library]
+    wrong = [
+        m.name for m in modules() if library in roots(m) and not any(m.name == p or m.name.startswith(p + ".") for p in allowed)
+    ]
+    assert not wrong
+
+
+def test_no_adapter_imports_another() -> None:
+    wrong = []
+    for module in under("falaj.adapters"):
+        own = ".".join(module.name.split(".")[:3])
+        others = [n for n in module.imports() if n.startswith("falaj.adapters.") and not n.startswith(own)]
+        wrong += [f"{module.name} → {name}" for name in others]
+    assert not wrong
+
+
+def test_nobody_asks_the_clock_but_the_edges() -> None:
+    """`datetime.now` in a stage or in the words would be a second, hidden way for time to come in."""
+    import ast
+
+    wrong = [
+        f"{module.name}:{node.lineno}"
+        for module in under("falaj.core", "falaj.stages", "falaj.operations")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("now", "utcnow", "today")
+        and ast.unparse(node.value) in ("datetime", "date")
+    ]
+    assert not wrong

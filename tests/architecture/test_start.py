@@ -1,0 +1,51 @@
+"""What is loaded before anything is asked for: nothing heavy, so that the command line answers at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("polars", "numpy", "pandas", "pyarrow", "lightgbm", "onnx", "onnxruntime", "mlflow", "matplotlib", "sklearn", "scipy")
+FACES = ("starlette", "uvicorn", "rich", "yaml", "lmdb", "orjson", "cryptography", "sqlite3", "asyncio")
+
+
+def loaded(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import falaj",
+        "from falaj.cli.main import main; main(['--help'])",
+        "from falaj.cli.main import main; main(['model', 'promote', '--help'])",
+        "from falaj.cli.main import main; main(['modle'])",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
+    assert not loaded(code) & set(HEAVY + FACES)
+
+
+def test_the_public_names_of_a_project_load_nothing_heavy() -> None:
+    assert not loaded("import falaj\nfor name in falaj.__all__: getattr(falaj, name)") & set(HEAVY + FACES)
+
+
+def test_the_control_plane_loads_nothing_that_trains() -> None:
+    assert not loaded("import falaj.api.serve, falaj.app") & {
+        "lightgbm",
+        "onnx",
+        "onnxruntime",
+        "mlflow",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+    }

@@ -1,0 +1,71 @@
+"""The segment stream keeps the port, also beside a server that was killed in the middle of a line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from falaj.adapters.local.stream import SegmentStream
+from falaj.core.errors import Conflict
+from falaj.inference.log import PredictionLog
+from falaj.ports.stream import Cursor, Stream
+from falaj.testing.stream import StreamContract
+
+
+class TestSegmentStream(StreamContract):
+    __test__ = True
+
+    @pytest.fixture(autouse=True)
+    def _log(self, tmp_path: Path) -> Any:
+        self.folder = tmp_path
+        self.log = PredictionLog(tmp_path, "delay", idle_s=1.0)
+        yield
+        self.log.close()
+
+    def stream(self) -> Stream:
+        return SegmentStream(self.folder)
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self.log.append([orjson.dumps(record) for record in records], ["2013-05-01T09:30:00.000Z"] * len(records), 1.0)
+
+    def close_segment(self) -> None:
+        self.log.tick(1e9)
+        self.log.settle()
+
+    def test_a_torn_last_line_is_not_there_until_it_is_whole(self) -> None:
+        self.write([{"n": 0}])
+        path = self.folder / "000000.jsonl"
+        whole = path.read_bytes()
+        with path.open("ab") as file:
+            file.write(b'{"n":')
+        stream = self.stream()
+        [(cursor, _)] = stream.follow()
+        assert stream.lines(0) == whole.splitlines()
+        with path.open("ab") as file:
+            file.write(b"1}\n")
+        assert [record["n"] for _, record in stream.follow(cursor)] == [1]
+        path.write_bytes(whole)
+
+    def test_following_on_reads_only_what_is_new(self) -> None:
+        self.write([{"n": n} for n in range(1000)])
+        stream = SegmentStream(self.folder)
+        cursor = [cursor for cursor, _ in stream.follow()][-1]
+        # What was read before is overwritten with as many bytes of nonsense: whoever read it again would fall over it.
+        path = self.folder / "000000.jsonl"
+        held = path.read_bytes()
+        path.write_bytes(b"\0" * len(held))
+        self.write([{"n": 1000}])
+        assert [record["n"] for _, record in stream.follow(cursor)] == [1000]
+        assert cursor == Cursor(0, 1000)
+
+    def test_a_damaged_line_is_a_conflict_that_says_where(self) -> None:
+        self.write([{"n": 0}, {"n": 1}])
+        path = self.folder / "000000.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'{"n":1}', b"rubbish"))
+        with pytest.raises(Conflict, match="line 1 of segment 0"):
+            list(self.stream().follow())
+
+    def test_a_folder_that_does_not_exist_yet_is_an_empty_stream(self) -> None:
+        assert list(SegmentStream(self.folder / "later").follow()) == []

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from falaj.adapters.local.policy import RolePolicy
+from falaj.adapters.memory.ledger import MemoryLedger
+from falaj.core.actor import Actor
+from falaj.core.codec import encode
+from falaj.core.decision import Decision
+from falaj.core.errors import Conflict, Denied, InvalidInput
+from falaj.core.ref import Ref
+from falaj.stages.action import Act, Kernel, action
+
+NOW = datetime(2013, 5, 1, 9, 30, tzinfo=UTC)
+APPROVER = Actor("amal", roles=("approver",))
+DELAY = Ref("model", "delay", "7")
+
+
+@dataclass(frozen=True)
+class Shop:
+    kernel: Kernel
+    slow: list[str] = field(default_factory=list)
+
+    @action("model.promote")
+    def promote(self, act: Act, subject: Ref, *, to: str = "champion", fail: bool = False) -> str:
+        """Points the alias at the model."""
+        self.slow.append("worked")
+        with act.change() as draft:
+            seen = draft.get("alias", "delay@champion")
+            draft.put("alias", f"delay@{to}", {"model": subject, "since": act.now})
+            draft.decide(Decision(subject, "gate", "allow", actor=act.actor, at=act.now))
+            draft.note(before=seen, model=subject)
+            if fail:
+                raise Conflict("no")
+        return "promoted"
+
+    @action("model.register")
+    def register(self, act: Act, subject: Ref) -> None:
+        with act.change(subject.at(8)) as draft:
+            draft.remove("alias", "delay@champion")
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop(Kernel(MemoryLedger(), RolePolicy(), lambda: NOW))
+
+
+def test_an_action_leaves_its_change_and_one_event_that_says_who_what_and_when(shop: Shop) -> None:
+    assert shop.promote(APPROVER, DELAY) == "promoted"
+    (event,) = shop.kernel.ledger.events()
+    assert (event.verb, event.subject, event.actor, event.at, event.seq) == ("model.promote", DELAY, APPROVER, NOW, 0)
+    assert event.facts == {"before": None, "model": "model/delay@7"}
+    assert shop.kernel.ledger.get("alias", "delay@champion") == {"model": "model/delay@7", "since": "2013-05-01T09:30:00.000Z"}
+
+
+def test_a_decision_is_kept_under_its_subject_and_rule(shop: Shop) -> None:
+    shop.promote(APPROVER, DELAY)
+    kept = shop.kernel.ledger.get("decision", "model/delay@7|gate")
+    assert kept == encode(Decision(DELAY, "gate", "allow", actor=APPROVER, at=NOW))
+
+
+def test_who_may_not_gets_an_error_that_says_why_and_the_refusal_is_recorded(shop: Shop) -> None:
+    with pytest.raises(Denied, match="data_scientist may model.promote") as caught:
+        shop.promote(Actor("omar", roles=("data_scientist",)), DELAY)
+    assert caught.value.facts == {"verb": "model.promote"}
+    (event,) = shop.kernel.ledger.events()
+    assert (event.verb, event.subject, event.actor.name, event.facts["verb"]) == ("policy.deny", DELAY, "omar", "model.promote")
+    assert shop.slow == [], "the work begins after the permission"
+
+
+def test_an_action_that_fails_leaves_nothing(shop: Shop) -> None:
+    with pytest.raises(Conflict):
+        shop.promote(APPROVER, DELAY, fail=True)
+    assert list(shop.kernel.ledger.events()) == []
+    assert shop.kernel.ledger.get("alias", "delay@champion") is None
+
+
+def test_no_audit_no_action(shop: Shop) -> None:
+    shop.kernel.ledger.close()
+    with pytest.raises(Exception, match="closed"):
+        shop.promote(APPROVER, DELAY)
+
+
+def test_a_change_that_the_ledger_cannot_hold_does_not_happen(shop: Shop) -> None:
+    with pytest.raises(InvalidInput):
+        shop.promote(APPROVER, DELAY, to="x" * 70_000)
+    assert list(shop.kernel.ledger.events()) == []
+
+
+def test_the_subject_of_the_event_may_be_known_only_later(shop: Shop) -> None:
+    shop.promote(APPROVER, DELAY)
+    shop.register(Actor("lina", roles=("ml_engineer",)), Ref("model", "delay"))
+    event = list(shop.kernel.ledger.events())[-1]
+    assert event.subject == Ref("model", "delay", "8")
+    assert shop.kernel.ledger.get("alias", "delay@champion") is None
+
+
+def test_a_policy_that_raises_lets_nothing_pass() -> None:
+    class Broken:
+        def decide(self, *_: Any) -> Decision:
+            raise RuntimeError("policy store is gone")
+
+    shop = Shop(Kernel(MemoryLedger(), Broken(), lambda: NOW))
+    with pytest.raises(RuntimeError):
+        shop.promote(APPROVER, DELAY)
+    assert list(shop.kernel.ledger.events()) == []
+    assert shop.slow == []
+
+
+@pytest.mark.parametrize("verdict", ["deny", "hold", "perhaps"])
+def test_only_allow_lets_pass(verdict: Any) -> None:
+    class Strict:
+        def decide(self, actor: Actor, verb: str, subject: Ref, labels: Any) -> Decision:
+            return Decision(subject, "policy", verdict)
+
+    with pytest.raises(Denied):
+        Shop(Kernel(MemoryLedger(), Strict(), lambda: NOW)).promote(APPROVER, DELAY)
+
+
+def test_an_action_carries_its_verb_and_its_documentation() -> None:
+    assert Shop.promote.verb == "model.promote"  # type: ignore[attr-defined]
+    assert Shop.promote.__name__ == "promote"
+    assert Shop.promote.__doc__ == "Points the alias at the model."

@@ -1,0 +1,1 @@
+"""What the project needs around its code: setting up, and pages made from the code."""
