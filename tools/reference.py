@@ -41,9 +41,9 @@ def adapters() -> str:
 def operations() -> str:
     text = (
         "# Operations\n\n"
-        'Each is a command, a route and a right. Whatever changes something also takes `--dry-run` (over HTTP `"dry_run": true`):\n'
-        "then it says what policy answers and what would be recorded, and does nothing. Arguments are options on the command line,\n"
-        "the query of a GET, the JSON object of a POST. Every route but `/health` needs `Authorization: Bearer <key>`.\n\n"
+        "Each is a command, a route and a right. Arguments are options on the command line, the query of a GET, the JSON object\n"
+        "of a POST. Every route but `/health` needs `Authorization: Bearer <key>`. Whatever changes something also takes\n"
+        "`--dry-run`, over HTTP `dry_run`: then it says what policy answers and what would be recorded, and does nothing.\n\n"
     )
     for noun in dict.fromkeys(operation.noun for operation in OPERATIONS):
         text += f"## {noun}\n\n"
@@ -77,8 +77,8 @@ def errors() -> str:
     return (
         f"# Errors\n\nOne shape over HTTP and with `--json`:\n\n```json\n{shape}\n```\n\n"
         + _table(("code", "exit", "HTTP", "try again", "meaning"), rows)
-        + "\nA rule that refuses is an answer and no error: it comes as a decision with its checks (HTTP 200). The command line then\n"
-        "exits with 1 where the verdict is deny and with 9 where it is hold.\n"
+        + "\nA rule that refuses is an answer and no error: it comes as a decision with its checks (HTTP 200).\n"
+        "The command line then exits with 1 where the verdict is deny and with 9 where it is hold.\n"
     )
 
 

@@ -12,6 +12,7 @@ on call acknowledges alerts. What is released, taken back, or trained again is d
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -38,7 +40,7 @@ START = datetime(2013, 5, 1, tzinfo=UTC)
 END = datetime(2014, 1, 1, tzinfo=UTC)
 EVERY = timedelta(minutes=30)
 ENDPOINT = "delay"
-console = Console()
+console = Console(log_path=False, log_time_format="[%H:%M:%S]")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,6 +75,10 @@ class Falaj:
             raise SystemExit(f"falaj {' '.join(words)} failed with {done.returncode}:\n{done.stderr}")
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def show(self, *words: str) -> None:
+        """Runs `falaj …` for a person to read."""
+        subprocess.run([sys.executable, "-m", "falaj", *words, "--project", str(HERE)], env=self.environment, timeout=300, check=False)
+
     def up(self) -> None:
         """Starts the control plane and waits until it answers."""
         log = (self.folder / "control-plane.log").open("ab")
@@ -86,6 +92,15 @@ class Falaj:
     def serving(self) -> str:
         return str(json.loads((self.folder / "state" / "serving" / ENDPOINT / "server.json").read_text())["url"])
 
+    def stop_serving(self) -> None:
+        """An inference server outlives the control plane by design; here nothing is to be left running."""
+        place = self.folder / "state" / "serving" / ENDPOINT / "server.json"
+        if place.is_file():
+            with contextlib.suppress(psutil.Error, ValueError):
+                server = psutil.Process(int(json.loads(place.read_text())["pid"]))
+                server.terminate()
+                server.wait(15)
+
     def down(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -98,22 +113,23 @@ def set_up(falaj: Falaj, given: argparse.Namespace) -> tuple[Client, Client, Cli
     falaj.up()
     operator = Client(falaj.address, operator_key)
     operator.call("POST", "/v1/worker:tick", {"now": "2013-05-01T00:00:00Z"})
-    colleague = Client(falaj.address, _key(operator, "colleague", ["ml_engineer"]))
-    airline = Client(falaj.serving, _key(operator, "airline-app", ["caller"]))
+    approver = Client(falaj.address, _key(operator, "approver", ["approver"], "person"))
+    colleague = Client(falaj.address, _key(operator, "colleague", ["ml_engineer"], "person"))
+    airline = Client(falaj.serving, _key(operator, "airline-app", ["caller"], "service"))
     console.log("data of January to April taken in, checked against its contracts")
     run = start_release(operator, "delay", START, "first model")
     wait_for_runs(operator, START)
     model = newest_model(operator, run)
     if model is None:
         raise SystemExit(f"The first model did not pass its gates: see `falaj run show {run}` and the report.")
-    operator.call("POST", f"/v1/models/{model}:promote", {"alias": "champion", "reason": "approved by the operator: first release"})
-    operator.call("POST", f"/v1/endpoints/{ENDPOINT}:deploy", {"model": f"model/{model}", "reason": "first release", "seed": given.seed})
+    approver.call("POST", f"/v1/models/{model}:promote", {"alias": "champion", "reason": "looked at its report: first release"})
+    operator.call("POST", f"/v1/endpoints/{ENDPOINT}:deploy", {"model": model, "reason": "first release"})
     console.log(f"model/{model} trained on January to April, gated, signed, approved and served at {falaj.serving()}")
     return operator, colleague, airline
 
 
-def _key(operator: Client, name: str, roles: list[str]) -> str:
-    return str(operator.call("POST", f"/v1/keys/{name}:create", {"roles": roles, "kind": "service"})["key"])
+def _key(operator: Client, name: str, roles: list[str], kind: str) -> str:
+    return str(operator.call("POST", f"/v1/keys/{name}:create", {"roles": roles, "kind": kind})["key"])
 
 
 def start_release(client: Client, training: str, at: datetime, reason: str) -> str:
@@ -175,7 +191,7 @@ def acknowledge(operator: Client, now: datetime, seen: Mapping[str, Any]) -> Non
     """Somebody on call looks at open alerts at eight in the morning in New York."""
     if now.hour == 12 and now.minute == 0:
         for alert in seen["open_alerts"]:
-            operator.call("POST", f"/v1/alerts/{alert}:acknowledge", {"reason": "seen by the person on call"})
+            operator.call("POST", f"/v1/alerts/{alert}:acknowledge", {})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -187,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with Inbox() as inbox:
-        settings = {"state": str(folder / "state"), "api_port": "0", "serve_port": "0", "webhook": inbox.url}
+        settings = {"state": str(folder / "state"), "api_port": "0", "serve_port": "0", "webhook": inbox.url, "seed": str(given.seed)}
         falaj = Falaj(folder, settings)
         try:
             operator, colleague, caller = set_up(falaj, given)
@@ -198,6 +214,7 @@ def main(argv: list[str] | None = None) -> int:
             raise SystemExit(f"falaj refused: {exc}\nIts log: {folder / 'control-plane.log'}") from exc
         finally:
             falaj.down()
+            falaj.stop_serving()
     console.log(f"done in {time.monotonic() - started:.0f} s")
     return 0
 
@@ -205,7 +222,27 @@ def main(argv: list[str] | None = None) -> int:
 def finish(falaj: Falaj, airline: Airline, inbox: Inbox, given: argparse.Namespace) -> None:
     """The report, one traced prediction, the audit, and what the airline saw."""
     airline.close()
-    raise NotImplementedError
+    operator_key = (falaj.folder / "state" / "keys" / "operator.key").read_text()
+    report = falaj.folder / "report.html"
+    falaj.command("report", "write", "--to", str(report), key=operator_key)
+    falaj.show("report", "summary")
+    picked = random.Random(given.seed).choice(airline.tally.predictions)
+    console.rule(f"falaj trace {picked}")
+    falaj.show("trace", picked)
+    taken = sorted(airline.tally.seconds)
+    answers = f"{len(airline.tally.predictions):,} answers, {len(airline.tally.labels):,} outcomes sent back"
+    console.log(f"the airline saw {answers}; half within {taken[len(taken) // 2] * 1e3:.1f} ms, 99 % within {taken[len(taken) * 99 // 100] * 1e3:.1f} ms")
+    console.log(f"the incident tool got {len(inbox.messages)} messages")
+    console.log(f"memory: {memory(falaj)}")
+    console.log(f"the report: {report}")
+
+
+def memory(falaj: Falaj) -> str:
+    """Resident memory of the control plane and of the inference server, by the operating system's account."""
+    server = json.loads((falaj.folder / "state" / "serving" / ENDPOINT / "server.json").read_text())["pid"]
+    pids = {"control plane": falaj.process.pid if falaj.process else 0, "inference server": int(server)}
+    sizes = {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items() if pid}
+    return ", ".join(f"{name} {size:.0f} MB" for name, size in sizes.items()) + f", together {sum(sizes.values()):.0f} MB"
 
 
 if __name__ == "__main__":

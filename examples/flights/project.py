@@ -25,4 +25,4 @@ endpoint = Endpoint(
     threshold=THRESHOLD,
     rollout=Canary(steps=(0.1, 0.3, 0.5), error=0.05, margin={"wrong": 0.05}, maturity="36h", step_units=100, max_time="75d"),
 )
-monitor = Monitor("delay", window="14d", look="1d", false_alarms="1 per 30d", labels_after="36h", cooldown="35d", ignore=("month",))
+monitor = Monitor("delay", window="14d", look="1d", false_alarms="1 per 30d", labels_after="36h", cooldown="35d", ignore=("at_month",))

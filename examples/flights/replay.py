@@ -45,7 +45,7 @@ class Client:
         self._local = threading.local()
 
     def call(self, method: str, path: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
-        """The JSON answer. Raises Refused for 4xx other than 429, and Refused for the last 5xx when patience runs out."""
+        """The JSON answer. Raises Refused for an answer that no retry will change, and the last problem when patience runs out."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         until, wait = time.monotonic() + patience, 0.02
@@ -55,7 +55,7 @@ class Client:
                 if status < 400:
                     return answer
                 problem: Exception = Refused(status, answer)
-                if status < 500 and status != 429:
+                if status != 429 and not (answer or {}).get("error", {}).get("retryable"):
                     raise problem
             except (OSError, http.client.HTTPException, ValueError) as exc:
                 self._drop()

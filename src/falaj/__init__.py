@@ -8,17 +8,49 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from falaj.stages.alerts.spec import Alerting as Alerting
     from falaj.stages.contracts.spec import Dataset as Dataset
     from falaj.stages.features.spec import View as View
+    from falaj.stages.features.spec import WindowView as WindowView
+    from falaj.stages.features.spec import category as category
+    from falaj.stages.features.spec import count as count
+    from falaj.stages.features.spec import inputs as inputs
+    from falaj.stages.features.spec import local as local
+    from falaj.stages.features.spec import mean as mean
+    from falaj.stages.features.spec import number as number
+    from falaj.stages.features.spec import share as share
+    from falaj.stages.features.spec import total as total
+    from falaj.stages.features.spec import years_since as years_since
+    from falaj.stages.gates.spec import Gate as Gate
+    from falaj.stages.monitoring.spec import Monitor as Monitor
     from falaj.stages.rollouts.spec import Canary as Canary
     from falaj.stages.rollouts.spec import Endpoint as Endpoint
+    from falaj.stages.training.spec import FitContext as FitContext
+    from falaj.stages.training.spec import Fitted as Fitted
+    from falaj.stages.training.spec import Training as Training
 
 _PLACES = {
     # public name: the module that declares it, imported when the name is first used
+    "Alerting": "falaj.stages.alerts.spec",
     "Canary": "falaj.stages.rollouts.spec",
     "Dataset": "falaj.stages.contracts.spec",
     "Endpoint": "falaj.stages.rollouts.spec",
+    "FitContext": "falaj.stages.training.spec",
+    "Fitted": "falaj.stages.training.spec",
+    "Gate": "falaj.stages.gates.spec",
+    "Monitor": "falaj.stages.monitoring.spec",
+    "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
+    "WindowView": "falaj.stages.features.spec",
+    "category": "falaj.stages.features.spec",
+    "count": "falaj.stages.features.spec",
+    "inputs": "falaj.stages.features.spec",
+    "local": "falaj.stages.features.spec",
+    "mean": "falaj.stages.features.spec",
+    "number": "falaj.stages.features.spec",
+    "share": "falaj.stages.features.spec",
+    "total": "falaj.stages.features.spec",
+    "years_since": "falaj.stages.features.spec",
 }
 
 __all__ = ["__version__", *sorted(_PLACES)]  # noqa: PLE0604  # every name is a text

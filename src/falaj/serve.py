@@ -51,7 +51,7 @@ class LateOnline:
 
 
 def serve(folder: Path) -> None:
-    """Serves until SIGTERM. Raises Conflict where the port or the folder is taken, Unavailable where the folder cannot be written."""
+    """Serves until SIGTERM. Raises Conflict where the port or the folder is taken, Unavailable where it cannot be written."""
     settings = read_settings(folder)
     if not os.access(folder, os.W_OK):
         raise Unavailable(f"{folder} cannot be written.", "check who owns it.")
@@ -60,19 +60,30 @@ def serve(folder: Path) -> None:
     try:
         log = PredictionLog(folder / "segments", settings.endpoint, rows=settings.segment_rows, idle_s=settings.segment_idle_s)
     except OSError as exc:
-        raise Unavailable(f"{folder / 'segments'} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
+        raise Unavailable(
+            f"{folder / 'segments'} cannot be written: {exc.strerror}.", "check who owns it and the disk's space."
+        ) from exc
     try:
         listener = listen(settings)
         port = int(listener.getsockname()[1])
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         about = {
-            "pid": os.getpid(), "started": psutil.Process().create_time(), "since": iso(wall()), "port": port, "url": f"http://{host}:{port}",
-        }  # fmt: skip
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "since": iso(wall()),
+            "port": port,
+            "url": f"http://{host}:{port}",
+        }
         online: Any = LateOnline(Path(settings.online))
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
         watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)
-        app = Server(settings, Keyring(folder / "keys.json", pepper), predictor, GroupSync(log.settle) if settings.sync == "always" else None)
+        app = Server(
+            settings,
+            Keyring(folder / "keys.json", pepper),
+            predictor,
+            GroupSync(log.settle) if settings.sync == "always" else None,
+        )
         with contextlib.suppress(FalajError):
             online.get([])  # opened before the first request, which should not pay for it
         watch.report()

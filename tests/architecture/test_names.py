@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 import falaj
 from falaj.adapters import ADAPTERS
 from falaj.adapters.local.policy import ROLES, VERBS
+from falaj.cli.parser import COMMANDS, words_of
 from falaj.core.errors import FalajError, MissingDependency
 from falaj.operations import INTERNAL, OPERATIONS, SHORT
 from tests.architecture.tree import ROOT, modules
@@ -28,6 +31,9 @@ OTHER_RIGHTS = {
     "endpoint.predict": "the inference server",
     "project.init": "setting up, before anybody can ask",
 }
+
+PROSE = {"goes", "keeps", "runs"}
+"""What falaj does in a sentence, rather than what is typed behind it."""
 
 
 def actions() -> dict[str, tuple[str, str]]:
@@ -130,7 +136,7 @@ def _shape(function: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_a_missing_driver_is_an_error_that_names_the_extra(name: str) -> None:
     """The table itself needs no driver: what is not installed is said when it is opened."""
-    where, extra = ADAPTERS[name]
+    extra = ADAPTERS[name][1]
     code = f"""
 import sys
 class Nothing:
@@ -174,3 +180,26 @@ def test_the_error_tree_in_the_docstring_is_the_code() -> None:
     for kind in FalajError.__subclasses__():
         line = next(line for line in doc.splitlines() if kind.__name__ in line)
         assert line.split()[-3:] == [str(kind.exit_code), str(kind.http_status), "yes" if kind.retryable else "no"]
+
+
+def test_every_command_in_a_hint_exists() -> None:
+    """A hint that names a command which does not exist sends its reader into the next error."""
+    verbs: dict[str, set[str]] = {noun: set() for noun in SHORT}
+    for command in COMMANDS:
+        verbs.setdefault(words_of(command)[0], set()).update(words_of(command)[1:])
+    wrong = [
+        f"{module.place}: falaj {noun} {verb}"
+        for module in modules()
+        for hint in _hints(module.tree)
+        for noun, verb in re.findall(r"(?:^|[`:] ?)falaj ([a-z]+)(?: ([a-z]+))?", hint)
+        if noun not in PROSE and (noun not in verbs or (verbs[noun] and noun not in SHORT and verb not in verbs[noun]))
+    ]
+    assert not wrong
+
+
+def _hints(tree: ast.AST) -> Iterator[str]:
+    """What stands second in a call, which is where errors take their hint; the fixed part of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > 1:
+            parts = node.args[1].values if isinstance(node.args[1], ast.JoinedStr) else [node.args[1]]
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)

@@ -27,7 +27,7 @@ def too_much() -> dict[str, str]:
             elif (count := _parameters(function)) and name.rpartition(".")[2] != "__init__":
                 found[name] = count
         for node in module.tree.body:
-            if isinstance(node, ast.ClassDef) and "Protocol" not in {ast.unparse(b) for b in node.bases}:
+            if isinstance(node, ast.ClassDef) and not node.name.endswith("Suite"):
                 public = [
                     i.name
                     for i in node.body

@@ -29,7 +29,9 @@ class TestMemoryHost(HostContract):
         return self._host
 
     def wanted(self, revision: int) -> Wanted:
-        return Wanted("delay", revision, (Arm("champion", "model/delay@1", "sha256:" + "0" * 64, 1.0, "release/delay@1"),), "s", 0.5)
+        return Wanted(
+            "delay", revision, (Arm("champion", "model/delay@1", "sha256:" + "0" * 64, 1.0, "release/delay@1"),), "s", 0.5
+        )
 
 
 @pytest.mark.slow
@@ -82,7 +84,9 @@ class TestProcessHost(HostContract):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            host = ProcessHost(self.place.state / "serving", self.place.state, port=taken.getsockname()[1], options=self.place.options)
+            host = ProcessHost(
+                self.place.state / "serving", self.place.state, port=taken.getsockname()[1], options=self.place.options
+            )
             with pytest.raises(Conflict, match="taken by another program"):
                 host.serve(self.wanted(1), self.keys())
             host.close()

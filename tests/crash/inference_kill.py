@@ -88,7 +88,9 @@ def _call(place: Installation, key: str, told: Told, over: threading.Event) -> N
                     if number % 3 == 0:
                         label = {"id": issued, "label": number % 2, "at": "2013-05-01T12:00:00Z"}
                         taken = client.post("/v1/feedback", json={"labels": [label]})
-                        (told.labels if taken.status_code == 200 else told.errors).append(issued if taken.status_code == 200 else taken.text)
+                        (told.labels if taken.status_code == 200 else told.errors).append(
+                            issued if taken.status_code == 200 else taken.text
+                        )
         except (httpx.TransportError, OSError, json.JSONDecodeError):
             time.sleep(0.02)
 
@@ -118,9 +120,19 @@ def _count(place: Installation, told: list[Told], kills: int) -> Outcome:
     bad = [
         found.segment
         for found in seals
-        if found != seal("delay", found.segment, b"".join(line + b"\n" for line in stream.lines(found.segment)), found.first_at, found.last_at)
+        if found
+        != seal(
+            "delay", found.segment, b"".join(line + b"\n" for line in stream.lines(found.segment)), found.first_at, found.last_at
+        )
     ]
-    return Outcome(kills, sum(len(one.predictions) for one in told), sum(len(one.labels) for one in told), lost, [e for one in told for e in one.errors], bad)
+    return Outcome(
+        kills,
+        sum(len(one.predictions) for one in told),
+        sum(len(one.labels) for one in told),
+        lost,
+        [e for one in told for e in one.errors],
+        bad,
+    )
 
 
 def main() -> int:
@@ -130,9 +142,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = kill_and_count(Path(folder), given.rounds, seed=given.seed)
-    print(found)
+    print(found)  # noqa: T201
     for text in (*found.lost[:5], *found.errors[:5], *(f"segment {number}: seal does not fit" for number in found.bad_seals)):
-        print(" ", text)
+        print(" ", text)  # noqa: T201
     return 1 if found.lost or found.errors or found.bad_seals else 0
 
 

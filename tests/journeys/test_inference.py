@@ -60,17 +60,43 @@ def refused(answer: httpx.Response, status: int, code: str, *words: str) -> None
     assert all(word in said for word in words), said
 
 
-def test_a_prediction_by_entity_reads_stored_features_and_is_in_the_log_before_it_is_answered(place: Place, app: httpx.Client) -> None:
+def test_a_prediction_by_entity_reads_stored_features_and_is_in_the_log_before_it_is_answered(
+    place: Place, app: httpx.Client
+) -> None:
     answer = app.post(PREDICT, json={"requests": [REQUEST], "id": "r-1"}).json()["predictions"][0]
     record = next(found for found in place.records() if found["id"] == answer["id"])
     assert record["features"] == [700.0, 1.0, 50.0, 5.0]
-    assert (record["arm"], record["unit"], record["request_id"], record["by"], record["via"]) == ("champion", "f-1", "r-1", "app", "entity")
+    assert (record["arm"], record["unit"], record["request_id"], record["by"], record["via"]) == (
+        "champion",
+        "f-1",
+        "r-1",
+        "app",
+        "entity",
+    )
     assert record["request"] == REQUEST
     assert record["score"] == answer["score"]
     assert set(record) == {
-        "kind", "id", "at", "wrote", "endpoint", "release", "model", "digest", "arm", "share", "unit", "request_id", "via", "by", "request",
-        "features", "stored_at", "score", "ms", "forced",
-    }  # fmt: skip
+        "kind",
+        "id",
+        "at",
+        "wrote",
+        "endpoint",
+        "release",
+        "model",
+        "digest",
+        "arm",
+        "share",
+        "unit",
+        "request_id",
+        "via",
+        "by",
+        "request",
+        "features",
+        "stored_at",
+        "score",
+        "ms",
+        "forced",
+    }
 
 
 def test_a_call_by_tensor_gives_the_same_score_as_a_call_by_entity(place: Place, app: httpx.Client) -> None:
@@ -113,10 +139,14 @@ def test_a_model_that_does_not_exist_is_not_found(app: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"shape": [1, 3], "data": [1, 2, 3]}, "4 columns"), ({"shape": [2, 4]}, "8"), ({"datatype": "BYTES"}, "BYTES"), ({"datatype": "INT64"}, "INT64"),
-        ({"data": ["a", 1, 2, 3]}, "'a'"), ({"name": "Y"}, "'Y'"),
+        ({"shape": [1, 3], "data": [1, 2, 3]}, "4 columns"),
+        ({"shape": [2, 4]}, "8"),
+        ({"datatype": "BYTES"}, "BYTES"),
+        ({"datatype": "INT64"}, "INT64"),
+        ({"data": ["a", 1, 2, 3]}, "'a'"),
+        ({"name": "Y"}, "'Y'"),
     ],
-)  # fmt: skip
+)
 def test_a_tensor_that_does_not_fit_is_refused(app: httpx.Client, changes: dict[str, Any], word: str) -> None:
     answer = app.post(INFER, json={**CALL, "inputs": [{**TENSOR, **changes}]})
     assert answer.status_code in (404, 422)
@@ -138,7 +168,18 @@ def test_a_missing_field_is_named(app: httpx.Client, field: str) -> None:
     refused(app.post(PREDICT, json={"requests": [REQUEST, request]}), 422, "invalid_input", f"'{field}'", "requests[1]")
 
 
-@pytest.mark.parametrize("changes", [{"distance": "far"}, {"distance": True}, {"at": 7}, {"at": "noon"}, {"origin": [1]}, {"flight_id": {"a": 1}}, {"carrier": []}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distance": "far"},
+        {"distance": True},
+        {"at": 7},
+        {"at": "noon"},
+        {"origin": [1]},
+        {"flight_id": {"a": 1}},
+        {"carrier": []},
+    ],
+)
 def test_a_field_of_the_wrong_type_is_named(app: httpx.Client, changes: dict[str, Any]) -> None:
     refused(app.post(PREDICT, json={**REQUEST, **changes}), 422, "invalid_input")
 
@@ -159,7 +200,12 @@ def test_every_route_but_health_needs_a_key_and_a_wrong_one_is_as_good_as_none(p
     paths = [(route, route.pattern.replace("{name}", "delay").replace("{version}", "1")) for route in ROUTES]
     with httpx.Client(base_url=place.url, trust_env=False) as nobody:
         for route, path in paths:
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Falaj-Key": "wrong"}, {"Authorization": f"Basic {place.app}"}):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"X-Falaj-Key": "wrong"},
+                {"Authorization": f"Basic {place.app}"},
+            ):
                 answer = nobody.request(route.method, path, headers=headers)
                 assert answer.status_code == (200 if route.permission == "open" else 401), path
         assert nobody.get("/v2/models/delay", headers={"X-Falaj-Key": place.app}).status_code == 200
@@ -174,7 +220,14 @@ def test_a_role_that_may_not_is_denied(place: Place) -> None:
 
 
 def test_what_is_no_route_does_not_exist(app: httpx.Client) -> None:
-    for method, path in (("GET", "/"), ("POST", "/v2"), ("DELETE", "/v2/models/delay"), ("GET", "/v2/models/"), ("POST", "/v1/models/:predict"), ("GET", "/../etc/passwd")):
+    for method, path in (
+        ("GET", "/"),
+        ("POST", "/v2"),
+        ("DELETE", "/v2/models/delay"),
+        ("GET", "/v2/models/"),
+        ("POST", "/v1/models/:predict"),
+        ("GET", "/../etc/passwd"),
+    ):
         answer = app.request(method, path)
         assert answer.status_code == 404, (method, path)
 
@@ -201,7 +254,13 @@ def test_one_bad_label_refuses_all_and_nothing_is_written(place: Place, app: htt
     issued = app.post(PREDICT, json=REQUEST).json()["id"]
     good = {"id": issued, "label": 1, "at": "2013-05-01T12:00:00Z"}
     before = len(place.records())
-    refused(app.post(FEEDBACK, json={"labels": [good, {**good, "at": "2013-05-01T09:00:00Z"}]}), 409, "conflict", "labels[1]", "label before its prediction")
+    refused(
+        app.post(FEEDBACK, json={"labels": [good, {**good, "at": "2013-05-01T09:00:00Z"}]}),
+        409,
+        "conflict",
+        "labels[1]",
+        "label before its prediction",
+    )
     forged = PredictionId(0, 0, 0).issue(b"somebody else's key")
     refused(app.post(FEEDBACK, json={"labels": [{**good, "id": forged}, good]}), 422, "invalid_input", "labels[0]")
     assert len(place.records()) == before
@@ -304,7 +363,12 @@ def test_the_wall_clock_is_the_servers_own(tmp_path: Path) -> None:
 def test_the_server_stays_up_under_three_hundred_mutated_requests(place: Place, app: httpx.Client) -> None:
     chance = random.Random(7)
     pid = place.host.look("delay").pid
-    seeds = [(PREDICT, REQUEST), (PREDICT, {"requests": [REQUEST, REQUEST]}), (INFER, CALL), (FEEDBACK, {"labels": [{"id": "p0-0-0-0", "label": 1, "at": "2013-05-01T12:00:00Z"}]})]
+    seeds = [
+        (PREDICT, REQUEST),
+        (PREDICT, {"requests": [REQUEST, REQUEST]}),
+        (INFER, CALL),
+        (FEEDBACK, {"labels": [{"id": "p0-0-0-0", "label": 1, "at": "2013-05-01T12:00:00Z"}]}),
+    ]
     for _ in range(300):
         path, body = chance.choice(seeds)
         data = bytearray(json.dumps(_mutated(body, chance)).encode())
@@ -316,7 +380,25 @@ def test_the_server_stays_up_under_three_hundred_mutated_requests(place: Place, 
     assert place.host.look("delay").pid == pid
 
 
-_ODD = (None, True, -1, 0, 1e308, 2**63, "", "x" * 300, "\0", [], {}, [[]], {"a": []}, "2013-05-01T09:30:00Z", [None] * 5, -0.0, "é\u2028")
+_ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    2**63,
+    "",
+    "x" * 300,
+    "\0",
+    [],
+    {},
+    [[]],
+    {"a": []},
+    "2013-05-01T09:30:00Z",
+    [None] * 5,
+    -0.0,
+    "é\u2028",
+)
 
 
 def _mutated(body: Any, chance: random.Random) -> Any:

@@ -53,12 +53,20 @@ def tiny_onnx(weight: float = 0.001, width: int = 4) -> bytes:
         helper.make_node("Concat", ["q", "p"], ["probabilities"], axis=1),
         helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
     ]
-    constants = [numpy_helper.from_array(weights, "w"), *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("zero", 0), ("one", 1)))]
+    constants = [
+        numpy_helper.from_array(weights, "w"),
+        *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("zero", 0), ("one", 1))),
+    ]
     graph = helper.make_graph(
-        nodes, "tiny", [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, width])],
-        [helper.make_tensor_value_info("label", TensorProto.INT64, [None]), helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, width])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+        ],
         constants,
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()

@@ -36,7 +36,7 @@ def known(port: str) -> list[str]:
     return sorted(name.partition(".")[2] for name in names if name.startswith(port + "."))
 
 
-def open_adapter(port: str, scheme: str, **options: Any) -> Any:
+def open_adapter(port: str, scheme: str, /, **options: Any) -> Any:
     """Imports and opens `<port>.<scheme>`.
 
     Raises NotFound with the nearest names, MissingDependency with the install line, Conflict where two packages claim the name.

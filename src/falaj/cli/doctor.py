@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     # extra: the modules that it brings
-    "data": ("polars",),
+    "data": ("numpy", "polars"),
     "serve": ("httptools", "lmdb", "numpy", "onnxruntime", "orjson", "uvloop"),
-    "train": ("lightgbm", "matplotlib", "onnx", "onnxmltools", "skl2onnx"),
+    "train": ("lightgbm", "matplotlib", "onnx", "onnxruntime"),
     "mlflow": ("alembic", "mlflow", "sqlalchemy"),
 }
 SPACE = 1 << 30

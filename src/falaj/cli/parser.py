@@ -129,11 +129,7 @@ def _nouns() -> list[str]:
 
 
 def _verbs(noun: str) -> dict[str, Command]:
-    return {
-        words_of(command)[1]: command
-        for command in COMMANDS
-        if words_of(command)[0] == noun and len(words_of(command)) > 1
-    }
+    return {words_of(command)[1]: command for command in COMMANDS if words_of(command)[0] == noun and len(words_of(command)) > 1}
 
 
 def words_of(command: Command) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""The report and the trace, as pages and in the terminal."""
+"""What people look at: the report in a browser, the summary and the trace on a terminal."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import json
 import math
 import types
 import typing
 from collections.abc import Mapping
 from datetime import datetime
+from json.encoder import encode_basestring
 from typing import Any, TypeVar, cast
 
 from falaj.core.errors import InvalidInput
@@ -29,6 +30,8 @@ def canonical(value: Any) -> bytes:
         return _write(value).encode()
     except RecursionError as exc:
         raise InvalidInput("The value is nested too deeply.") from exc
+    except UnicodeEncodeError as exc:
+        raise InvalidInput("A text holds half of a surrogate pair, which JSON cannot carry.") from exc
 
 
 def digest(data: bytes) -> str:
@@ -87,7 +90,7 @@ def _read(kind: Any, body: Any) -> Any:
 def _read_word(kind: type, body: Any) -> Any:
     if not isinstance(body, Mapping):
         raise InvalidInput(f"A {kind.__name__} must be an object, got {type(body).__name__}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     unknown = set(body) - set(hints)
     if unknown:
         raise InvalidInput(f"A {kind.__name__} has no field {sorted(unknown)[0]!r}.")
@@ -97,15 +100,17 @@ def _read_word(kind: type, body: Any) -> Any:
         raise InvalidInput(f"A {kind.__name__} could not be read: {exc}.") from exc
 
 
+@functools.cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """Evaluating the annotations costs more than all the rest of reading a word."""
+    return typing.get_type_hints(kind)
+
+
 def _write(value: Any) -> str:
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidInput("A text holds half of a surrogate pair, which JSON cannot carry.") from exc
-        return json.dumps(value, ensure_ascii=False)
+        return encode_basestring(value)
     if isinstance(value, int):
         return str(value) if abs(value) <= 2**53 else _large(value)
     if isinstance(value, float):

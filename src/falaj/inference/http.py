@@ -116,14 +116,19 @@ def _raw(error: FalajError) -> bytes:
     body = orjson.dumps(body_of(error, "/v1"))
     retry = f"retry-after: {RETRY_AFTER_S}\r\n" if error.retryable else ""
     status = f"HTTP/1.1 {error.http_status} {type(error).__name__}\r\n"
-    return f"{status}content-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode() + body
+    return (
+        f"{status}content-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()
+        + body
+    )
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:
     error = Busy("More requests wait than this server takes on.", "come back in a second.")
     body = orjson.dumps(body_of(error, scope["path"]))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 429, "headers": [*headers, (b"retry-after", str(RETRY_AFTER_S).encode())]})
+    await send(
+        {"type": "http.response.start", "status": 429, "headers": [*headers, (b"retry-after", str(RETRY_AFTER_S).encode())]}
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -140,7 +145,9 @@ def listen(settings: ServerSettings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         if exc.errno == errno.EADDRINUSE:
             raise Conflict(f"{where} is taken by another program.", "set serve_port to a free port, or to 0.") from exc
-        raise Unavailable(f"Nothing can listen on {where}: {exc.strerror}.", "set serve_host to an address of this machine.") from exc
+        raise Unavailable(
+            f"Nothing can listen on {where}: {exc.strerror}.", "set serve_host to an address of this machine."
+        ) from exc
     listener.setblocking(False)
     return listener
 

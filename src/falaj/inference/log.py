@@ -56,7 +56,9 @@ class _Segment:
 
     def seal(self, endpoint: str) -> Seal:
         root = "sha256:" + self.frontier.root().hex()
-        return Seal(endpoint, self.number, self.frontier.size, root, "sha256:" + self.hasher.hexdigest(), self.first_at, self.last_at)
+        return Seal(
+            endpoint, self.number, self.frontier.size, root, "sha256:" + self.hasher.hexdigest(), self.first_at, self.last_at
+        )
 
 
 class PredictionLog:
@@ -67,7 +69,10 @@ class PredictionLog:
     """
 
     def __init__(self, folder: Path, endpoint: str, *, rows: int = 5000, idle_s: float = 60.0, write: Write = os.write) -> None:
-        """Cuts torn tails, seals what a crash left open but the last segment, which goes on. Raises Conflict where another server writes here."""
+        """Cuts torn tails and seals what a crash left open, but for the last segment, which goes on.
+
+        Raises Conflict where another server writes here.
+        """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         self.endpoint = endpoint
@@ -82,7 +87,10 @@ class PredictionLog:
         self._open, self._next = self._recover()
 
     def place(self) -> tuple[int, int]:
-        """(segment, row) of the next line; a group that is appended at once stays together. Raises Unavailable where no segment can be opened."""
+        """(segment, row) of the next line; a group that is appended at once stays together.
+
+        Raises Unavailable where no segment can be opened.
+        """
         segment = self._segment()
         return segment.number, segment.frontier.size
 
@@ -180,7 +188,10 @@ class PredictionLog:
             segment.torn = True  # tried again before the next append
 
     def _refusal(self, why: str) -> Unavailable:
-        return Unavailable(f"The prediction log in {self.folder} cannot be written: {why}.", "make room on the disk; the server goes on by itself.")
+        return Unavailable(
+            f"The prediction log in {self.folder} cannot be written: {why}.",
+            "make room on the disk; the server goes on by itself.",
+        )
 
     def _recover(self) -> tuple[_Segment | None, int]:
         """Seals every closed segment that has no seal; the last one is opened again unless it is sealed."""
@@ -231,7 +242,7 @@ def replace_file(path: Path, data: bytes) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        temporary.rename(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -252,7 +263,9 @@ def _key(path: Path) -> bytes:
         replace_file(path, secrets.token_bytes(32))
     key = path.read_bytes()
     if len(key) != 32:
-        raise Conflict(f"{path} does not hold a key of 32 bytes.", "bring it back from a backup: without it no label can be matched.")
+        raise Conflict(
+            f"{path} does not hold a key of 32 bytes.", "bring it back from a backup: without it no label can be matched."
+        )
     return key
 
 

@@ -8,6 +8,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of the latency histogram, seconds."""
@@ -57,25 +58,45 @@ class Metrics:
         per_arm = {_labels(key): tally for key, tally in sorted(self._tallies.items())}
         _add(lines, "requests_total", "counter", "Requests that reached a model.", {k: t.requests for k, t in per_arm.items()})
         _add(lines, "predictions_total", "counter", "Rows that were predicted.", {k: t.rows for k, t in per_arm.items()})
-        _add(lines, "errors_total", "counter", "Valid requests that a model or its features failed.", {k: t.errors for k, t in per_arm.items()})
-        lines += ["# HELP falaj_latency_seconds Time from a request's last byte to its answer.", "# TYPE falaj_latency_seconds histogram"]
+        _add(
+            lines,
+            "errors_total",
+            "counter",
+            "Valid requests that a model or its features failed.",
+            {k: t.errors for k, t in per_arm.items()},
+        )
+        lines += [
+            "# HELP falaj_latency_seconds Time from a request's last byte to its answer.",
+            "# TYPE falaj_latency_seconds histogram",
+        ]
         for labels, tally in per_arm.items():
             lines += _histogram(labels, tally)
-        _add(lines, "refused_total", "counter", "Requests that were refused, by error code.", {f'code="{c}"': n for c, n in sorted(self._refused.items())})
+        _add(
+            lines,
+            "refused_total",
+            "counter",
+            "Requests that were refused, by error code.",
+            {f'code="{c}"': n for c, n in sorted(self._refused.items())},
+        )
         _add(lines, "labels_total", "counter", "Labels that were taken.", {"": self.labels_taken})
         _add(lines, "log_bytes_total", "counter", "Bytes appended to the prediction log.", {"": log_bytes})
         _add(lines, "ready", "gauge", "1 where a model answers.", {"": int(ready)})
         _add(lines, "revision", "gauge", "The revision that is served.", {"": revision})
         _add(lines, "resident_memory_bytes", "gauge", "Memory that the process holds.", {"": resident_bytes()})
         times = os.times()
-        _add(lines, "cpu_seconds_total", "counter", "Processor time that the process has used.", {"": round(times.user + times.system, 3)})
+        _add(
+            lines,
+            "cpu_seconds_total",
+            "counter",
+            "Processor time that the process has used.",
+            {"": round(times.user + times.system, 3)},
+        )
         return "\n".join(lines) + "\n"
 
 
 def resident_bytes() -> int:
     try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
@@ -91,7 +112,11 @@ def _histogram(labels: str, tally: _Tally) -> list[str]:
     for bound, count in zip((*BOUNDS, "+Inf"), tally.buckets, strict=True):
         total += count
         lines.append(f'falaj_latency_seconds_bucket{{{labels},le="{bound}"}} {total}')
-    return [*lines, f"falaj_latency_seconds_sum{{{labels}}} {tally.seconds:.6f}", f"falaj_latency_seconds_count{{{labels}}} {total}"]
+    return [
+        *lines,
+        f"falaj_latency_seconds_sum{{{labels}}} {tally.seconds:.6f}",
+        f"falaj_latency_seconds_count{{{labels}}} {total}",
+    ]
 
 
 def _labels(key: Labels) -> str:

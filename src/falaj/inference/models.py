@@ -21,9 +21,15 @@ from falaj.ports.blobs import Blobs
 from falaj.ports.host import Arm, Wanted
 
 MANIFEST_TYPE = "application/vnd.falaj.model+json"
-"""The payload type of a model's signed envelope; its payload needs `digest`, `recipe`, `places` and may say which `model` it is."""
+"""The payload type of a model's signed envelope; its payload needs `digest`, `recipe`, `places` and may name its `model`."""
 _TYPES = {"tensor(float)": ("FP32", np.float32), "tensor(double)": ("FP64", np.float64)}
-_OUT = {"tensor(float)": "FP32", "tensor(double)": "FP64", "tensor(int64)": "INT64", "tensor(int32)": "INT32", "tensor(bool)": "BOOL"}
+_OUT = {
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(int64)": "INT64",
+    "tensor(int32)": "INT32",
+    "tensor(bool)": "BOOL",
+}
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 Verify = Callable[[bytes, bytes], bool]
@@ -47,14 +53,19 @@ class Model:
         self._session = _session(data)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or inputs[0].type not in _TYPES:
-            raise InvalidInput("The model must take one matrix of floats.", "export it with a single float input of shape [None, columns].")
+            raise InvalidInput(
+                "The model must take one matrix of floats.", "export it with a single float input of shape [None, columns]."
+            )
         self.input = inputs[0].name
         self.datatype, self._dtype = _TYPES[inputs[0].type]
         unknown = [output.name for output in outputs if output.type not in _OUT]
         if unknown:
             raise InvalidInput(f"The model's output {unknown[0]!r} is not a tensor of numbers.", "export it with zipmap=False.")
         self.outputs = tuple(
-            Output(o.name, _OUT[o.type], tuple(d if isinstance(d, int) else -1 for d in ([-1, *o.shape[1:]] if o.shape else [-1]))) for o in outputs
+            Output(
+                o.name, _OUT[o.type], tuple(d if isinstance(d, int) else -1 for d in ([-1, *o.shape[1:]] if o.shape else [-1]))
+            )
+            for o in outputs
         )
         self._warm_up()
 
@@ -126,9 +137,11 @@ class Models:
         self._known: dict[tuple[str, str], Model] = {}
 
     def open(self, wanted: Wanted) -> Serving:
-        """Raises Conflict for a signature or a digest that does not fit, NotFound for a missing model, InvalidInput for one that cannot run."""
+        """Raises Conflict where a signature or digest does not fit, NotFound for a missing model, InvalidInput for a broken one."""
         if not wanted.arms or len({arm.role for arm in wanted.arms}) != len(wanted.arms):
-            raise InvalidInput(f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes a champion and at most one challenger.")
+            raise InvalidInput(
+                f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes a champion and at most one challenger."
+            )
         known: dict[tuple[str, str], Model] = {}
         arms = []
         for arm in wanted.arms:
@@ -154,7 +167,9 @@ def _manifest(arm: Arm, verify: Verify) -> Mapping[str, Any]:
     try:
         body = json.loads(open_envelope(arm.manifest, MANIFEST_TYPE, verify))
     except FalajError as exc:
-        raise Conflict(f"The manifest of {arm.model} is not signed with this installation's key: {exc.message}", exc.hint, model=arm.model) from exc
+        raise Conflict(
+            f"The manifest of {arm.model} is not signed with this installation's key: {exc.message}", exc.hint, model=arm.model
+        ) from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise Conflict(f"The manifest of {arm.model} cannot be read: {exc!r}.", "falaj audit verify", model=arm.model) from exc
     if not isinstance(body, Mapping) or "recipe" not in body:

@@ -75,7 +75,7 @@ class Predictor:
             if not isinstance(exc, InvalidInput):
                 self._failed(serving, rows, exc)
             raise
-        ids = self._write(serving, rows, scores, caller, "entity", now)
+        ids = self._write(serving, rows, scores, caller, "entity")
         threshold = serving.wanted.threshold
         return [_answer(row, score, issued, threshold) for row, score, issued in zip(rows, scores, ids, strict=True)]
 
@@ -89,7 +89,10 @@ class Predictor:
         if call.input != model.input:
             raise NotFound.named("input", call.input, [model.input])
         if call.matrix.shape[1] != model.width:
-            raise InvalidInput(f"The model takes {model.width} columns, got {call.matrix.shape[1]}.", f"they are: {', '.join(model.recipe.names)}.")
+            raise InvalidInput(
+                f"The model takes {model.width} columns, got {call.matrix.shape[1]}.",
+                f"they are: {', '.join(model.recipe.names)}.",
+            )
         check_outputs(call, [output.name for output in model.outputs])
         count = len(call.matrix)
         rows = [
@@ -102,9 +105,15 @@ class Predictor:
         except FalajError as exc:
             self._failed(serving, rows[:1], exc)
             raise
-        ids = self._write(serving, rows, scores, caller, "v2", now)
-        about = {"model_name": serving.name, "model_version": live.version, "parameters": {"arm": live.role, "release": live.arm.release}}
-        return write_infer(call, [(o.name, o.datatype, value) for o, value in zip(model.outputs, outputs, strict=True)], ids, about)
+        ids = self._write(serving, rows, scores, caller, "v2")
+        about = {
+            "model_name": serving.name,
+            "model_version": live.version,
+            "parameters": {"arm": live.role, "release": live.arm.release},
+        }
+        return write_infer(
+            call, [(o.name, o.datatype, value) for o, value in zip(model.outputs, outputs, strict=True)], ids, about
+        )
 
     def label(self, labels: Sequence[Label], actor: Actor) -> None:
         """Appends labels, all or none. Raises Unavailable."""
@@ -174,7 +183,9 @@ class Predictor:
         try:
             return self.online.get(keys)
         except FalajError as exc:
-            raise exc if isinstance(exc, Unavailable) else Unavailable(f"The features cannot be read: {exc.message}", exc.hint) from exc
+            raise (
+                exc if isinstance(exc, Unavailable) else Unavailable(f"The features cannot be read: {exc.message}", exc.hint)
+            ) from exc
 
     def _score(self, rows: Sequence[_Row]) -> list[float]:
         """One run for each arm that has rows."""
@@ -186,21 +197,37 @@ class Predictor:
                 scores[index] = score
         return scores
 
-    def _write(self, serving: Serving, rows: Sequence[_Row], scores: Sequence[float], caller: Caller, via: str, now: datetime) -> list[str]:
+    def _write(self, serving: Serving, rows: Sequence[_Row], scores: Sequence[float], caller: Caller, via: str) -> list[str]:
         """Appends the predictions in one write and issues their ids. Raises Unavailable, and then nothing was predicted."""
         segment, place = self.log.place()
-        wrote = iso(now)
+        wrote = iso(self.now())
         seconds = time.perf_counter() - caller.started
         ids, lines, ats = [], [], []
         for index, (row, score) in enumerate(zip(rows, scores, strict=True)):
             arm, at = row.live.arm, iso(row.at)
             issued = PredictionId(segment, place + index, millis(row.at)).issue(self.log.key)
             record = {
-                "kind": "prediction", "id": issued, "at": at, "wrote": wrote, "endpoint": serving.name, "release": arm.release, "model": arm.model,
-                "digest": arm.digest, "arm": arm.role, "share": arm.share, "unit": row.unit, "request_id": row.request_id, "via": via,
-                "by": caller.actor.name, "request": row.request, "features": row.features, "stored_at": row.stored_at, "score": score,
-                "ms": round(seconds * 1000, 3), "forced": row.forced,
-            }  # fmt: skip
+                "kind": "prediction",
+                "id": issued,
+                "at": at,
+                "wrote": wrote,
+                "endpoint": serving.name,
+                "release": arm.release,
+                "model": arm.model,
+                "digest": arm.digest,
+                "arm": arm.role,
+                "share": arm.share,
+                "unit": row.unit,
+                "request_id": row.request_id,
+                "via": via,
+                "by": caller.actor.name,
+                "request": row.request,
+                "features": row.features,
+                "stored_at": row.stored_at,
+                "score": score,
+                "ms": round(seconds * 1000, 3),
+                "forced": row.forced,
+            }
             ids.append(issued)
             lines.append(_line(record))
             ats.append(at)
@@ -217,12 +244,21 @@ class Predictor:
         wrote = iso(datetime.now(UTC))
         arms = {row.live.role: row for row in rows}.values()
         lines = [
-            _line({
-                "kind": "failure", "at": iso(row.at), "wrote": wrote, "endpoint": serving.name, "arm": row.live.role, "release": row.live.arm.release,
-                "model": row.live.arm.model, "code": error.code, "message": error.message[:500],
-            })
+            _line(
+                {
+                    "kind": "failure",
+                    "at": iso(row.at),
+                    "wrote": wrote,
+                    "endpoint": serving.name,
+                    "arm": row.live.role,
+                    "release": row.live.arm.release,
+                    "model": row.live.arm.model,
+                    "code": error.code,
+                    "message": error.message[:500],
+                }
+            )
             for row in arms
-        ]  # fmt: skip
+        ]
         for row in arms:
             self.metrics.failed(row.live.labels)
         self.log.append(lines, [iso(row.at) for row in arms], time.monotonic())
@@ -244,9 +280,15 @@ def _fresh(row: _Row, stored: Mapping[str, Stored | None]) -> dict[str, Sequence
 
 def _answer(row: _Row, score: float, issued: str, threshold: float) -> dict[str, Any]:
     return {
-        "id": issued, "score": score, "decision": score >= threshold, "arm": row.live.role, "model": row.live.arm.model,
-        "release": row.live.arm.release, "at": iso(row.at), "missing_views": row.missing,
-    }  # fmt: skip
+        "id": issued,
+        "score": score,
+        "decision": score >= threshold,
+        "arm": row.live.role,
+        "model": row.live.arm.model,
+        "release": row.live.arm.release,
+        "at": iso(row.at),
+        "missing_views": row.missing,
+    }
 
 
 def _one(arms: Sequence[Live], what: str, name: str, of: Callable[[Live], str]) -> Live:

@@ -111,29 +111,40 @@ def _matrix(tensor: Any) -> tuple[str, NDArray[np.float64]]:
     # bool is refused with everything else that is no number: numpy would silently take "1.5" and true.
     if not set(map(type, flat)) <= _KINDS[kind]:
         odd = next(value for value in flat if type(value) not in _KINDS[kind])
-        raise InvalidInput(f"The data of {name!r} is not {kind}: it holds {str(odd)[:40]!r}.", "send numbers, flat or row by row.")
+        raise InvalidInput(
+            f"The data of {name!r} is not {kind}: it holds {str(odd)[:40]!r}.", "send numbers, flat or row by row."
+        )
     matrix = np.array(flat, dtype=np.float64).reshape(shape)
     if (np.abs(matrix) > FP32_MAX).any():
-        raise InvalidInput(f"The data of {name!r} holds a number beyond what FP32 can carry.", "null stands where a number is missing.")
+        raise InvalidInput(
+            f"The data of {name!r} holds a number beyond what FP32 can carry.", "null stands where a number is missing."
+        )
     return name, matrix
 
 
 def _flat(name: str, rows: list[Any], shape: Sequence[int]) -> list[Any]:
     if isinstance(rows[0], list):
         if len(rows) != shape[0] or any(not isinstance(row, list) or len(row) != shape[1] for row in rows):
-            raise InvalidInput(f"The data of {name!r} is not {shape[0]} rows of {shape[1]}.", "the lengths must be those of `shape`.")
+            raise InvalidInput(
+                f"The data of {name!r} is not {shape[0]} rows of {shape[1]}.", "the lengths must be those of `shape`."
+            )
         return list(chain.from_iterable(rows))
     if len(rows) != shape[0] * shape[1]:
         raise InvalidInput(f"The data of {name!r} holds {len(rows)} numbers, its shape {shape} asks for {shape[0] * shape[1]}.")
     return rows
 
 
-def write_infer(call: Infer, outputs: Sequence[tuple[str, str, NDArray[Any]]], ids: Sequence[str], about: Mapping[str, Any]) -> bytes:
+def write_infer(
+    call: Infer, outputs: Sequence[tuple[str, str, NDArray[Any]]], ids: Sequence[str], about: Mapping[str, Any]
+) -> bytes:
     """The answer to a call by tensor: the model's outputs, and the ids of the predictions as a tensor of their own.
 
     Raises InvalidInput for an output that was asked for and does not exist.
     """
-    tensors = [{"name": name, "datatype": kind, "shape": list(value.shape), "data": value.ravel().tolist()} for name, kind, value in outputs]
+    tensors = [
+        {"name": name, "datatype": kind, "shape": list(value.shape), "data": value.ravel().tolist()}
+        for name, kind, value in outputs
+    ]
     tensors.append({"name": "prediction_id", "datatype": "BYTES", "shape": [len(ids)], "data": list(ids)})
     if call.wanted is not None:
         by_name = {str(tensor["name"]): tensor for tensor in tensors}
@@ -196,7 +207,10 @@ def _label(row: Any, key: bytes, now: datetime | None) -> Label:
     missing = [name for name in ("id", "label", "at") if name not in row]
     unknown = sorted(set(row) - {"id", "label", "at", "facts"})
     if missing or unknown:
-        raise InvalidInput(f"A label {'has no' if missing else 'does not know'} {(missing or unknown)[0]!r}.", "it has `id`, `label`, `at` and may have `facts`.")
+        raise InvalidInput(
+            f"A label {'has no' if missing else 'does not know'} {(missing or unknown)[0]!r}.",
+            "it has `id`, `label`, `at` and may have `facts`.",
+        )
     value, facts = row["label"], row.get("facts")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InvalidInput(f"`label` must be a finite number, got {str(value)[:80]!r}.", "send 0 or 1.")
@@ -208,7 +222,10 @@ def _label(row: Any, key: bytes, now: datetime | None) -> Label:
         raise InvalidInput("`id` must be a text.", "use the id that came with the prediction.")
     at, issued = moment(row["at"]), PredictionId.check(row["id"], key)
     if millis(at) < issued.millis:
-        raise Conflict("label before its prediction", f"the prediction was made at {iso(from_millis(issued.millis))}, the label is of {iso(at)}.")
+        raise Conflict(
+            "label before its prediction",
+            f"the prediction was made at {iso(from_millis(issued.millis))}, the label is of {iso(at)}.",
+        )
     if now is not None and at > now + TOLERANCE:
         raise InvalidInput(f"The label is of {iso(at)}, but it is {iso(now)} here.", "a label is sent once it is known.")
     return Label(row["id"], at, value, facts)

@@ -28,7 +28,15 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _WANTED = frozenset(
-    {b"authorization", b"x-falaj-key", b"x-falaj-arm", b"x-request-id", b"content-length", b"content-encoding", b"inference-header-content-length"}
+    {
+        b"authorization",
+        b"x-falaj-key",
+        b"x-falaj-arm",
+        b"x-request-id",
+        b"content-length",
+        b"content-encoding",
+        b"inference-header-content-length",
+    }
 )
 
 
@@ -85,7 +93,9 @@ NOBODY = Actor("nobody", "service")
 class Server:
     """An ASGI application. `after` is awaited between the append to the log and the answer; it makes `sync = "always"` wait."""
 
-    def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, after: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, after: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.settings, self.keyring, self.predictor = settings, keyring, predictor
         self._after = after
         self._calls: dict[str, Callable[[Request], Answer]] = {route.call: getattr(self, "_" + route.call) for route in ROUTES}
@@ -112,7 +122,9 @@ class Server:
         except asyncio.CancelledError:
             raise
         except Exception as exc:
-            status, kind, data, extra = self._refuse(Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log."), path)
+            status, kind, data, extra = self._refuse(
+                Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log."), path
+            )
         # A body that was not read to its end would be taken for the next request.
         closing = () if is_read or scope["method"] == "GET" else ((b"connection", b"close"),)
         length = (b"content-length", str(len(data)).encode())
@@ -193,11 +205,22 @@ class Server:
         name, arms = self._arms(request)
         model = arms[0].model
         outputs = [{"name": o.name, "datatype": o.datatype, "shape": list(o.shape)} for o in model.outputs]
-        return _json({
-            "name": name, "versions": sorted({live.version for live in arms}), "platform": "onnx_onnxv1",
-            "inputs": [{"name": model.input, "datatype": model.datatype, "shape": [-1, model.width], "parameters": {"columns": ",".join(model.recipe.names)}}],
-            "outputs": [*outputs, {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}],
-        })  # fmt: skip
+        return _json(
+            {
+                "name": name,
+                "versions": sorted({live.version for live in arms}),
+                "platform": "onnx_onnxv1",
+                "inputs": [
+                    {
+                        "name": model.input,
+                        "datatype": model.datatype,
+                        "shape": [-1, model.width],
+                        "parameters": {"columns": ",".join(model.recipe.names)},
+                    }
+                ],
+                "outputs": [*outputs, {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}],
+            }
+        )
 
     def _model_ready(self, request: Request) -> Answer:
         self._arms(request)
@@ -272,13 +295,24 @@ def _openapi() -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         security: list[Any] = [] if route.permission == "open" else [{"key": []}]
-        operation = {"operationId": route.call, "security": security, "x-permission": route.permission, "responses": {"200": {"description": "OK"}}}
+        operation = {
+            "operationId": route.call,
+            "security": security,
+            "x-permission": route.permission,
+            "responses": {"200": {"description": "OK"}},
+        }
         names = [part[1:].partition("}")[0] for part in route.pattern.split("/") if part.startswith("{")]
         if names:
-            operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+            operation["parameters"] = [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            ]
         paths.setdefault(route.pattern, {})[route.method.lower()] = operation
     schemes = {"key": {"type": "http", "scheme": "bearer"}}
-    return orjson.dumps({
-        "openapi": "3.1.0", "info": {"title": "falaj inference", "version": "1"}, "paths": paths, "components": {"securitySchemes": schemes},
-    })  # fmt: skip
-
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "falaj inference", "version": "1"},
+            "paths": paths,
+            "components": {"securitySchemes": schemes},
+        }
+    )

@@ -86,10 +86,13 @@ def event_time(clock: str, given: Any, now: datetime) -> datetime:
         raise InvalidInput(f"The field 'at' must be a time, got {given!r}.", "write it as 2013-05-01T09:30:00Z.")
     if clock == "replay":
         if given is None:
-            raise InvalidInput("The request has no field 'at'.", "under the replay clock a request says when it happens: 2013-05-01T09:30:00Z.")
+            raise InvalidInput(
+                "The request has no field 'at'.", "under the replay clock a request says when it happens: 2013-05-01T09:30:00Z."
+            )
         return moment(given)
     if given is not None and abs(moment(given) - now) > TOLERANCE:
         raise InvalidInput(
-            f"The request is for {given}, but it is {iso(now)} here.", "leave `at` out, set the clock right, or serve with clock = \"replay\"."
+            f"The request is for {given}, but it is {iso(now)} here.",
+            'leave `at` out, set the clock right, or serve with clock = "replay".',
         )
     return now

@@ -59,9 +59,13 @@ class Watch:
     def report(self, tried: int = -1, problem: FalajError | None = None) -> None:
         serving = self.predictor.serving
         body = {
-            **self.about, "ready": serving is not None, "revision": serving.wanted.revision if serving else -1, "tried": tried,
-            "at": iso(wall()), "problem": problem.to_dict() if problem else None,
-        }  # fmt: skip
+            **self.about,
+            "ready": serving is not None,
+            "revision": serving.wanted.revision if serving else -1,
+            "tried": tried,
+            "at": iso(wall()),
+            "problem": problem.to_dict() if problem else None,
+        }
         try:
             replace_file(self.folder / "server.json", orjson.dumps(body))
         except OSError as exc:
@@ -144,4 +148,3 @@ def _read(path: Path) -> Wanted:
         return decode(Wanted, orjson.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise InvalidInput(f"{path} cannot be read: {exc}.", "the host writes it again with the next promotion.") from exc
-

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from falaj.core.errors import InvalidInput, NotFound
-from falaj.core.ref import Ref
+from falaj.core.errors import InvalidInput
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 MODEL = Subject("model", "a model, as in delay")
@@ -13,42 +12,21 @@ VERSION = Subject("model", "a registered version, as in delay@7", "needed")
 EITHER = Subject("model", "a model or one of its versions, as in delay or delay@7", "optional")
 
 
-def key_of(ref: Ref) -> str:
-    return f"{ref.name}@{ref.version}"
-
-
 def _list(asked: Asked) -> Any:
     aliases: dict[str, list[str]] = {}
     for key, alias in asked.app.ledger.find("alias"):
         aliases.setdefault(str(alias["model"]), []).append(key.partition("@")[2])
+    shown = ("gate", "training", "metrics", "created_at")
     return [
-        {
-            "model": body["ref"],
-            "aliases": aliases.get(str(body["ref"]), []),
-            "gate": body["gate"],
-            "training": body["training"],
-            "created_at": body["created_at"],
-        }
-        for _, body in asked.app.ledger.find("model")
+        {"model": body["ref"], "aliases": aliases.get(str(body["ref"]), []), **{name: body.get(name) for name in shown}}
+        for body in asked.app.registry.listing(asked["name"] or "")
     ]
 
 
 def _show(asked: Asked) -> Any:
-    ref = _resolved(asked)
-    body = asked.app.ledger.get("model", key_of(ref))
-    if body is None:
-        raise NotFound.named("model", str(ref), [f"model/{key}" for key, _ in asked.app.ledger.find("model")])
-    return body
-
-
-def _resolved(asked: Asked) -> Ref:
-    """Without a version: the champion."""
-    if asked.about.version is not None:
-        return asked.about
-    alias = asked.app.ledger.get("alias", f"{asked.about.name}@champion")
-    if alias is None:
-        raise NotFound(f"{asked.about} has no champion.", "name a version, as in delay@7; falaj model list shows them.")
-    return Ref.parse(str(alias["model"]))
+    """A version may be an alias, as in delay@champion; without any, the champion is meant."""
+    registry = asked.app.registry
+    return registry.get(registry.resolve(str(asked.about if asked.about.version else asked.about.at("champion"))))
 
 
 def _train(asked: Asked) -> Any:
@@ -85,7 +63,14 @@ _ALIAS = Argument("alias", "the name that is to point there", default="champion"
 _REASON = Argument("reason", "why, for whoever asks later", required=True)
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("model", "list", "Every registered version, its aliases and what its gate said.", _list, changes=False),
+    Operation(
+        "model",
+        "list",
+        "Every registered version, its aliases and what its gate said.",
+        _list,
+        arguments=(Argument("name", "only versions of that model"),),
+        changes=False,
+    ),
     Operation(
         "model",
         "show",

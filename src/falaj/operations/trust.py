@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import deque
 from typing import Any
 
 from falaj.core.errors import InvalidInput
@@ -48,9 +49,12 @@ def _prove(asked: Asked) -> Any:
 
 
 def _history(asked: Asked) -> Any:
-    found = asked.app.audit.history(Ref.parse(asked["of"]))
+    """The newest last, and at most `limit` of them."""
+    app, of = asked.app, asked["of"]
+    found = app.audit.history(Ref.parse(of)) if of else app.ledger.events()
+    newest = deque(found, maxlen=max(asked["limit"], 0))
     return [
-        {"seq": e.seq, "at": e.at, "actor": str(e.actor), "verb": e.verb, "subject": e.subject, "facts": e.facts} for e in found
+        {"seq": e.seq, "at": e.at, "actor": str(e.actor), "verb": e.verb, "subject": e.subject, "facts": e.facts} for e in newest
     ]
 
 
@@ -99,9 +103,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "audit",
         "history",
-        "Everything that was ever done to something.",
+        "What was ever done, to one thing or to all.",
         _history,
-        arguments=(Argument("of", "a reference, as in model/delay@7", required=True),),
+        arguments=(
+            Argument("of", "a reference, as in model/delay@7; without it, everything"),
+            Argument("limit", "how many events, counted from the newest", "integer", 100),
+        ),
         changes=False,
     ),
     Operation("audit", "checkpoint", "Signs the ledger as it is; keep the text somewhere else.", _checkpoint),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -25,8 +24,8 @@ class BlobsSuite:
         pytest.skip("the store cannot be changed from outside")
 
     @pytest.fixture
-    def blobs(self) -> Iterator[Blobs]:
-        yield self.open()
+    def blobs(self) -> Blobs:
+        return self.open()
 
     @pytest.mark.parametrize("data", [b"", b"x", b"\x00\xff" * 100_000])
     def test_bytes_come_back_by_their_digest(self, blobs: Blobs, data: bytes) -> None:
@@ -47,7 +46,17 @@ class BlobsSuite:
                 read(NEVER)
 
     @pytest.mark.parametrize(
-        "digest", ["", "sha256:", "0" * 64, "sha256:" + "A" * 64, "sha256:../../etc/passwd", NEVER + "\n", NEVER + "/..", "md5:" + "0" * 32]
+        "digest",
+        [
+            "",
+            "sha256:",
+            "0" * 64,
+            "sha256:" + "A" * 64,
+            "sha256:../../etc/passwd",
+            NEVER + "\n",
+            NEVER + "/..",
+            "md5:" + "0" * 32,
+        ],
     )
     def test_a_text_that_is_no_digest_is_refused(self, blobs: Blobs, digest: str) -> None:
         for read in (blobs.get, blobs.path, blobs.has):

@@ -12,7 +12,7 @@ from falaj.ports.host import Host, Wanted
 
 
 class HostContract:
-    """`host()` is a host that serves nothing yet; the same object each time within a test. `wanted(n)` can be served as revision n."""
+    """`host()` serves nothing yet and is the same object throughout a test; `wanted(n)` can be served as revision n."""
 
     __test__ = False
 

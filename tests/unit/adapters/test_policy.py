@@ -13,12 +13,45 @@ from falaj.core.ref import Ref
 SUBJECT = Ref("model", "delay", "7")
 AMAL = Actor("amal", "person", ("approver",), "uae-onshore")
 # What the whole system does; a new verb has to be given to somebody, or nobody may do it.
-SYSTEM = """
-project.init dataset.ingest dataset.read feature.materialise feature.verify model.train model.evaluate model.register model.promote
-model.rollback model.read endpoint.deploy endpoint.read endpoint.predict endpoint.feedback rollout.start rollout.look rollout.abort
-rollout.read monitor.start monitor.look monitor.read alert.open alert.acknowledge alert.resolve alert.read run.start run.finish run.read
-key.create key.revoke key.read predictions.seal audit.read audit.checkpoint worker.tick
-""".split()
+SYSTEM = [
+    "project.init",
+    "dataset.ingest",
+    "dataset.read",
+    "feature.materialise",
+    "feature.verify",
+    "model.train",
+    "model.evaluate",
+    "model.register",
+    "model.promote",
+    "model.rollback",
+    "model.read",
+    "endpoint.deploy",
+    "endpoint.read",
+    "endpoint.predict",
+    "endpoint.feedback",
+    "rollout.start",
+    "rollout.look",
+    "rollout.abort",
+    "rollout.read",
+    "monitor.start",
+    "monitor.look",
+    "monitor.read",
+    "alert.open",
+    "alert.deliver",
+    "alert.acknowledge",
+    "alert.resolve",
+    "alert.read",
+    "run.start",
+    "run.finish",
+    "run.read",
+    "key.create",
+    "key.revoke",
+    "key.read",
+    "predictions.seal",
+    "audit.read",
+    "audit.checkpoint",
+    "worker.tick",
+]
 
 
 def decide(actor: Any, verb: Any = "model.promote", subject: Any = SUBJECT, labels: Any = None) -> Any:

@@ -78,7 +78,22 @@ def test_keys_are_sorted_by_utf_16_code_units() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, 2**53 + 1, -(2**53) - 1, 2**60, 10**400, "\ud800", {"\ud800": 1}, b"x", {1}, object(), AT, {1: 1, "1": 1}],
+    [
+        math.nan,
+        math.inf,
+        -math.inf,
+        2**53 + 1,
+        -(2**53) - 1,
+        2**60,
+        10**400,
+        "\ud800",
+        {"\ud800": 1},
+        b"x",
+        {1},
+        object(),
+        AT,
+        {1: 1, "1": 1},
+    ],
 )
 def test_what_json_cannot_carry_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput):
@@ -134,18 +149,41 @@ changes = st.builds(Change, texts, texts, st.none() | st.dictionaries(texts, st.
 words = st.one_of(
     refs.map(lambda ref: (Ref, ref)),
     actors.map(lambda actor: (Actor, actor)),
-    st.builds(Asset, refs, texts, texts, texts, st.just({}), st.lists(refs, max_size=2).map(tuple), st.none() | texts, st.none() | moments).map(
-        lambda asset: (Asset, asset)
-    ),
-    st.builds(Run, texts, texts, outputs=st.lists(refs, max_size=2).map(tuple), started_at=st.none() | moments).map(lambda run: (Run, run)),
     st.builds(
-        Decision, refs, texts, st.sampled_from(["allow", "deny", "hold"]),
-        st.lists(st.builds(Check, texts, texts, texts, st.none() | st.booleans()), max_size=2).map(tuple), st.none() | actors, st.none() | moments,
-    ).map(lambda decision: (Decision, decision)),
-    st.builds(Event, texts, refs, actors, moments, st.just({"n": 1}), st.lists(changes, max_size=2).map(tuple), texts, st.integers(0, 99)).map(
-        lambda event: (Event, event)
+        Asset,
+        refs,
+        texts,
+        texts,
+        texts,
+        st.just({}),
+        st.lists(refs, max_size=2).map(tuple),
+        st.none() | texts,
+        st.none() | moments,
+    ).map(lambda asset: (Asset, asset)),
+    st.builds(Run, texts, texts, outputs=st.lists(refs, max_size=2).map(tuple), started_at=st.none() | moments).map(
+        lambda run: (Run, run)
     ),
-)  # fmt: skip
+    st.builds(
+        Decision,
+        refs,
+        texts,
+        st.sampled_from(["allow", "deny", "hold"]),
+        st.lists(st.builds(Check, texts, texts, texts, st.none() | st.booleans()), max_size=2).map(tuple),
+        st.none() | actors,
+        st.none() | moments,
+    ).map(lambda decision: (Decision, decision)),
+    st.builds(
+        Event,
+        texts,
+        refs,
+        actors,
+        moments,
+        st.just({"n": 1}),
+        st.lists(changes, max_size=2).map(tuple),
+        texts,
+        st.integers(0, 99),
+    ).map(lambda event: (Event, event)),
+)
 
 
 @given(words)
@@ -197,7 +235,17 @@ def test_a_leaf_is_read_back_as_its_event() -> None:
 
 @pytest.mark.parametrize(
     "leaf",
-    [b"", b"{", b"[]", b"\xff", b"null", b"NaN", b'{"verb": 1}', b"[" * 100_000, leaf_of(Event("a", Ref("a", "b"), Actor("c"), AT)) + b" "],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"null",
+        b"NaN",
+        b'{"verb": 1}',
+        b"[" * 100_000,
+        leaf_of(Event("a", Ref("a", "b"), Actor("c"), AT)) + b" ",
+    ],
 )
 def test_bytes_that_hold_no_event_are_refused(leaf: bytes) -> None:
     with pytest.raises(InvalidInput):

@@ -14,8 +14,16 @@ def check(passed: bool | None) -> Check:
 
 @pytest.mark.parametrize(
     ("seen", "verdict"),
-    [([], "hold"), ([True], "allow"), ([None], "hold"), ([False], "deny"), ([True, None], "hold"), ([None, False], "deny"), ([True, True], "allow")],
-)  # fmt: skip
+    [
+        ([], "hold"),
+        ([True], "allow"),
+        ([None], "hold"),
+        ([False], "deny"),
+        ([True, None], "hold"),
+        ([None, False], "deny"),
+        ([True, True], "allow"),
+    ],
+)
 def test_the_verdict_follows_from_the_checks(seen: list[bool | None], verdict: str) -> None:
     assert judge(check(passed) for passed in seen) == verdict
 

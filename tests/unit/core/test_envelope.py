@@ -10,8 +10,12 @@ from falaj.core.envelope import pae
 from falaj.core.errors import Conflict, Denied, FalajError, InvalidInput
 
 # Keys A and B and the vectors of the DSSE repository.
-A = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")))
-B = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")))
+A = SigningKey(
+    Ed25519PrivateKey.from_private_bytes(bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"))
+)
+B = SigningKey(
+    Ed25519PrivateKey.from_private_bytes(bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"))
+)
 TYPE = "application/vnd.in-toto+json"
 PAYLOAD = "eyJfdHlwZSI6Imh0dHBzOi8vaW4tdG90by5pby9TdGF0ZW1lbnQvdjEifQ=="
 SIG_A = "2WAfaHm5jluo0w+0rk8uVkluELJYWjSmU9x7EUzx+AyteDGJ4/nqyJXfmAUVFIAoQafWm7AxBZNw5M9ixNHiCA=="
@@ -35,16 +39,30 @@ def test_lengths_are_counted_in_bytes() -> None:
     ("envelope", "kind", "payload"),
     [
         (enveloped(), TYPE, STATEMENT),
-        (enveloped("-_-_Pj8=", TYPE, "P-_KHICeR7tI6S_YyejJTRtrXhcQyQ2LYPaL8h90KjC9qN8HU_svOQ6TuDOT1HIrsGW886DbWNWcCmX5twLrAw=="), TYPE, b"\xfb\xff\xbf>?"),
-        (enveloped("", TYPE, "gSggCAaTLTYyRH6FIDBem6meyIynsYy8RTHVzwx9tnTb7Bg/1jMWnuVgI/gffqmbsC2VX5/jHfkkDqsj7CDbDg=="), TYPE, b""),
         (
-            enveloped(PAYLOAD, "application/vnd.exämple+json", "xmSk/ug66ysT7ayhkCIjhAq42zgZXSsEWuzUaNL7w2eGAdF/NU6/fRXPtmfN+5DNSAs5/i2lUnHjbbjPsu0tAw=="),
+            enveloped(
+                "-_-_Pj8=", TYPE, "P-_KHICeR7tI6S_YyejJTRtrXhcQyQ2LYPaL8h90KjC9qN8HU_svOQ6TuDOT1HIrsGW886DbWNWcCmX5twLrAw=="
+            ),
+            TYPE,
+            b"\xfb\xff\xbf>?",
+        ),
+        (
+            enveloped("", TYPE, "gSggCAaTLTYyRH6FIDBem6meyIynsYy8RTHVzwx9tnTb7Bg/1jMWnuVgI/gffqmbsC2VX5/jHfkkDqsj7CDbDg=="),
+            TYPE,
+            b"",
+        ),
+        (
+            enveloped(
+                PAYLOAD,
+                "application/vnd.exämple+json",
+                "xmSk/ug66ysT7ayhkCIjhAq42zgZXSsEWuzUaNL7w2eGAdF/NU6/fRXPtmfN+5DNSAs5/i2lUnHjbbjPsu0tAw==",
+            ),
             "application/vnd.exämple+json",
             STATEMENT,
         ),
         (enveloped(PAYLOAD, TYPE, SIG_B, SIG_A), TYPE, STATEMENT),
     ],
-)  # fmt: skip
+)
 def test_published_envelopes_are_opened(envelope: dict[str, Any], kind: str, payload: bytes) -> None:
     assert open_envelope(envelope, A.public_key, kind) == payload
 

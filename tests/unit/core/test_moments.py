@@ -38,7 +38,9 @@ def test_offsets_are_understood(text: str) -> None:
     assert moment(text) == datetime(2013, 5, 1, 9, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "noon", "2013-05-01", "2013-05-01T09:30:00", "2013-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 7, None])
+@pytest.mark.parametrize(
+    "text", ["", "noon", "2013-05-01", "2013-05-01T09:30:00", "2013-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 7, None]
+)
 def test_what_is_no_moment_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         moment(text)
@@ -53,8 +55,19 @@ def test_a_time_without_a_zone_is_two_times_and_is_not_written() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30m", 1800), ("30min", 1800), ("3h", 10800), ("7d", 604800), ("2w", 1209600), ("1h30m", 5400), ("90s", 90), ("250ms", 0.25), ("1.5h", 5400), (" 3 h ", 10800)],
-)  # fmt: skip
+    [
+        ("30m", 1800),
+        ("30min", 1800),
+        ("3h", 10800),
+        ("7d", 604800),
+        ("2w", 1209600),
+        ("1h30m", 5400),
+        ("90s", 90),
+        ("250ms", 0.25),
+        ("1.5h", 5400),
+        (" 3 h ", 10800),
+    ],
+)
 def test_lengths(text: str, seconds: float) -> None:
     assert length(text) == timedelta(seconds=seconds)
 

@@ -79,9 +79,23 @@ def test_a_text_may_hold_empty_lines_and_even_signatures(key: SigningKey) -> Non
 
 @pytest.mark.parametrize(
     "note",
-    ["", "x", "x\n", TEXT, TEXT + "\n", TEXT + LINE, TEXT + "\n" + LINE[:-1], TEXT + "\n-" + LINE[1:], TEXT + "\n" + LINE * 101,
-     TEXT + "\n— a b\n", TEXT + "\n— a+b " + "A" * 92 + "\n", "x\r\n\n" + LINE, "\ud800\n\n" + LINE, TEXT + "\n" + LINE.replace("nAM=", "nAN=")],
-)  # fmt: skip
+    [
+        "",
+        "x",
+        "x\n",
+        TEXT,
+        TEXT + "\n",
+        TEXT + LINE,
+        TEXT + "\n" + LINE[:-1],
+        TEXT + "\n-" + LINE[1:],
+        TEXT + "\n" + LINE * 101,
+        TEXT + "\n— a b\n",
+        TEXT + "\n— a+b " + "A" * 92 + "\n",
+        "x\r\n\n" + LINE,
+        "\ud800\n\n" + LINE,
+        TEXT + "\n" + LINE.replace("nAM=", "nAN="),
+    ],
+)
 def test_what_is_no_signed_note_is_refused(note: str) -> None:
     with pytest.raises(InvalidInput):
         open_note(note, verifier(VKEY))
@@ -93,7 +107,9 @@ def test_a_name_that_cannot_name_a_key_is_refused(name: str, key: SigningKey) ->
         signed("x\n", key, name)
 
 
-@pytest.mark.parametrize("text", ["", "x", VKEY[:-1], VKEY.replace("c74f", "c75f"), VKEY.replace("Peter", "Paul"), "a+00000000+AQ=="])
+@pytest.mark.parametrize(
+    "text", ["", "x", VKEY[:-1], VKEY.replace("c74f", "c75f"), VKEY.replace("Peter", "Paul"), "a+00000000+AQ=="]
+)
 def test_what_is_no_verifiers_key_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_vkey(text)
@@ -119,9 +135,20 @@ def test_extension_lines_are_allowed_and_ignored() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a\n", GOOD[:-1], GOOD + "\n", GOOD.replace("\n7\n", "\n07\n"), GOOD.replace("\n7\n", "\n-7\n"), GOOD.replace("\n7\n", "\n٧\n"),
-     GOOD.replace("\n7\n", "\n" + "9" * 20 + "\n"), GOOD.replace("=", ""), "a\n7\nAAEC\n", "\n7\n" + GOOD.split("\n")[2] + "\n"],
-)  # fmt: skip
+    [
+        "",
+        "a\n",
+        GOOD[:-1],
+        GOOD + "\n",
+        GOOD.replace("\n7\n", "\n07\n"),
+        GOOD.replace("\n7\n", "\n-7\n"),
+        GOOD.replace("\n7\n", "\n٧\n"),
+        GOOD.replace("\n7\n", "\n" + "9" * 20 + "\n"),
+        GOOD.replace("=", ""),
+        "a\n7\nAAEC\n",
+        "\n7\n" + GOOD.split("\n")[2] + "\n",
+    ],
+)
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_statement(text)

@@ -57,7 +57,9 @@ def test_what_is_not_stored_is_missing_not_zero(stored: dict[str, Any]) -> None:
     assert math.isnan(row["age"])
 
 
-@pytest.mark.parametrize(("field", "value", "column"), [("carrier", "ZZ", "carrier"), ("carrier", None, "carrier"), ("distance", None, "distance")])
+@pytest.mark.parametrize(
+    ("field", "value", "column"), [("carrier", "ZZ", "carrier"), ("carrier", None, "carrier"), ("distance", None, "distance")]
+)
 def test_unknown_and_null_are_missing(field: str, value: Any, column: str) -> None:
     assert math.isnan(vector(REQUEST | {field: value}, {})[column])
 
@@ -65,10 +67,19 @@ def test_unknown_and_null_are_missing(field: str, value: Any, column: str) -> No
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("distance", "far"), ("distance", True), ("distance", [1]), ("distance", math.inf), ("distance", 10**400), ("carrier", ["UA"]),
-        ("carrier", {"a": 1}), ("at", "noon"), ("at", None), ("at", 7), ("at", "2013-02-01T02:15:00"),
+        ("distance", "far"),
+        ("distance", True),
+        ("distance", [1]),
+        ("distance", math.inf),
+        ("distance", 10**400),
+        ("carrier", ["UA"]),
+        ("carrier", {"a": 1}),
+        ("at", "noon"),
+        ("at", None),
+        ("at", 7),
+        ("at", "2013-02-01T02:15:00"),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_the_wrong_kind_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidInput):
         vector(REQUEST | {field: value}, {})
@@ -94,7 +105,9 @@ def test_a_recipe_says_what_a_request_has_to_bring() -> None:
     assert RECIPE.request_fields == ("at", "origin", "tailnum", "distance", "carrier")
 
 
-@pytest.mark.parametrize("column", [Column("x", "view", "weather.rain"), Column("x", "view", "tides.high"), Column("x", "cube", "distance")])
+@pytest.mark.parametrize(
+    "column", [Column("x", "view", "weather.rain"), Column("x", "view", "tides.high"), Column("x", "cube", "distance")]
+)
 def test_a_column_that_nothing_can_fill_is_refused_at_once(column: Column) -> None:
     with pytest.raises(InvalidInput, match="'x'"):
         reader(Recipe((column,), {}, {}))

@@ -25,10 +25,27 @@ def test_good_references(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "model", "model/", "/delay", "model/delay@", "model/Delay", "model/de lay", "model/../etc", "model/a..b", "model/delay@..",
-        "model/delay/7", "model/delay@7@8", "model/delay\n", "model/délai", "model/" + "x" * 81, ".model/delay", 7, None, b"model/delay",
+        "",
+        "model",
+        "model/",
+        "/delay",
+        "model/delay@",
+        "model/Delay",
+        "model/de lay",
+        "model/../etc",
+        "model/a..b",
+        "model/delay@..",
+        "model/delay/7",
+        "model/delay@7@8",
+        "model/delay\n",
+        "model/délai",
+        "model/" + "x" * 81,
+        ".model/delay",
+        7,
+        None,
+        b"model/delay",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_reference_is_refused_with_an_example(text: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         Ref.parse(text)

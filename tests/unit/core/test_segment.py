@@ -65,11 +65,23 @@ def test_an_id_with_another_digit_was_not_issued(ms: int, at: int, digit: str) -
 @pytest.mark.parametrize(
     "text",
     [
-        "", "p", "p1-2-3", "q1-2-3-0123456789abcdef", "p1-2-3-xyz", "p+1-2-3-0123456789abcdef", "p0x1-2-3-0123456789abcdef", None, 7,
-        "p1_0-2-3-0123456789abcdef", "p1-2-3-0123456789abcdef\n", "p1-2-3-0123456789ABCDEF", "p١-2-3-0123456789abcdef", "p1-2-3-\ud800",
+        "",
+        "p",
+        "p1-2-3",
+        "q1-2-3-0123456789abcdef",
+        "p1-2-3-xyz",
+        "p+1-2-3-0123456789abcdef",
+        "p0x1-2-3-0123456789abcdef",
+        None,
+        7,
+        "p1_0-2-3-0123456789abcdef",
+        "p1-2-3-0123456789abcdef\n",
+        "p1-2-3-0123456789ABCDEF",
+        "p١-2-3-0123456789abcdef",
+        "p1-2-3-\ud800",
         "p" + "f" * 100 + "-2-3-0123456789abcdef",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_id_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         PredictionId.check(text, KEY)

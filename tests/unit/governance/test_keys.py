@@ -63,7 +63,9 @@ def test_hosts_are_told_the_hmac_of_every_key_that_is_good(keys: Keys) -> None:
     text = keys.create(OPERATOR, LINA, roles=["caller"])
     other = keys.create(OPERATOR, Ref("key", "omar"), roles=["caller"])
     keys.revoke(OPERATOR, id_of(other))
-    assert keys.allowed() == {key_hmac(PEPPER, text): {"id": id_of(text).name, "name": "lina", "kind": "person", "roles": ["caller"]}}
+    assert keys.allowed() == {
+        key_hmac(PEPPER, text): {"id": id_of(text).name, "name": "lina", "kind": "person", "roles": ["caller"]}
+    }
 
 
 def test_every_way_of_being_wrong_reads_the_same(keys: Keys) -> None:
@@ -80,7 +82,9 @@ def test_every_way_of_being_wrong_reads_the_same(keys: Keys) -> None:
     assert "falaj key create" in said.pop()
 
 
-@pytest.mark.parametrize("text", ["", "falaj", "Bearer x", "falaj__", "falaj_0123456789ab_é" + "A" * 42, "\ud800", None, 7, "x" * 10**6])
+@pytest.mark.parametrize(
+    "text", ["", "falaj", "Bearer x", "falaj__", "falaj_0123456789ab_é" + "A" * 42, "\ud800", None, 7, "x" * 10**6]
+)
 def test_what_is_no_key_is_refused(keys: Keys, text: Any) -> None:
     with pytest.raises(Unauthenticated):
         keys.authenticate(text)
@@ -92,7 +96,9 @@ def test_another_pepper_opens_nothing(keys: Keys) -> None:
         Keys(keys.kernel, b"q" * 32).authenticate(text)
 
 
-@pytest.mark.parametrize(("roles", "kind"), [([], "person"), ("operator", "person"), (["Wizard!"], "person"), ([""], "person"), (["caller"], "system")])
+@pytest.mark.parametrize(
+    ("roles", "kind"), [([], "person"), ("operator", "person"), (["Wizard!"], "person"), ([""], "person"), (["caller"], "system")]
+)
 def test_a_key_without_a_good_role_and_kind_is_not_made(keys: Keys, roles: Any, kind: str) -> None:
     with pytest.raises(InvalidInput):
         keys.create(OPERATOR, LINA, roles=roles, kind=kind)

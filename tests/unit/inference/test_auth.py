@@ -1,7 +1,6 @@
 """Keys and what they open."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ PEPPER = b"p" * 32
 def write(path: Path, body: object) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(body))
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def ring(tmp_path: Path) -> tuple[Keyring, Path]:

@@ -21,7 +21,9 @@ LABEL = {"id": ID, "label": 1, "at": "2013-05-01T12:00:00Z"}
 
 
 def tensor(**changes: Any) -> bytes:
-    return json.dumps({"inputs": [{"name": "X", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, None, 4], **changes}]}).encode()
+    return json.dumps(
+        {"inputs": [{"name": "X", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, None, 4], **changes}]}
+    ).encode()
 
 
 def test_flat_and_nested_data_are_the_same_matrix() -> None:
@@ -33,18 +35,40 @@ def test_flat_and_nested_data_are_the_same_matrix() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"shape": [2, 3]}, {"shape": [4]}, {"shape": [0, 2]}, {"shape": [-1, 2]}, {"shape": [True, 4]}, {"shape": "2,2"}, {"shape": [5000, 1]}, {"shape": None},
-        {"datatype": "BYTES"}, {"datatype": "INT64"}, {"datatype": 7}, {"datatype": ["FP32"]}, {"data": []}, {"data": None}, {"data": "1234"}, {"data": {"a": 1}},
-        {"data": ["1", 2, 3, 4]}, {"data": [True, 2, 3, 4]}, {"data": [[1, 2], 3, 4]}, {"data": [1, [2], 3, 4]}, {"data": [[1, 2], [3]]}, {"data": [1e300, 2, 3, 4]},
-        {"data": [[[1], 2], [3, 4]]}, {"name": 5},
+        {"shape": [2, 3]},
+        {"shape": [4]},
+        {"shape": [0, 2]},
+        {"shape": [-1, 2]},
+        {"shape": [True, 4]},
+        {"shape": "2,2"},
+        {"shape": [5000, 1]},
+        {"shape": None},
+        {"datatype": "BYTES"},
+        {"datatype": "INT64"},
+        {"datatype": 7},
+        {"datatype": ["FP32"]},
+        {"data": []},
+        {"data": None},
+        {"data": "1234"},
+        {"data": {"a": 1}},
+        {"data": ["1", 2, 3, 4]},
+        {"data": [True, 2, 3, 4]},
+        {"data": [[1, 2], 3, 4]},
+        {"data": [1, [2], 3, 4]},
+        {"data": [[1, 2], [3]]},
+        {"data": [1e300, 2, 3, 4]},
+        {"data": [[[1], 2], [3, 4]]},
+        {"name": 5},
     ],
-)  # fmt: skip
+)
 def test_a_wrong_tensor_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         read_infer(tensor(**changes))
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"inputs": 1}', b'{"inputs":[{"data":[NaN]}]}', b"\xff", b"[" * 5000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"inputs": 1}', b'{"inputs":[{"data":[NaN]}]}', b"\xff", b"[" * 5000]
+)
 def test_what_is_no_inference_request_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         read_infer(body)
@@ -55,7 +79,10 @@ def test_one_object_or_a_list_of_them() -> None:
     assert read_entities(b'{"requests": [{"a": 1}], "id": "x"}') == ([{"a": 1}], False, "x")
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1", b'{"requests": []}', b'{"requests": 1}', b'{"requests": [1]}', json.dumps({"requests": [{}] * 257}).encode()])
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"1", b'{"requests": []}', b'{"requests": 1}', b'{"requests": [1]}', json.dumps({"requests": [{}] * 257}).encode()],
+)
 def test_wrong_requests_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         read_entities(body)
@@ -83,11 +110,23 @@ def test_a_label_at_the_very_time_of_its_prediction_is_taken() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"id": ID[:-1] + ("0" if ID[-1] != "0" else "1")}, {"id": PredictionId(0, 0, 1).issue(b"x" * 32)}, {"id": 5}, {"id": "nonsense"}, {"id": None},
-        {"label": "1"}, {"label": True}, {"label": None}, {"label": []}, {"at": "yesterday"}, {"at": "2013-05-01T12:00:00"}, {"at": 5}, {"facts": 1},
-        {"extra": 1}, {"at": "2013-05-03T00:00:00Z"},
+        {"id": ID[:-1] + ("0" if ID[-1] != "0" else "1")},
+        {"id": PredictionId(0, 0, 1).issue(b"x" * 32)},
+        {"id": 5},
+        {"id": "nonsense"},
+        {"id": None},
+        {"label": "1"},
+        {"label": True},
+        {"label": None},
+        {"label": []},
+        {"at": "yesterday"},
+        {"at": "2013-05-01T12:00:00"},
+        {"at": 5},
+        {"facts": 1},
+        {"extra": 1},
+        {"at": "2013-05-03T00:00:00Z"},
     ],
-)  # fmt: skip
+)
 def test_a_wrong_label_refuses_the_batch_and_is_named(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=r"labels\[1\]"):
         read_labels(labels(LABEL, {**LABEL, **changes}), KEY, NOW)
@@ -97,8 +136,22 @@ def test_replay_takes_labels_from_any_time_after_the_prediction() -> None:
     assert read_labels(labels({**LABEL, "at": "2213-05-03T00:00:00Z"}), KEY, None)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["inputs", "labels", "requests", "shape", "data", "name", "datatype", "id", "at", "label"]), inner, max_size=5), max_leaves=12)  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["inputs", "labels", "requests", "shape", "data", "name", "datatype", "id", "at", "label"]),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
 
 
 @given(JSON)
@@ -108,4 +161,5 @@ def test_anything_is_either_read_or_refused(body: Any) -> None:
         try:
             read(data)
         except FalajError as exc:
-            assert exc.http_status in (400, 409, 422)
+            found = exc.http_status
+            assert found in (400, 409, 422)

@@ -18,7 +18,9 @@ def test_the_rest_has_defaults() -> None:
     assert settings_from(GIVEN) == ServerSettings("delay", "/b", "/o", "/k", "/p")
 
 
-@pytest.mark.parametrize("changes", [{"sync": "never"}, {"clock": "sun"}, {"port": "x"}, {"port": True}, {"colour": 1}, {"endpoint": 3}])
+@pytest.mark.parametrize(
+    "changes", [{"sync": "never"}, {"clock": "sun"}, {"port": "x"}, {"port": True}, {"colour": 1}, {"endpoint": 3}]
+)
 def test_a_wrong_setting_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         settings_from({**GIVEN, **changes})

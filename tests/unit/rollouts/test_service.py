@@ -161,6 +161,9 @@ def test_figures_alone_are_recorded_once_a_cohort() -> None:
         blocks.append(Block("failure", 0, start, start + 3_600_000, (90, 10), (0, 0), (90, 10)))
         place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=hour))
     assert len(list(place.ledger.events())) - before == 1
+    again = Rollouts(place.rollouts.kernel, place.host, place.rollouts.endpoints, dict)
+    fresh = again.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
+    assert fresh == place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
     seen = place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=48))
     assert any("4230/470" in check.seen or "(0/470)" in check.seen for check in seen.checks)
 

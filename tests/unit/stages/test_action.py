@@ -64,7 +64,7 @@ def test_a_decision_is_kept_under_its_subject_and_rule(shop: Shop) -> None:
 
 
 def test_who_may_not_gets_an_error_that_says_why_and_the_refusal_is_recorded(shop: Shop) -> None:
-    with pytest.raises(Denied, match="data_scientist may model.promote") as caught:
+    with pytest.raises(Denied, match=r"data_scientist may model\.promote") as caught:
         shop.promote(Actor("omar", roles=("data_scientist",)), DELAY)
     assert caught.value.facts == {"verb": "model.promote"}
     (event,) = shop.kernel.ledger.events()

@@ -38,9 +38,11 @@ class ProcessHost:
 
     capabilities: frozenset[str] = frozenset({"split"})
 
-    def __init__(self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None) -> None:
-        """`state`: the folder that holds blobs, keys and the online store. `port`: of the first endpoint, the next ones
-        follow; 0 picks free ones, which an endpoint then keeps. `options`: more of the server's settings, as `clock` and `sync`."""
+    def __init__(
+        self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
+        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -84,7 +86,9 @@ class ProcessHost:
             return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
         if told["ready"]:
             self._starts.pop(endpoint, None)  # it got up: only a server that never does is started at longer and longer intervals
-        return Seen(endpoint, str(told["url"]), bool(told["ready"]), int(told["revision"]), process.pid, memory, times.user + times.system)
+        return Seen(
+            endpoint, str(told["url"]), bool(told["ready"]), int(told["revision"]), process.pid, memory, times.user + times.system
+        )
 
     def stop(self, endpoint: str) -> None:
         """Lets the server answer what it has taken on, then ends it. It is not started again until it is served again."""
@@ -128,10 +132,15 @@ class ProcessHost:
         """Writes settings.json; True where a running server has to be started anew because of it."""
         held = _json(folder / "settings.json") or {}
         settings = {
-            "endpoint": endpoint, "host": self.host, "port": self._port(endpoint, held), "blobs": str(self.state / "blobs"),
-            "online": str(self.state / "online.lmdb"), "public_key": str(self.state / "keys" / "model.ed25519.pub"),
-            "pepper": str(self.state / "keys" / "pepper"), **self.options,
-        }  # fmt: skip
+            "endpoint": endpoint,
+            "host": self.host,
+            "port": self._port(endpoint, held),
+            "blobs": str(self.state / "blobs"),
+            "online": str(self.state / "online.lmdb"),
+            "public_key": str(self.state / "keys" / "model.ed25519.pub"),
+            "pepper": str(self.state / "keys" / "pepper"),
+            **self.options,
+        }
         if held == settings:
             return False
         _write(folder / "settings.json", settings)

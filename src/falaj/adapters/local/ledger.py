@@ -28,6 +28,7 @@ from falaj.ports.ledger import Checkpoint, Proof, Transaction
 _PAGE = 500
 _LAST = "\U0010ffff"
 _LEAF = "coalesce(CAST(leaf AS BLOB), x'')"  # whatever somebody may have put there from outside
+_EVERY = f"SELECT seq, {_LEAF} FROM events ORDER BY seq"  # noqa: S608  # made of this file's own texts
 _LOOK = "`falaj audit verify` shows where."
 
 
@@ -99,7 +100,7 @@ class SqliteLedger:
     def prove(self, seq: int) -> Proof:
         leaf = next(self.leaves(seq, seq + 1), None) if seq >= 0 else None
         if leaf is None:
-            raise NotFound(f"The ledger has no event {seq}.", "falaj audit list")
+            raise NotFound(f"The ledger has no event {seq}.", "falaj audit history")
         checkpoint = next((c for c in reversed(self.checkpoints()) if c.size > seq), None) or self.checkpoint()
         with border(self._path), self._connections.one() as connection:
             rows = connection.execute("SELECT CAST(leaf_hash AS BLOB) FROM events WHERE seq < ? ORDER BY seq", (checkpoint.size,))
@@ -112,7 +113,7 @@ class SqliteLedger:
     def rebuild(self) -> None:
         with self._write() as (connection, _frontier), border(self._path):
             connection.execute("DELETE FROM records")
-            for seq, leaf in connection.execute(f"SELECT seq, {_LEAF} FROM events ORDER BY seq"):
+            for seq, leaf in connection.execute(_EVERY):
                 _apply(connection, seq, event_of(leaf).changes)
 
     def evidence(self) -> AbstractContextManager[Evidence]:

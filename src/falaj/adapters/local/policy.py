@@ -14,7 +14,16 @@ CALLS = frozenset({"endpoint.predict", "endpoint.feedback"})
 _RUNS = frozenset({"run.start", "run.finish"})
 _MAKES = frozenset({"dataset.ingest", "feature.materialise", "feature.verify", "model.train", "model.evaluate", "model.register"})
 _WATCHES = frozenset(
-    {"monitor.start", "monitor.look", "alert.open", "alert.resolve", "rollout.look", "rollout.abort", "model.rollback"}
+    {
+        "monitor.start",
+        "monitor.look",
+        "alert.open",
+        "alert.deliver",
+        "alert.resolve",
+        "rollout.look",
+        "rollout.abort",
+        "model.rollback",
+    }
 )
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})

@@ -43,7 +43,9 @@ class SegmentStream:
         try:
             data = path.read_bytes()
         except FileNotFoundError as exc:
-            raise NotFound(f"There is no segment {segment} in {self.folder}.", "it was never written, or retention removed it.") from exc
+            raise NotFound(
+                f"There is no segment {segment} in {self.folder}.", "it was never written, or retention removed it."
+            ) from exc
         except OSError as exc:
             raise Unavailable(f"{path} cannot be read: {exc.strerror}.") from exc
         return data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
@@ -55,7 +57,9 @@ class SegmentStream:
                 try:
                     self._seals[int(path.stem)] = decode(Seal, json.loads(path.read_bytes()))
                 except (ValueError, OSError) as exc:
-                    raise Conflict(f"The seal {path} cannot be read: {exc}.", "bring it back from a backup: falaj audit verify") from exc
+                    raise Conflict(
+                        f"The seal {path} cannot be read: {exc}.", "bring it back from a backup: falaj audit verify"
+                    ) from exc
         return [self._seals[number] for number in sorted(self._seals)]
 
     def _read_on(self, cursor: Cursor) -> Iterator[tuple[Cursor, Mapping[str, Any]]]:

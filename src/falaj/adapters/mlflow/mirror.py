@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from falaj.core.errors import FalajError, InvalidInput, MissingDependency, Unavailable
+from falaj.core.errors import FalajError, InvalidInput, MissingDependency, NotFound, Unavailable
 from falaj.ports.mirror import Mirror, Tracked
 
 RUN, REF = "falaj.run_id", "falaj.ref"
@@ -37,7 +37,9 @@ class MlflowMirror:
 
     def __init__(self, tracking_uri: str, artifact_folder: Path) -> None:
         if not tracking_uri.startswith(("sqlite:///", "http://", "https://")):
-            raise InvalidInput(f"{tracking_uri!r} is no address that runs can be mirrored to.", "write sqlite:///… or http(s)://…")
+            raise InvalidInput(
+                f"{tracking_uri!r} is no address that runs can be mirrored to.", "write sqlite:///… or http(s)://…"
+            )
         needed = ("mlflow",) if tracking_uri.startswith("http") else ("mlflow", "sqlalchemy", "alembic")
         for package in needed:
             if find_spec(package) is None:
@@ -63,15 +65,7 @@ class MlflowMirror:
 
     def record_model(self, name: str, version: str, *, run: str, source: str, tags: Mapping[str, str]) -> None:
         with _border(self.tracking_uri):
-            if self._version(name, version) is None:
-                self._registered(name)
-                behind = self._find(self._experiment(name), run) if run else None
-                made = self._client.create_model_version(
-                    name, source, run_id=behind.info.run_id if behind else None, tags={REF: f"model/{name}@{version}"}
-                )
-                found = str(made.version)
-            else:
-                found = str(self._version(name, version))
+            found = self._version(name, version) or self._new_version(name, version, run, source)
             for key, text in tags.items():
                 self._client.set_model_version_tag(name, found, _key(key), str(text)[:LONGEST_TAG])
 
@@ -79,15 +73,13 @@ class MlflowMirror:
         with _border(self.tracking_uri):
             found = self._version(name, version)
             if found is None:
-                raise Unavailable(f"MLflow has no copy of model/{name}@{version} yet.", "it is copied again with the next change.")
+                raise NotFound(f"MLflow has no copy of model/{name}@{version}.", "register the version again: it is copied then.")
             self._client.set_registered_model_alias(name, alias, found)
 
     @cached_property
     def _client(self) -> Any:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
-        if self.tracking_uri.startswith("sqlite:///"):
-            Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         with _own_logging():
             from mlflow.tracking import MlflowClient
 
@@ -122,6 +114,12 @@ class MlflowMirror:
         except Exception:
             self._client.get_registered_model(name)  # it is there already, or this raises
 
+    def _new_version(self, name: str, version: str, run: str, source: str) -> str:
+        self._registered(name)
+        behind = self._find(self._experiment(name), run) if run else None
+        copied = behind.info.run_id if behind else None
+        return str(self._client.create_model_version(name, source, copied, tags={REF: f"model/{name}@{version}"}).version)
+
     def _version(self, name: str, version: str) -> str | None:
         """MLflow counts versions by itself; ours is a tag."""
         wanted = f"model/{name}@{version}"
@@ -154,7 +152,8 @@ class MlflowMirror:
         start = run.info.start_time
         last = max((len(values) for values in tracked.curves.values()), default=0)
         points = [(name, value, start + last, 0) for name, value in tracked.metrics.items()]
-        points += [(name, value, start + step, step) for name, values in tracked.curves.items() for step, value in enumerate(values)]
+        for name, values in tracked.curves.items():
+            points += [(name, value, start + step, step) for step, value in enumerate(values)]
         metrics = [Metric(_key(name), float(value), at, step) for name, value, at, step in points if math.isfinite(value)]
         for low in range(0, len(metrics), _BATCH):
             self._client.log_batch(run.info.run_id, metrics=metrics[low : low + _BATCH])
@@ -182,7 +181,8 @@ def _border(uri: str) -> Iterator[None]:
         raise
     except Exception as exc:
         place = re.sub(r"//[^/@]*@", "//…@", uri)
-        raise Unavailable(f"MLflow at {place} did not take it: {type(exc).__name__}: {str(exc)[:300]}", "it is copied again later.") from exc
+        why = f"{type(exc).__name__}: {str(exc)[:300]}"
+        raise Unavailable(f"MLflow at {place} did not take it: {why}", "falaj goes on without the copy.") from exc
 
 
 @contextmanager

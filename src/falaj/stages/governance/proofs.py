@@ -61,7 +61,7 @@ class Tree:
 
 @dataclass(slots=True)
 class Proofs:
-    """One moment of a ledger, read as evidence: hashes as they are stored, leaves as they are, and the newest signed statement."""
+    """One moment of a ledger, as evidence: hashes as they are stored, leaves as they are, and the newest signed statement."""
 
     events: list[StoredEvent]
     records: Mapping[tuple[str, str], bytes]
@@ -89,7 +89,7 @@ class Proofs:
         return proofs
 
     def record(self, kind: str, key: str) -> Proven:
-        """The record, the last event that wrote it, and whether they agree and are proven. Nothing of either is a failed check."""
+        """The record, the last event that wrote it, and whether they agree and are proven. Neither of them is a failed check."""
         name, wanted = f"{kind} {key}", "as its last event says, and that event under the signed checkpoint"
         raw = self.records.get((kind, key))
         found = self._last(kind, key)
@@ -97,6 +97,9 @@ class Proofs:
             seen = "no event and no record" if raw is None else "a record that follows from no event"
             return Proven(kind, key, _json(raw), None, Check(name, wanted, seen, False))
         event, body, place = found
+        if event is None:
+            seen = f"event {place}, which wrote it, cannot be read"
+            return Proven(kind, key, _json(raw), None, Check(name, wanted, seen, False))
         fault = self._fault(place) or _differs(raw, body)
         passed = None if fault == _NOT_YET else not fault
         told = f"event {event.seq}, {event.verb} by {event.actor}"
@@ -129,11 +132,14 @@ class Proofs:
         fault = self._fault(seq) if 0 <= seq < len(self.events) else "there is no such event"
         return Check(f"event {seq}", "under the signed checkpoint", fault or "proven", None if fault == _NOT_YET else not fault)
 
-    def _last(self, kind: str, key: str) -> tuple[Event, Mapping[str, Any] | None, int] | None:
+    def _last(self, kind: str, key: str) -> tuple[Event | None, Mapping[str, Any] | None, int] | None:
+        """(event, what it wrote, place); the event is None where it cannot be read: an earlier one must not stand in for it."""
         for place in reversed(self._where.get((kind, key), ())):
             event = _read(self.events[place])
-            for change in reversed(event.changes if event else ()):
-                if event is not None and (change.kind, change.key) == (kind, key):
+            if event is None:
+                return None, None, place
+            for change in reversed(event.changes):
+                if (change.kind, change.key) == (kind, key):
                     return event, change.body, place
         return None
 

@@ -130,12 +130,15 @@ class Monitors:
         return record["asked_for"], moment(record["asked_at"])
 
     def is_due(self, subject: Ref, now: datetime) -> bool:
-        """Whether it is time to look again."""
+        """Whether it is time to look again; not before a first whole window, for half of one has other weekdays."""
         record = self.kernel.ledger.get("monitor", subject.name)
         if record is None:
             return False
+        monitor = self._monitor(subject)
+        if now - moment(record["since"]) < length(monitor.window):
+            return False
         last = moment(record["looked_at"] or record["since"])
-        return now - last >= length(self._monitor(subject).look)
+        return now - last >= length(monitor.look)
 
     def follow(self, endpoint: str, now: datetime) -> int:
         """Reads what is new in the endpoint's log, closes what is mature, and returns the number of records read."""

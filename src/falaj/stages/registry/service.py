@@ -89,7 +89,7 @@ class Registry:
             now = draft.get("alias", f"{subject.name}@{alias}")
             before = now and now.get("before")
             if not now or not before:
-                raise Conflict(f"{subject.bare}@{alias} has nothing to go back to.", f"falaj model list {subject.name}")
+                raise Conflict(f"{subject.bare}@{alias} has nothing to go back to.", f"falaj model list --name {subject.name}")
             earlier = Ref.parse(str(before))
             self._point(draft, act, earlier, alias, f"{subject.bare}|rollback")
             draft.decide(Decision(subject.bare, "rollback", "allow", (), act.actor, act.now, reason))

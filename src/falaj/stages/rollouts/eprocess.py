@@ -161,7 +161,7 @@ def _project_grid(p: float, q: float, units: Counts, delta: NDArray[np.float64])
     least, most = np.maximum(0.0, -delta), np.minimum(1.0, 1.0 - delta)
     low = np.maximum(least, np.minimum(p, q - delta))
     high = np.minimum(most, np.maximum(p, q - delta))
-    for _ in range(50):
+    for _ in range(32):  # Fewer than above: at the minimum an error in t hardly shows, and this is only looked at.
         t = (low + high) / 2
         s = t + delta
         above = units[0] * (t - p) * s * (1 - s) + units[1] * (s - q) * t * (1 - t) > 0

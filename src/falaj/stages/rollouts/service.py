@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,8 @@ class Rollouts:
     host: Host
     endpoints: Mapping[str, Endpoint]
     keys: Keys
+    _ahead: dict[str, tuple[Mapping[str, Any], Status]] = field(default_factory=dict)
+    """Rollout → its record, and the status that has counted blocks since. It only saves counting: a restart loses nothing."""
 
     @action("endpoint.deploy")
     def deploy(self, act: Act, subject: Ref, *, model: Ref, reason: str) -> Ref:
@@ -134,12 +136,16 @@ class Rollouts:
         plan, status = decode(Canary, record["plan"]), decode(Status, record["status"])
         if not status.is_live:
             raise Conflict(f"{subject} is over: {status.state}.", f"falaj rollout show {subject}")
-        following, found = advance(plan, status, blocks, now, subject=subject, order="abort" if abort else "")
+        known = self._ahead.get(str(subject))
+        start = known[1] if known and known[0] == record else status
+        following, found = advance(plan, start, blocks, now, subject=subject, order="abort" if abort else "")
         decision = replace(found, actor=act.actor, reason=abort or found.reason)
         has_moved = (following.state, following.step) != (status.state, status.step)
         is_due = now - moment(record["recorded_at"]) >= length(plan.cohort) and following != status
         if not has_moved and not is_due:
+            self._ahead[str(subject)] = (record, following)
             return decision
+        self._ahead.pop(str(subject), None)
         wanted = None
         with act.change() as draft:
             if draft.get("rollout", _key(subject)) != record:
@@ -189,7 +195,7 @@ class Rollouts:
     def _passed(self, model: Ref) -> str:
         body = self._model(model)
         if body.get("gate") != "allow":
-            raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj gate run {model}")
+            raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
         return str(body["asset"]["digest"])
 
 

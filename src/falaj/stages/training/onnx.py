@@ -1,84 +1,140 @@
-"""Turns a fitted model into ONNX, exactly: the same float32 input takes the same branch in both."""
+"""Turns a fitted model into ONNX, exactly: the same float32 input takes the same branches in both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from falaj.core.errors import Bug, InvalidInput, MissingDependency
+from falaj.core.errors import InvalidInput, MissingDependency
 from falaj.stages.training.spec import Fitted
 
-OPSET = 15
+OPSET, ML_OPSET, IR = 15, 3, 8
 INPUT, OUTPUT = "input", "probabilities"
-_KEPT = ("BRANCH_LEQ", "BRANCH_LT")
+ZERO = float(np.float32(1e-35))
+"""LightGBM's kZeroThreshold."""
 
 
 def to_onnx(fitted: Fitted, columns: int) -> bytes:
-    """ONNX bytes: `input` float32 [n, columns] → `probabilities` float32 [n, 2]. Raises InvalidInput for a kind that has no way there."""
+    """ONNX bytes: `input` float32 [n, columns] → `probabilities` float32 [n, 1], the probability of 1.
+
+    The same model always gives the same bytes. Raises InvalidInput for a model that ONNX would not follow exactly.
+    """
     if fitted.kind != "lightgbm":
         raise InvalidInput(f"A {fitted.kind!r} model cannot become ONNX here.", "fit a LightGBM Booster: kind='lightgbm'.")
     try:
         import onnx
-        from onnxmltools.convert import convert_lightgbm
-        from onnxmltools.convert.common.data_types import FloatTensorType
+        from onnx import helper
     except ImportError as exc:
-        raise MissingDependency.of("Conversion to ONNX", exc.name or "onnxmltools", "train") from exc
-    shape = [(INPUT, FloatTensorType([None, columns]))]
-    model = convert_lightgbm(fitted.native, initial_types=shape, zipmap=False, target_opset=OPSET)
-    _floor_thresholds(model, fitted.native.dump_model())
-    # The label is score ≥ ½, which nobody asks for: the endpoint has a threshold of its own.
-    kept = [output for output in model.graph.output if output.name == OUTPUT]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-    model.doc_string, model.producer_name, model.graph.name = "", "falaj", "model"
+        raise MissingDependency.of("Conversion to ONNX", exc.name or "onnx", "train") from exc
+    dumped = fitted.native.dump_model()
+    _check_kind(dumped, columns)
+    nodes = _Nodes()
+    for number, tree in enumerate(dumped["tree_info"]):
+        nodes.add(number, tree["tree_structure"])
+    trees = nodes.attributes()
+    graph = helper.make_graph(
+        [
+            helper.make_node("TreeEnsembleRegressor", [INPUT], ["margin"], domain="ai.onnx.ml", n_targets=1, **trees),
+            helper.make_node("Sigmoid", ["margin"], [OUTPUT]),
+        ],
+        "model",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [None, columns])],
+        [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [None, 1])],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="falaj")
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _floor_thresholds(model: Any, dumped: Mapping[str, Any]) -> None:
-    """LightGBM compares with float64 thresholds, ONNX with float32: rounded up, a float32 input between the two would change sides.
+def floor32(threshold: float) -> float:
+    """The greatest float32 that is not above the threshold.
 
-    For a float32 x, x ≤ t exactly when x ≤ the greatest float32 that is not above t. So each threshold is rounded down, node
-    by node; the converter numbers the nodes of a tree in the order in which it meets them, yes-branch first.
+    LightGBM compares with 64-bit thresholds, ONNX with 32-bit ones; rounded up, an input between the two would change sides.
+    A float32 x is ≤ t exactly when it is ≤ floor32(t).
     """
-    node = next(node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
-    parts = {attribute.name: attribute for attribute in node.attribute}
-    values, modes = parts["nodes_values"].floats, parts["nodes_modes"].strings
-    trees, features = parts["nodes_treeids"].ints, parts["nodes_featureids"].ints
-    by_tree: dict[int, list[int]] = {}
-    for place, mode in enumerate(modes):
-        if mode.decode() in _KEPT:
-            by_tree.setdefault(trees[place], []).append(place)
-    # A threshold beyond float32 stands for "only what is missing": rounded down it is the greatest float32.
     with np.errstate(over="ignore"):
-        _write_down(values, features, by_tree, dumped)
+        near = np.float32(threshold)
+    return float(near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf)))
 
 
-def _write_down(values: Any, features: Any, by_tree: Mapping[int, list[int]], dumped: Mapping[str, Any]) -> None:
-    for number, tree in enumerate(dumped["tree_info"]):
-        exact: dict[tuple[int, float], float] = {}
-        for feature, threshold in _thresholds(tree["tree_structure"]):
-            key = (feature, float(np.float32(threshold)))
-            exact[key] = min(threshold, exact.get(key, threshold))
-        for place in by_tree.get(number, ()):
-            known = exact.get((features[place], float(np.float32(values[place]))))
-            if known is None:
-                raise Bug(f"Tree {number} of the ONNX model has a threshold that the booster does not know.")
-            rounded = np.float32(known)
-            values[place] = float(rounded if float(rounded) <= known else np.nextafter(rounded, np.float32(-np.inf)))
+def _cut(threshold: float) -> float:
+    """Where ONNX has to cut. LightGBM takes every input within ±1e-35 for 0 before it compares: all of them go one way."""
+    if abs(threshold) > ZERO:
+        return floor32(threshold)
+    return ZERO if threshold >= 0 else float(np.nextafter(np.float32(-ZERO), np.float32(-np.inf)))
 
 
-def _thresholds(node: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
-    stack = [node]
-    while stack:
-        at = stack.pop()
-        if "split_feature" in at:
-            if at["decision_type"] != "<=":
-                raise InvalidInput("The booster splits on categories, which ONNX compares in another way.", "fit on numbers only.")
-            yield int(at["split_feature"]), float(at["threshold"])
-            stack += [at["left_child"], at["right_child"]]
+@dataclass(slots=True)
+class _Nodes:
+    """The nodes of all trees in the flat form of ONNX: inner nodes and leaves in one list, each tree's root first."""
+
+    rows: list[tuple[int, int, str, int, float, int, int, int]] = field(default_factory=list)
+    """tree, node, mode, feature, threshold, yes-node, no-node, whether a missing value goes to yes."""
+    leaves: list[tuple[int, int, float]] = field(default_factory=list)
+    """tree, node, value."""
+
+    def add(self, tree: int, root: Mapping[str, Any]) -> None:
+        for node, here, yes, no in _numbered(root):
+            if yes:
+                cut = _cut(float(here["threshold"]))
+                self.rows.append((tree, node, "BRANCH_LEQ", int(here["split_feature"]), cut, yes, no, _missing_is_yes(here)))
+            else:
+                self.rows.append((tree, node, "LEAF", 0, 0.0, 0, 0, 0))
+                self.leaves.append((tree, node, float(here["leaf_value"])))
+
+    def attributes(self) -> dict[str, list[Any]]:
+        trees, nodes, modes, features, values, yes, no, missing = (list(part) for part in zip(*self.rows, strict=True))
+        of_leaf, at_leaf, weights = (list(part) for part in zip(*self.leaves, strict=True))
+        return {
+            "nodes_treeids": trees, "nodes_nodeids": nodes, "nodes_modes": modes, "nodes_featureids": features,
+            "nodes_values": values, "nodes_truenodeids": yes, "nodes_falsenodeids": no,
+            "nodes_missing_value_tracks_true": missing, "target_treeids": of_leaf, "target_nodeids": at_leaf,
+            "target_ids": [0] * len(weights), "target_weights": weights,
+        }  # fmt: skip
+
+
+def _numbered(root: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], int, int]]:
+    """(number, node, number of its yes-child, of its no-child), children 0 for a leaf; breadth first."""
+    waiting, last = [root], 0
+    for node, here in enumerate(waiting):  # grows while it is walked
+        if "split_feature" in here:
+            _check_split(here)
+            waiting += [here["left_child"], here["right_child"]]
+            last += 2
+            yield node, here, last - 1, last
+        elif "leaf_coeff" in here:
+            raise InvalidInput(
+                "The booster has linear models in its leaves, which ONNX does not know.", "fit with linear_tree=False."
+            )
+        else:
+            yield node, here, 0, 0
+
+
+def _missing_is_yes(split: Mapping[str, Any]) -> int:
+    """Where the booster saw no missing value while it was fitted, it takes one for 0."""
+    return int(split["default_left"] if split["missing_type"] == "NaN" else split["threshold"] >= 0)
+
+
+def _check_kind(dumped: Mapping[str, Any], columns: int) -> None:
+    if dumped.get("objective") != "binary sigmoid:1":
+        raise InvalidInput(
+            f"The booster's objective is {dumped.get('objective')!r}.", "fit with objective='binary' and sigmoid=1."
+        )
+    if dumped.get("average_output"):
+        raise InvalidInput("The booster averages its trees.", "fit with boosting='gbdt' or 'dart'.")
+    if int(dumped["max_feature_idx"]) + 1 != columns:
+        raise InvalidInput(f"The booster reads {int(dumped['max_feature_idx']) + 1} columns, the recipe has {columns}.")
+
+
+def _check_split(split: Mapping[str, Any]) -> None:
+    if split["decision_type"] != "<=":
+        raise InvalidInput("The booster splits on categories, which ONNX compares in another way.", "fit on numbers only.")
+    if split["missing_type"] == "Zero":
+        raise InvalidInput("The booster takes 0 for a missing value, which ONNX cannot.", "fit with zero_as_missing=False.")
 
 
 def session(model: bytes) -> Any:
@@ -95,4 +151,4 @@ def session(model: bytes) -> Any:
 
 def score(opened: Any, x: Any) -> Any:
     """The probability of 1 for each row, float32 [n]."""
-    return opened.run([OUTPUT], {INPUT: x})[0][:, 1]
+    return opened.run([OUTPUT], {INPUT: x})[0][:, -1]

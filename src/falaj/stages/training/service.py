@@ -27,6 +27,8 @@ from falaj.stages.training import onnx, rules
 from falaj.stages.training.rules import Floats, Split
 from falaj.stages.training.spec import FitContext, Fitted, Training
 
+SCORE = "(score)"
+"""The column of the model's own answers in what is kept as normal."""
 REFERENCE_ROWS = 60_000
 """At most so many rows are kept to say what was normal; drift needs no more."""
 
@@ -92,7 +94,7 @@ class Trainer:
         y = table.y[table.parts.holdout]
         native = np.asarray(fitted.predict(table.x[table.parts.holdout]), dtype=np.float64)
         metrics = {**rules.figures(y, scores, declared.threshold), "parity": float(np.abs(scores - native).max())}
-        labels = self._labels(declared, table, fitted, scores) | {"metrics": metrics, "size": len(model), "at": at}
+        labels = self._labels(declared, table, fitted, opened) | {"metrics": metrics, "size": len(model), "at": at}
         digest = self.blobs.put(model)
         candidate = Ref("candidate", declared.model, run_id)
         inputs = self._inputs(declared, table)
@@ -132,8 +134,9 @@ class Trainer:
             raise InvalidInput(f"The training {training!r} makes model/{declared.model}, not {subject}.")
         return declared
 
-    def _labels(self, declared: Training, table: Table, fitted: Fitted, scores: Floats) -> dict[str, Any]:
+    def _labels(self, declared: Training, table: Table, fitted: Fitted, opened: Any) -> dict[str, Any]:
         """What is kept beside the model, by digest."""
+        every = np.asarray(onnx.score(opened, table.x), dtype=np.float64)
         return {
             "training": declared.name,
             "seed": declared.seed,
@@ -141,18 +144,18 @@ class Trainer:
             "recipe": digest_of(encode(declared.recipe)),
             "columns": list(declared.recipe.names),
             "native": self.blobs.put(fitted.text.encode()) if fitted.text else None,
-            "holdout": self.blobs.put(_parquet(self._holdout(declared, table, scores))),
-            "reference": self.blobs.put(_parquet(_reference(declared.recipe, table))),
+            "holdout": self.blobs.put(_parquet(self._holdout(table, every))),
+            "reference": self.blobs.put(_parquet(_reference(declared.recipe, table, every))),
             "rows": {name: len(getattr(table.parts, name)) for name in ("train", "valid", "holdout")},
             "code": self.source.code,
             "environment": environment(),
             "threshold": declared.threshold,
         }
 
-    def _holdout(self, declared: Training, table: Table, scores: Floats) -> pl.DataFrame:
+    def _holdout(self, table: Table, scores: Floats) -> pl.DataFrame:
         """The sealed rows with everything that any recipe of this model could ask of a request."""
         sealed = table.spine[table.parts.holdout.tolist()]
-        return sealed.with_columns(pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores))
+        return sealed.with_columns(pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores[table.parts.holdout]))
 
     def _inputs(self, declared: Training, table: Table) -> tuple[Ref, ...]:
         """The snapshots that the rows and their features came from."""
@@ -196,11 +199,11 @@ def _context(declared: Training, table: Table) -> FitContext:
     )  # fmt: skip
 
 
-def _reference(recipe: Recipe, table: Table) -> pl.DataFrame:
-    """Every n-th input with its time: what was normal while the model learned."""
+def _reference(recipe: Recipe, table: Table, scores: Floats) -> pl.DataFrame:
+    """Every n-th input with its time and its score: what was normal while the model learned."""
     every = max(1, -(-len(table.x) // REFERENCE_ROWS))
     columns = {name: table.x[::every, place] for place, name in enumerate(recipe.names)}
-    return pl.DataFrame({"at": table.spine[recipe.time_field][::every].to_list(), **columns})
+    return pl.DataFrame({"at": table.spine[recipe.time_field][::every].to_list(), **columns, SCORE: scores[::every]})
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

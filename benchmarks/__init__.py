@@ -1,0 +1,1 @@
+"""Figures about falaj, measured on the machine that runs them: `make bench`."""
