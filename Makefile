@@ -17,7 +17,7 @@ unexport PYTHONHOME
 .PHONY: help setup demo test check bench lock reference clean
 
 help:           ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1|/' | column -t -s'|'
+	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:          ## everything that falaj and its tests need, in .venv
 	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV)

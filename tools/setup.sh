@@ -18,11 +18,12 @@ command -v "$python" >/dev/null 2>&1 ||
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   stop "$("$python" --version) is too old; falaj needs Python 3.11 or newer." "make setup PYTHON=/path/to/python3.11"
 
-if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+# An environment knows its own place: one that was moved or copied is made anew.
+if ! grep -qsF "$(pwd)/$venv" "$venv/pyvenv.cfg" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   rm -rf "$venv"
   say "setup: making $venv"
   # Debian ships venv without ensurepip; everything else falaj installs goes inside, never into the system (PEP 668).
-  "$python" -m venv "$venv" >/dev/null 2>&1 || {
+  "$python" -m venv "$(pwd)/$venv" >/dev/null 2>&1 || {
     rm -rf "$venv"
     stop "$python cannot make a virtual environment: its venv or ensurepip module is missing." \
       "Debian and Ubuntu:  apt-get install -y python3-venv" "then again:         make setup"

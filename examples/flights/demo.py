@@ -33,12 +33,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from examples.flights import source
 from examples.flights.replay import Airline, Client, Refused, steps
+from examples.flights.network import network_delay
 from examples.flights.inbox import Inbox
 
 HERE = Path(__file__).resolve().parent
 START = datetime(2013, 5, 1, tzinfo=UTC)
 END = datetime(2014, 1, 1, tzinfo=UTC)
-EVERY = timedelta(minutes=30)
+EVERY = timedelta(hours=1)
 ENDPOINT = "delay"
 console = Console(log_path=False, log_time_format="[%H:%M:%S]")
 
@@ -165,11 +166,11 @@ def replay(given: argparse.Namespace, operator: Client, colleague: Client, airli
             seen = operator.call("POST", "/v1/worker:tick", {"now": now.isoformat()})
             if seen["running"]:
                 seen = wait_for_runs(operator, now)
-            for line in seen["news"]:
+            for line in (*seen["news"], *(f"PROBLEM {text}" for text in seen["problems"])):
                 console.log(f"[{now:%-d %b %H:%M}] {line}")
             if proposal_due and now >= proposal_due and not seen["rollouts"]:
-                console.log(f"[{now:%-d %b %H:%M}] a colleague proposes a model with a new clock feature")
-                start_release(colleague, "delay_clock", now, "new clock feature")
+                console.log(f"[{now:%-d %b %H:%M}] a colleague proposes a model that reads the network's live delay")
+                start_release(colleague, "delay_network", now, "reads the live delay of the network")
                 wait_for_runs(operator, now)
                 proposal_due = None
             acknowledge(operator, now, seen)
@@ -181,6 +182,9 @@ def replay(given: argparse.Namespace, operator: Client, colleague: Client, airli
 def sampled(given: argparse.Namespace) -> pl.DataFrame:
     """The flights that the airline's app asks about; the seed decides which."""
     flights = source.flights(None, END + timedelta(days=30)).filter(pl.col("sched_dep_at").is_between(START, given.until, closed="left"))
+    # The airline's live figure: seconds ahead of the timetable. Only flights that have landed are in it.
+    live = network_delay(flights, flights) * -60
+    flights = flights.with_columns(pl.Series("network_delay", live).fill_nan(None))
     if given.sample >= 1.0:
         return flights
     chance = random.Random(given.seed)

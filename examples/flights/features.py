@@ -23,9 +23,9 @@ carrier_delays = WindowView(
     entity="carrier",
     time="landed_at",
     windows=("3h", "24h", "7d"),
-    every="30m",
+    every="1h",
     aggregates=_LANDINGS,
-    ttl="1h",
+    ttl="2h",
 )
 origin_delays = WindowView(
     "origin_delays",
@@ -33,9 +33,9 @@ origin_delays = WindowView(
     entity="origin",
     time="landed_at",
     windows=("3h", "24h"),
-    every="30m",
+    every="1h",
     aggregates=_LANDINGS,
-    ttl="1h",
+    ttl="2h",
 )
 
 recipe = inputs(

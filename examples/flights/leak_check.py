@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-HALF_HOUR = timedelta(minutes=30)
+GRID = timedelta(hours=1)
 NEW_YORK = ZoneInfo("America/New_York")
 CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
 ORIGINS = ["EWR", "JFK", "LGA"]
@@ -103,8 +103,8 @@ def delays_at(flight: Row, key: str, landings: list[Row]) -> list[float | None]:
     spans = WINDOWS[key]
     own = [row for row in landings if row[key] == flight[key] and row["landing"] <= flight["departure"]]
     seconds = int(flight["departure"].timestamp())
-    point = datetime.fromtimestamp(seconds - seconds % 1800, UTC)
-    while flight["departure"] - point <= timedelta(hours=1):
+    point = datetime.fromtimestamp(seconds - seconds % 3600, UTC)
+    while flight["departure"] - point <= timedelta(hours=2):
         inside = {
             name: [r["delay"] for r in own if point - timedelta(hours=h) < r["landing"] <= point] for name, h in spans.items()
         }
@@ -115,7 +115,7 @@ def delays_at(flight: Row, key: str, landings: list[Row]) -> list[float | None]:
                 found.append(sum(delay > 15 for delay in delays) / len(delays) if delays else None)
                 found.append(float(len(delays)))
             return found
-        point -= HALF_HOUR
+        point -= GRID
     return [None] * (3 * len(spans))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from examples.flights import source
 from examples.flights.features import carrier_delays, origin_delays, plane, weather_now
-from examples.flights.models import THRESHOLD, delay, delay_clock
+from examples.flights.models import THRESHOLD, delay, delay_network
 from falaj.stages.contracts.spec import Dataset
 from falaj.stages.gates.spec import Gate
 from falaj.stages.monitoring.spec import Monitor
@@ -15,7 +15,7 @@ weather = Dataset("weather", contract="contracts/weather.odcs.yaml", source=sour
 planes = Dataset("planes", contract="contracts/planes.odcs.yaml", source=source.planes, time="known_at", known="known_at")
 
 views = (weather_now, plane, carrier_delays, origin_delays)
-trainings = (delay, delay_clock)
+trainings = (delay, delay_network)
 
 gate = Gate("delay", auc_floor=0.68, calibration_ceiling=0.08, slices=("carrier", "origin"), latency_ms=10.0)
 endpoint = Endpoint(
@@ -23,6 +23,6 @@ endpoint = Endpoint(
     model="delay",
     unit="flight_id",
     threshold=THRESHOLD,
-    rollout=Canary(steps=(0.1, 0.3, 0.5), error=0.05, margin={"wrong": 0.05}, maturity="36h", step_units=100, max_time="75d"),
+    rollout=Canary(steps=(0.1, 0.3, 0.5), error=0.05, margin={"wrong": 0.05}, tolerance={"wrong": 0.01}, maturity="36h", step_units=100, max_time="75d"),
 )
-monitor = Monitor("delay", window="14d", look="1d", false_alarms="1 per 30d", labels_after="36h", cooldown="35d", ignore=("at_month",))
+monitor = Monitor("delay", window="7d", look="1d", false_alarms="1 per 30d", labels_after="36h", cooldown="35d", ignore=("at_month",))

@@ -95,7 +95,7 @@ class Tally:
     scores: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=50_000))
 
 
-REQUEST_FIELDS = ("flight_id", "carrier", "origin", "dest", "tailnum", "distance", "sched_dep", "block_minutes")
+REQUEST_FIELDS = ("flight_id", "carrier", "origin", "dest", "tailnum", "distance", "sched_dep", "block_minutes", "network_delay")
 
 
 def steps(flights: pl.DataFrame, start: datetime, end: datetime, every: timedelta) -> Iterator[tuple[datetime, list[dict[str, Any]], list[dict[str, Any]]]]:

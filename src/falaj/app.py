@@ -77,6 +77,7 @@ class App:
         self.settings = settings
         self.state = settings.state_folder
         self._open: list[Any] = []
+        self._streams: dict[str, Stream] = {}
 
     # --- adapters ---
 
@@ -157,7 +158,12 @@ class App:
         return hook
 
     def stream_of(self, endpoint: str) -> Stream:
-        """The prediction log of one endpoint."""
+        """The prediction log of one endpoint; one object each, since it remembers where it was."""
+        if endpoint not in self._streams:
+            self._streams[endpoint] = self._stream(endpoint)
+        return self._streams[endpoint]
+
+    def _stream(self, endpoint: str) -> Stream:
         stream: Stream = open_adapter("stream", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments")
         return stream
 
@@ -274,6 +280,14 @@ class App:
         from falaj.stages.governance.audit import Audit
 
         return Audit(self.kernel, self.verifier)
+
+    @cached_property
+    def trace(self) -> Trace:
+        from falaj.adapters.local.signing import checker, load_public
+        from falaj.stages.governance.trace import Trace
+
+        verify = checker(load_public(self.state / "keys" / "model.ed25519.pub"))
+        return Trace(self.kernel, self.blobs, self.stream_of, self.contracts, self.features, self.verifier, verify)
 
     @cached_property
     def verifier(self) -> Verifier:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from falaj.core.errors import Conflict, MissingDependency, NotFound
@@ -30,9 +31,15 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
 }
 
 
+@functools.cache
+def _plugins() -> tuple[EntryPoint, ...]:
+    """What other installed packages offer; found once, since it means reading the metadata of every package."""
+    return tuple(entry_points(group="falaj.adapters"))
+
+
 def known(port: str) -> list[str]:
     """The schemes that a port can be opened with, from falaj and from other packages."""
-    names = set(ADAPTERS) | {entry.name for entry in entry_points(group="falaj.adapters")}
+    names = set(ADAPTERS) | {entry.name for entry in _plugins()}
     return sorted(name.partition(".")[2] for name in names if name.startswith(port + "."))
 
 
@@ -42,7 +49,7 @@ def open_adapter(port: str, scheme: str, /, **options: Any) -> Any:
     Raises NotFound with the nearest names, MissingDependency with the install line, Conflict where two packages claim the name.
     """
     name = f"{port}.{scheme}"
-    plugins = [entry for entry in entry_points(group="falaj.adapters") if entry.name == name]
+    plugins = [entry for entry in _plugins() if entry.name == name]
     if len(plugins) + (name in ADAPTERS) > 1:
         owners = ", ".join(sorted({entry.value for entry in plugins} | ({"falaj"} if name in ADAPTERS else set())))
         raise Conflict(f"More than one package offers the adapter {name!r}: {owners}.", "uninstall all but one.")

@@ -44,6 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(2048)  # before anybody is told the address: whoever comes first waits a moment and is not refused
     except OSError as exc:
         listening.close()
         if exc.errno == errno.EADDRINUSE:

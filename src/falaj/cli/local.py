@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from falaj.core.ref import Ref
 from falaj.operations.operation import Argument
+
+if TYPE_CHECKING:
+    from falaj.app import App
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,35 @@ def _step(place: Place) -> Any:
     return {"run": place.given["run"], "state": "succeeded"}
 
 
+def _write_report(place: Place) -> Any:
+    """The page is written on this machine, so it is a terminal's command and no route."""
+    from falaj.console.report import write_report
+
+    path = Path(place.given.get("to") or "report.html")
+    if place.dry_run:
+        return {"dry_run": True, "would_write": str(path)}
+    with _reading(place) as app:
+        return {"report": str(write_report(app, path))}
+
+
+def _summary(place: Place) -> Any:
+    from falaj.console.story import story_of
+
+    with _reading(place) as app:
+        return story_of(app)
+
+
+@contextmanager
+def _reading(place: Place) -> Iterator[App]:
+    """The app, open for somebody who may read all that the ledger tells."""
+    from falaj.app import open_app
+    from falaj.cli.key import who
+
+    with open_app(place.project, dict(place.settings)) as app:
+        app.kernel.ask(who(app), "audit.read", Ref("report", "all"))
+        yield app
+
+
 def _doctor(place: Place) -> Any:
     from falaj.cli.doctor import examine
 
@@ -94,5 +128,12 @@ LOCAL: tuple[Local, ...] = (
         hidden=True,
     ),
     Local(("config", "show"), "Every setting, its value and where it comes from.", _config),
+    Local(("report", "summary"), "What happened, on one screen.", _summary),
+    Local(
+        ("report", "write"),
+        "What happened, as one page for the browser, with nothing loaded from elsewhere.",
+        _write_report,
+        (Argument("to", "the file (default: report.html)"),),
+    ),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
 )

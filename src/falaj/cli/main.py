@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falaj.cli import parser
+from falaj.cli.key import who
 from falaj.cli.local import Local, Place
-from falaj.core.errors import Bug, FalajError, Unauthenticated
+from falaj.core.errors import Bug, FalajError
 
 if TYPE_CHECKING:
-    from falaj.app import App
-    from falaj.core.actor import Actor
     from falaj.operations import Operation
 
 EXIT = {"allow": 0, "deny": 1, "hold": 9}
@@ -63,9 +62,7 @@ def _run(line: parser.Line) -> int:
 
 def exit_code(result: Any) -> int:
     """A refusal is an answer, and yet a script has to see it: the verdict's own code."""
-    from falaj.core.decision import Decision
-
-    return EXIT[result.verdict] if isinstance(result, Decision) else 0
+    return EXIT.get(getattr(result, "verdict", ""), 0)
 
 
 def _local(line: parser.Line, command: Local) -> Any:
@@ -80,20 +77,6 @@ def _operation(line: parser.Line, operation: Operation) -> Any:
         actor = who(app)
         do = operation.foresee if line.dry_run else operation.do
         return do(app, actor, line.subject, line.given or {})
-
-
-def who(app: App) -> Actor:
-    """Whose key is in FALAJ_API_KEY, or in the state folder's keys/operator.key."""
-    text = os.environ.get("FALAJ_API_KEY", "")
-    path = app.settings.state_folder / "keys" / "operator.key"
-    if not text:
-        try:
-            text = path.read_text("utf-8").strip()
-        except OSError as exc:
-            raise Unauthenticated(
-                f"There is no key: FALAJ_API_KEY is empty and {path} cannot be read.", "export FALAJ_API_KEY=falaj_…"
-            ) from exc
-    return app.keys.authenticate(text)
 
 
 def _print(result: Any, as_json: bool) -> None:

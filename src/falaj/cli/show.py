@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +12,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from falaj.core.decision import Decision
-
+_RENDERED: Mapping[str, str] = {
+    # what came out: what draws it, loaded only then
+    "falaj.console.story:Story": "falaj.console.summary:summary_of",
+    "falaj.stages.governance.trace:Traced": "falaj.console.trace_text:render",
+}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[yellow]not seen[/]"}
+_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
 _COLOURS = {"allow": "green", "deny": "red", "hold": "yellow"}
 
 
 def show(result: Any, plain: Any, console: Console | None = None) -> None:
     out = console or Console(soft_wrap=True, highlight=False)
-    if isinstance(result, Decision):
-        _decision(result, out)
+    drawn = _RENDERED.get(f"{type(result).__module__}:{type(result).__qualname__}")
+    if drawn is not None:
+        module, _, name = drawn.partition(":")
+        out.print(getattr(importlib.import_module(module), name)(result), soft_wrap=False)
+    elif _is_decision(plain):
+        _decision(plain, out)
     elif isinstance(plain, Mapping):
         _fields(plain, out)
     elif isinstance(plain, Sequence) and not isinstance(plain, str):
@@ -28,15 +38,15 @@ def show(result: Any, plain: Any, console: Console | None = None) -> None:
         out.print(escape(str(plain)))
 
 
-def _decision(decision: Decision, out: Console) -> None:
-    verdict = f"[{_COLOURS[decision.verdict]}]{decision.verdict}[/]"
-    out.print(f"{verdict}  {escape(str(decision.subject))}  ({escape(decision.rule)})")
-    if decision.reason:
-        out.print(escape(decision.reason))
-    if decision.checks:
+def _decision(decision: Mapping[str, Any], out: Console) -> None:
+    verdict = f"[{_COLOURS[decision['verdict']]}]{decision['verdict']}[/]"
+    out.print(f"{verdict}  {escape(str(decision['subject']))}  ({escape(decision['rule'])})")
+    if decision["reason"]:
+        out.print(escape(decision["reason"]))
+    if decision["checks"]:
         table = _table("check", "wanted", "seen", "")
-        for check in decision.checks:
-            table.add_row(escape(check.name), escape(check.wanted), escape(check.seen), _MARKS[check.passed])
+        for check in decision["checks"]:
+            table.add_row(escape(check["name"]), escape(check["wanted"]), escape(check["seen"]), _MARKS[check["passed"]])
         out.print(table)
 
 
@@ -55,27 +65,36 @@ def _list(rows: Sequence[Any], out: Console) -> None:
 
 
 def _fields(fields: Mapping[str, Any], out: Console) -> None:
-    """Short values first, one a line; lists of objects follow as tables of their own."""
-    later = {name: value for name, value in fields.items() if _is_table(value)}
+    """Short values first, one a line; whatever has a shape of its own follows under its name."""
+    later = {name: value for name, value in fields.items() if _is_shaped(value)}
     width = max((len(name) for name in fields if name not in later), default=0)
     for name, value in fields.items():
         if name not in later:
             out.print(f"[dim]{escape(name):<{width}}[/]  {escape(_cell(value))}")
     for name, value in later.items():
         out.print(f"\n[dim]{escape(name)}[/]")
-        _list(value, out)
+        for item in value if isinstance(value, list) and _is_decision(value[0]) else [value]:
+            show(None, item, out)
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+def _is_decision(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"subject", "rule", "verdict", "checks", "reason"} <= set(value)
+
+
+def _is_shaped(value: Any) -> bool:
+    is_table = isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    return is_table or (isinstance(value, Mapping) and bool(value))
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    """One line: digests shortened, objects as name=value. The whole of it is in --json."""
+    if value is None or value in ([], {}):
         return "–"
-    if isinstance(value, list) and not any(isinstance(item, (list, Mapping)) for item in value):
-        return ", ".join(str(item) for item in value) or "–"
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, Mapping)) else str(value)
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
+    return _DIGEST.sub(r"\1…", value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _table(*names: str) -> Table:

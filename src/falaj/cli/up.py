@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from falaj.core.errors import FalajError
+from falaj.core.errors import Conflict, FalajError
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -22,9 +25,25 @@ def up(project: Path, settings: Mapping[str, str]) -> None:
     from falaj.api.serve import serve_api
     from falaj.app import open_app
 
+    # uvicorn stops gracefully and then raises the signal again; by default that would end the process with nothing closed.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    with open_app(project, dict(settings)) as app, worker(app):
+    with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), worker(app):
         serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """One control plane a project: two would do each round twice. The lock goes with the process, however that ends.
+
+    Raises Conflict where another one holds it.
+    """
+    with (state / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise Conflict(f"A control plane runs on {state} already.", f"its address is in {state / 'api.json'}.") from exc
+        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import uvicorn
@@ -28,84 +28,87 @@ class TooSlow(InvalidInput):
     http_status = 408
 
 
-def guarded(settings: ServerSettings) -> type[asyncio.Protocol]:
-    """uvicorn's protocol with these limits. What is over them is answered here, before anything was read into memory."""
+class Guarded(HttpToolsProtocol):
+    """uvicorn's protocol with limits. What is over them is answered here, before anything was read into memory."""
 
-    class Guarded(HttpToolsProtocol):
-        _head = 0
-        _is_whole = True
-        _timer: asyncio.TimerHandle | None = None
+    settings: ClassVar[ServerSettings]
+    _head = 0
+    _is_whole = True
+    _timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > settings.max_connections:
-                self._end(Busy(f"There are {settings.max_connections} connections already.", "come back in a second."))
-            else:
-                self._watch()
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.max_connections:
+            self._end(Busy(f"There are {self.settings.max_connections} connections already.", "come back in a second."))
+        else:
+            self._watch()
 
-        def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_whole:
             self._unwatch()
-            super().connection_lost(exc)
+        elif self._timer is None:
+            self._watch()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_whole:
-                self._unwatch()
-            elif self._timer is None:
-                self._watch()
+    def on_message_begin(self) -> None:
+        self._head, self._is_whole = 0, False
+        super().on_message_begin()
 
-        def on_message_begin(self) -> None:
-            self._head, self._is_whole = 0, False
-            super().on_message_begin()
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
 
-        def on_url(self, url: bytes) -> None:
-            self._count(len(url))
-            super().on_url(url)
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        super().on_message_complete()
 
-        def on_message_complete(self) -> None:
-            self._is_whole = True
-            super().on_message_complete()
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        super()._start_asgi_task(cycle, app if len(self.tasks) < self.settings.max_waiting else _busy)
 
-        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-            super()._start_asgi_task(cycle, app if len(self.tasks) < settings.max_waiting else _busy)
+    def _should_upgrade(self) -> bool:
+        return False
 
-        def _should_upgrade(self) -> bool:
-            return False
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > self.settings.max_header_bytes:
+            self._end(HeadersTooLarge(f"The headers are longer than {self.settings.max_header_bytes} bytes."))
+            raise ValueError("headers too large")  # makes the parser stop
 
-        def _count(self, size: int) -> None:
-            self._head += size
-            if self._head > settings.max_header_bytes:
-                self._end(HeadersTooLarge(f"The headers are longer than {settings.max_header_bytes} bytes."))
-                raise ValueError("headers too large")  # makes the parser stop
+    def _watch(self) -> None:
+        self._timer = self.loop.call_later(self.settings.request_timeout_s, self._late)
 
-        def _watch(self) -> None:
-            self._timer = self.loop.call_later(settings.request_timeout_s, self._late)
-
-        def _unwatch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _late(self) -> None:
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
-            if not self._is_whole:
-                self._end(TooSlow(f"The request took longer than {settings.request_timeout_s} s to arrive."))
-            else:
-                self.transport.close()
 
-        def _end(self, error: FalajError) -> None:
-            if not self.transport.is_closing():
-                self.transport.write(_raw(error))
-                self.transport.close()
+    def _late(self) -> None:
+        self._timer = None
+        if not self._is_whole:
+            self._end(TooSlow(f"The request took longer than {self.settings.request_timeout_s} s to arrive."))
+        else:
+            self.transport.close()
 
-        def send_400_response(self, msg: str) -> None:
-            self._end(_NoHttp(msg))
+    def _end(self, error: FalajError) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_raw(error))
+            self.transport.close()
 
-    return Guarded
+    def send_400_response(self, msg: str) -> None:
+        self._end(_NoHttp(msg))
+
+
+def guarded(settings: ServerSettings) -> type[asyncio.Protocol]:
+    """The protocol with these limits: uvicorn makes one for each connection, so they belong to the class."""
+    return type("Limited", (Guarded,), {"settings": settings})
 
 
 class _NoHttp(InvalidInput):

@@ -137,7 +137,7 @@ class Models:
         self._known: dict[tuple[str, str], Model] = {}
 
     def open(self, wanted: Wanted) -> Serving:
-        """Raises Conflict where a signature or digest does not fit, NotFound for a missing model, InvalidInput for a broken one."""
+        """Raises Conflict where a signature or digest is wrong, NotFound for a missing model, InvalidInput for a broken one."""
         if not wanted.arms or len({arm.role for arm in wanted.arms}) != len(wanted.arms):
             raise InvalidInput(
                 f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes a champion and at most one challenger."

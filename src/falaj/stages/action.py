@@ -102,7 +102,7 @@ def action(verb: str) -> Callable[[Callable[Concatenate[S, Act, Ref, P], R]], Ca
 
     def door(method: Callable[Concatenate[S, Act, Ref, P], R]) -> Callable[Concatenate[S, Actor, Ref, P], R]:
         @functools.wraps(method)
-        def call(self: S, actor: Actor, subject: Ref, *args: P.args, **kwargs: P.kwargs) -> R:
+        def call(self: S, actor: Actor, subject: Ref, /, *args: P.args, **kwargs: P.kwargs) -> R:
             self.kernel.ask(actor, verb, subject)
             return method(self, Act(self.kernel, actor, verb, subject, self.kernel.now()), subject, *args, **kwargs)
 

@@ -83,7 +83,9 @@ def test_a_proof_names_its_event_and_a_signed_checkpoint(project: Path, capsys: 
     assert (code, said["index"], json.loads(said["leaf"])["verb"]) == (0, 0, "key.create")
 
 
-def test_settings_say_where_they_come_from(project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_say_where_they_come_from(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project / "falaj.toml").write_text('zone = "difc"\n')
     monkeypatch.setenv("FALAJ_TICK", "9")
     origins = {row["setting"]: row["origin"] for row in ask(capsys, project, "config", "show")[1]}
@@ -107,6 +109,25 @@ def test_people_get_tables(project: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "operator" in out
     assert "passed" in out
     assert "none" in out
+
+
+def test_the_report_is_one_page_and_its_summary_one_screen(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = project / "out" / "report.html"
+    code, said, _ = ask(capsys, project, "report", "write", "--to", str(page))
+    assert (code, said) == (0, {"report": str(page)})
+    assert page.read_text().startswith("<!doctype html>")
+    assert ask(capsys, project, "report", "summary")[0] == 0
+    assert main(["report", "summary", "--project", str(project), *SETTINGS]) == 0
+    assert "data" in capsys.readouterr().out
+
+
+def test_a_report_needs_the_right_to_read_the_ledger(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, made, _ = ask(capsys, project, "key", "create", "eve", "--roles", "data_scientist")
+    monkeypatch.setenv("FALAJ_API_KEY", made["key"])
+    assert ask(capsys, project, "report", "write", "--to", str(project / "x.html"))[0] == 5
+    assert not (project / "x.html").exists()
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("allow", 0), ("deny", 1), ("hold", 9)])

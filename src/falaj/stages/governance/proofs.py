@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from falaj.core.decision import Check
 from falaj.core.errors import FalajError
 from falaj.core.event import Event
 from falaj.core.leaf import event_of
-from falaj.core.merkle import leaf_hash, node_hash, verify_inclusion
+from falaj.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash, verify_inclusion
 from falaj.core.note import Statement, Verifier, open_checkpoint
 from falaj.ports.evidence import Evidence, StoredEvent
 
@@ -70,7 +70,8 @@ class Proofs:
     """The signed text of the checkpoint that everything is proven against."""
     faults: list[str] = field(default_factory=list)
     _tree: Tree = field(default_factory=lambda: Tree(()))
-    _where: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _where: dict[tuple[str, str], list[tuple[int, int]]] = field(default_factory=dict)
+    """(kind, key) → (place of the event, where in its leaf) of what looks like a change of that record."""
 
     @classmethod
     def read(cls, evidence: Evidence, verifier: Verifier) -> Proofs:
@@ -78,14 +79,14 @@ class Proofs:
         faults: list[str] = []
         events = _all(evidence.events, faults)
         records = {(record.kind, record.key): record.body for record in _all(evidence.records, faults)}
-        signed, note = _newest(evidence, verifier, faults)
+        signed, note = _newest(evidence, verifier, events, faults)
         proofs = cls(events, records, signed, note, faults)
         proofs._tree = Tree(stored.leaf_hash for stored in events[: signed.size if signed else 0])
         for place, stored in enumerate(events):
             for hit in _CHANGE.finditer(stored.leaf):
                 key = _pair(hit)
                 if key is not None:
-                    proofs._where.setdefault(key, []).append(place)
+                    proofs._where.setdefault(key, []).append((place, hit.start()))
         return proofs
 
     def record(self, kind: str, key: str) -> Proven:
@@ -116,7 +117,7 @@ class Proofs:
     def history(self, kind: str, key: str) -> list[tuple[Event, Mapping[str, Any] | None]]:
         """Every event that wrote the record, with what it wrote; those that cannot be read are passed over."""
         found = []
-        for place in self._where.get((kind, key), ()):
+        for place, _ in self._where.get((kind, key), ()):
             event = _read(self.events[place])
             changes = [c for c in event.changes if (c.kind, c.key) == (kind, key)] if event else []
             if event is not None and changes:
@@ -132,9 +133,39 @@ class Proofs:
         fault = self._fault(seq) if 0 <= seq < len(self.events) else "there is no such event"
         return Check(f"event {seq}", "under the signed checkpoint", fault or "proven", None if fault == _NOT_YET else not fault)
 
+    def whole(self) -> tuple[Check, ...]:
+        """Whether everything else in the ledger is what it was, too; each check names the first place that is not.
+
+        Bytes are compared, nothing is decoded: what an audit takes seconds for takes a trace a moment.
+        """
+        count = len(self.events)
+        odd = next((i for i, e in enumerate(self.events) if e.seq != i or not _is_filed(e)), None)
+        changed = next((i for i, e in enumerate(self.events) if leaf_hash(e.leaf) != e.leaf_hash), None)
+        record = next((f"{kind} {key!r}" for kind, key in self._odd_records()), None)
+        found = (
+            ("events", "0, 1, 2 … each filed as it says", odd, f"event {odd} is missing, out of place or filed otherwise"),
+            ("hashes", "every event with its hash", changed, f"event {changed} was changed"),
+            ("checkpoints", "signed, and true of the events", *(self.faults[:1] * 2 or (None, ""))),
+            ("records", "as the last event about each says", record, f"the record {record} reads otherwise, or is missing"),
+        )
+        return tuple(
+            Check(name, wanted, f"{count} events" if bad is None else told, bad is None) for name, wanted, bad, told in found
+        )
+
+    def _odd_records(self) -> Iterator[tuple[str, str]]:
+        for found, places in self._where.items():
+            place, start = places[-1]
+            raw, leaf = self.records.get(found), self.events[place].leaf
+            body = b'{"body":' + (raw if raw is not None else b"null") + b","
+            if leaf[max(start - len(body), 0) : start] != body:
+                last = self._last(*found)
+                if last is not None and (last[0] is None or _differs(raw, last[1])):
+                    yield found
+        yield from (found for found in self.records if found not in self._where)
+
     def _last(self, kind: str, key: str) -> tuple[Event | None, Mapping[str, Any] | None, int] | None:
         """(event, what it wrote, place); the event is None where it cannot be read: an earlier one must not stand in for it."""
-        for place in reversed(self._where.get((kind, key), ())):
+        for place, _ in reversed(self._where.get((kind, key), ())):
             event = _read(self.events[place])
             if event is None:
                 return None, None, place
@@ -163,18 +194,48 @@ class Proofs:
 _NOT_YET = "no checkpoint covers it yet"
 
 
-def _newest(evidence: Evidence, verifier: Verifier, faults: list[str]) -> tuple[Statement | None, str]:
+def _newest(
+    evidence: Evidence, verifier: Verifier, events: Sequence[StoredEvent], faults: list[str]
+) -> tuple[Statement | None, str]:
+    """The largest statement whose signature is good; every other is looked at, too."""
+    good: tuple[Statement | None, str] = (None, "")
     try:
-        checkpoints = evidence.checkpoints()
+        checkpoints = {checkpoint.size: checkpoint for checkpoint in evidence.checkpoints()}
     except FalajError as exc:
         faults.append(f"the checkpoints cannot be read: {exc.message}")
-        return None, ""
-    for checkpoint in sorted(checkpoints, key=lambda c: c.size, reverse=True):
+        return good
+    roots = _roots(events, checkpoints)
+    for size, checkpoint in sorted(checkpoints.items()):
         try:
-            return open_checkpoint(checkpoint.note, verifier), checkpoint.note
+            told = open_checkpoint(checkpoint.note, verifier)
         except FalajError as exc:
-            faults.append(f"the checkpoint of {checkpoint.size} events: {exc.message}")
-    return None, ""
+            faults.append(f"the checkpoint of {size} events: {exc.message}")
+            continue
+        good = (told, checkpoint.note)
+        if (told.size, told.root) != (size, checkpoint.root) or roots.get(size) != told.root:
+            faults.append(f"the checkpoint of {size} events was signed for others than are there")
+    if good[0] is None:
+        faults.append("no checkpoint has a good signature")
+    return good
+
+
+def _roots(events: Sequence[StoredEvent], sizes: Container[int]) -> dict[int, bytes]:
+    frontier, roots = Frontier(), {0: EMPTY_ROOT}
+    for stored in events:
+        frontier.append(stored.leaf_hash)
+        if frontier.size in sizes:
+            roots[frontier.size] = frontier.root()
+    return roots
+
+
+def _is_filed(stored: StoredEvent) -> bool:
+    """Whether the columns beside a leaf say what it says itself; names stand in order in canonical JSON."""
+    try:
+        subject, verb, at = (canonical(value) for value in (stored.subject, stored.verb, stored.at))
+    except FalajError:
+        return False
+    own = b',"seq":%d,"subject":%b,"trace":' % (stored.seq, subject)
+    return own in stored.leaf and stored.leaf.endswith(b'"verb":%b}' % verb) and b',"at":%b,"changes":' % at in stored.leaf
 
 
 def _all(read: Any, faults: list[str]) -> list[Any]:

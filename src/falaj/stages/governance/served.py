@@ -27,6 +27,8 @@ LABELS_WITHIN = 16
 """Segments behind the prediction's own in which its label is looked for."""
 TAKE_OVER = timedelta(seconds=60)
 """A server may answer with the arms of before for so long after the ledger has changed."""
+SKEW = timedelta(seconds=5)
+"""How far the clock of a request may be from that of the control plane."""
 _SHOWN = ("at", "wrote", "release", "model", "arm", "share", "unit", "request_id", "by", "via", "forced", "score")
 
 
@@ -126,7 +128,7 @@ def release(trail: Trail, draft: HopDraft) -> None:
 def _served(trail: Trail, draft: HopDraft) -> None:
     """The arms that were wanted when the prediction was made, with the event that wanted them."""
     states = [(event, body) for event, body in trail.proofs.history("endpoint", trail.endpoint) if body is not None]
-    before = [state for state in states if trail.at is not None and state[0].at <= trail.at]
+    before = [state for state in states if trail.at is not None and state[0].at <= trail.at + SKEW]
     late = [before[-2]] if len(before) > 1 and trail.at is not None and trail.at - before[-1][0].at <= TAKE_OVER else []
     for event, body in [*before[-1:], *late]:
         for arm in body["wanted"]["arms"]:

@@ -19,7 +19,6 @@ from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 from falaj.stages.governance.hop import Hop, HopDraft
 from falaj.stages.governance.proofs import Proofs
-from falaj.stages.governance.rules import verify
 
 if TYPE_CHECKING:
     from falaj.stages.contracts.service import Contracts
@@ -102,7 +101,6 @@ class Trace:
             raise InvalidInput("This ledger does not show its evidence.", "use an adapter that does: sqlite or memory.")
         with ledger.evidence() as evidence:
             proofs = Proofs.read(evidence, self.verifier)
-            whole = verify(evidence, self.verifier, now=self.kernel.now())
         trail = Trail(self, proofs, found, prediction_id, self._endpoint(proofs, found, prediction_id, endpoint))
         steps = (
             ("prediction", served.prediction),
@@ -113,9 +111,10 @@ class Trace:
             ("source rows and contract", lineage.source_rows),
         )
         hops = tuple(_hop(title, step, trail) for title, step in steps)
-        checks = [*(check for hop in hops for check in hop.checks), *whole.checks]
+        whole = proofs.whole()
+        checks = [*(check for hop in hops for check in hop.checks), *whole]
         approvals = tuple(sorted(trail.approvals, key=lambda a: a.event))
-        return Traced(prediction_id, trail.endpoint, judge(checks), hops, approvals, whole.checks, proofs.note)
+        return Traced(prediction_id, trail.endpoint, judge(checks), hops, approvals, whole, proofs.note)
 
     def _endpoint(self, proofs: Proofs, found: PredictionId, text: str, wanted: str | None) -> str:
         """Whose log holds the prediction; where none does, the first: the trace says what stands there instead."""

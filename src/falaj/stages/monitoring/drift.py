@@ -8,7 +8,7 @@ itself, each against the rest, since real streams are autocorrelated and no χ²
 With m and v the mean and variance over B blocks, the statistic over m is compared with F(d, d·B), where d = 2m²/v is held
 between 1 and the number of bins less one (Satterthwaite) and then divided by 1 + (4 + 16r)/B, r = m over its value for
 independent rows less one, from 0 to 1: a variance from few restless blocks is too small more often than not. The 4 and the
-16 were set by simulation (independent rows, and levels with an autocorrelation up to 0.97 an hour, 5 to 16 weekly blocks).
+16 were set by simulation (independent rows, and levels with an autocorrelation up to 0.9 an hour, 5 to 16 weekly blocks).
 While there are few blocks that is a cautious, t-like threshold; with a quarter of a year it finds smaller shifts. Holm's
 method is used across features, and a drift must also have a Jensen–Shannon divergence of at least FLOOR: with a million rows
 trifles are significant. Drifts in the relation of two features are not seen, nor a change of what inputs mean.
@@ -31,8 +31,8 @@ from falaj.stages.monitoring.tails import f_tail
 Floats = NDArray[np.floating[Any]]
 BINS = 10
 VALUES = 20
-FLOOR = 0.002
-"""In nats; a normal shifted by 0.13 standard deviations, or a rate of 30 % that becomes 33 %."""
+FLOOR = 0.005
+"""In nats; a normal shifted by 0.2 standard deviations, or a rate of 30 % that becomes 35 %."""
 MIN_BLOCKS = 3
 
 

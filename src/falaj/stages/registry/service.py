@@ -9,7 +9,7 @@ from typing import Any
 
 from falaj.core.asset import Asset
 from falaj.core.codec import canonical, decode, encode
-from falaj.core.decision import Check, Decision
+from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -18,6 +18,8 @@ from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 
 PAYLOAD_TYPE = "application/vnd.falaj.model+json"
+KEPT = 20
+"""So many versions an alias can be rolled back through, one by one."""
 
 Sign = Callable[[bytes, str], Mapping[str, Any]]
 Places = Callable[[Recipe], Mapping[str, list[str]]]
@@ -45,9 +47,9 @@ class Registry:
         if recorded is None or decode(Decision, recorded) != decision or not decision.allowed:
             verdict = recorded["verdict"] if recorded else "nothing"
             raise Conflict(f"The gate of {candidate} says {verdict}.", f"falaj model evaluate {candidate}")
-        known = next((body["ref"] for _, body in self.kernel.ledger.find("model", prefix=f"{subject.name}@") if body["run"] == asset.run), None)
-        if known is not None:
-            return Ref.parse(str(known))
+        known = [body["ref"] for body in self.listing(subject.name) if body["run"] == asset.run]
+        if known:
+            return Ref.parse(str(known[0]))
         version = Ref("model", subject.name, str(self._last(subject.name) + 1))
         manifest = self.sign(canonical(self._manifest(version, asset, decision)), PAYLOAD_TYPE)
         record = {
@@ -68,12 +70,14 @@ class Registry:
         """Points the alias at a version, on the word of whoever asks. Denied where the version's gate did not allow it."""
         record = self.get(model)
         gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
-        verdict = "allow" if gate.passed else "deny"
+        verdict = judge([gate])
         decision = Decision(model, "approval", verdict, (gate,), act.actor, act.now, reason or "approved")
         with act.change() as draft:
             draft.decide(decision)
             if decision.allowed:
-                self._point(draft, act, model, alias, f"{model}|approval")
+                now = draft.get("alias", f"{model.name}@{alias}")
+                before = [] if now is None else [ref for ref in (*now.get("before", ()), now["model"]) if ref != str(model)]
+                self._point(draft, act, model, alias, (f"{model}|approval", before[-KEPT:]))
             draft.note(alias=alias, verdict=verdict, reason=decision.reason, digest=record["asset"]["digest"])
         if decision.allowed:
             self._mirrored(lambda: self.mirror.record_alias(model.name, alias, str(model.version)))
@@ -87,11 +91,11 @@ class Registry:
         """
         with act.change() as draft:
             now = draft.get("alias", f"{subject.name}@{alias}")
-            before = now and now.get("before")
+            before = list(now.get("before", ())) if now else []
             if not now or not before:
                 raise Conflict(f"{subject.bare}@{alias} has nothing to go back to.", f"falaj model list --name {subject.name}")
-            earlier = Ref.parse(str(before))
-            self._point(draft, act, earlier, alias, f"{subject.bare}|rollback")
+            earlier = Ref.parse(str(before[-1]))
+            self._point(draft, act, earlier, alias, (f"{subject.bare}|rollback", before[:-1]))
             draft.decide(Decision(subject.bare, "rollback", "allow", (), act.actor, act.now, reason))
             draft.note(alias=alias, model=str(earlier), left=now["model"], reason=reason)
         self._mirrored(lambda: self.mirror.record_alias(earlier.name, alias, str(earlier.version)))
@@ -146,13 +150,13 @@ class Registry:
             "threshold": asset.labels["threshold"],
         }
 
-    def _point(self, draft: Draft, act: Act, model: Ref, alias: str, decision: str) -> None:
+    def _point(self, draft: Draft, act: Act, model: Ref, alias: str, why: tuple[str, list[str]]) -> None:
+        """`why`: the key of the decision, and the versions to go back to, oldest first. What was rolled back is none of them."""
         if not alias or Ref("alias", alias).version is not None:
             raise InvalidInput(f"{alias!r} is not a name for an alias.", "use lower-case letters, as in champion.")
-        key = f"{model.name}@{alias}"
-        now = draft.get("alias", key)
-        before = now["model"] if now and now["model"] != str(model) else (now or {}).get("before")
-        draft.put("alias", key, {"model": str(model), "since": act.now, "by": str(act.actor), "decision": decision, "before": before})
+        decision, before = why
+        body = {"model": str(model), "since": act.now, "by": str(act.actor), "decision": decision, "before": before}
+        draft.put("alias", f"{model.name}@{alias}", body)
 
     def _last(self, name: str) -> int:
         return max((int(key.rpartition("@")[2]) for key, _ in self.kernel.ledger.find("model", prefix=f"{name}@")), default=0)
@@ -160,7 +164,8 @@ class Registry:
     def _asset(self, candidate: Ref) -> Asset:
         body = self.kernel.ledger.get("asset", str(candidate))
         if body is None:
-            raise NotFound.named("candidate", str(candidate), [key for key, _ in self.kernel.ledger.find("asset", prefix="candidate/")])
+            known = [key for key, _ in self.kernel.ledger.find("asset", prefix="candidate/")]
+            raise NotFound.named("candidate", str(candidate), known)
         return decode(Asset, body)
 
     def _mirror_model(self, version: Ref, asset: Asset) -> None:

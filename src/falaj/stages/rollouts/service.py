@@ -19,6 +19,8 @@ from falaj.stages.rollouts.rules import Block, Status, advance, begin, log10
 from falaj.stages.rollouts.spec import Canary, Endpoint
 
 Keys = Callable[[], Mapping[str, Mapping[str, Any]]]
+KEPT = 20
+"""So many champions an alias can be rolled back through."""
 POINTS = 120
 """How many points of the curves a rollout's record keeps; the events have them all."""
 
@@ -246,8 +248,11 @@ def _release(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, reason: str
 
 
 def _crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str) -> None:
-    alias = {"model": str(model), "since": act.now, "by": str(act.actor), "decision": decision}
-    draft.put("alias", f"{endpoint.model}@champion", alias)
+    """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back."""
+    key = f"{endpoint.model}@champion"
+    now = draft.get("alias", key) or {}
+    before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)][-KEPT:]
+    draft.put("alias", key, {"model": str(model), "since": act.now, "by": str(act.actor), "decision": decision, "before": before})
 
 
 def _next(reader: Ledger | Transaction, kind: str, name: str) -> int:
