@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from examples.flights import source
-from examples.flights.replay import Airline, Client, Refused, steps
-from examples.flights.network import network_delay
 from examples.flights.inbox import Inbox
+from examples.flights.network import network_delay
+from examples.flights.replay import Airline, Client, Refused, steps
 
 HERE = Path(__file__).resolve().parent
 START = datetime(2013, 5, 1, tzinfo=UTC)
@@ -46,8 +46,12 @@ console = Console(log_path=False, log_time_format="[%H:%M:%S]")
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.flights.demo", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seed", type=int, default=1, help="which flights are sampled, how traffic is split, how models are trained")
-    parser.add_argument("--broken-month", type=int, default=8, help="month (5 to 11) in which the colleague proposes the new model; 0 for never")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="which flights are sampled, how traffic is split, how models are trained"
+    )
+    parser.add_argument(
+        "--broken-month", type=int, default=8, help="month (5 to 11) in which the colleague proposes the new model; 0 for never"
+    )
     parser.add_argument("--sample", type=float, default=0.2, help="share of the flights that become requests")
     parser.add_argument("--full", action="store_true", help="every flight becomes a request")
     parser.add_argument("--until", type=datetime.fromisoformat, default=END, help="last day of the replay")
@@ -78,7 +82,9 @@ class Falaj:
 
     def show(self, *words: str) -> None:
         """Runs `falaj …` for a person to read."""
-        subprocess.run([sys.executable, "-m", "falaj", *words, "--project", str(HERE)], env=self.environment, timeout=300, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "falaj", *words, "--project", str(HERE)], env=self.environment, timeout=300, check=False
+        )
 
     def up(self) -> None:
         """Starts the control plane and waits until it answers."""
@@ -159,7 +165,13 @@ def replay(given: argparse.Namespace, operator: Client, colleague: Client, airli
     flights = sampled(given)
     console.log(f"{flights.height:,} flights from {START:%-d %B} to {given.until:%-d %B} become requests, one by one")
     proposal_due = datetime(2013, given.broken_month, 1, tzinfo=UTC) if given.broken_month else None
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=given.plain) as progress:
         task = progress.add_task("replay", total=flights.height)
         for now, leave, arrive in steps(flights, START, given.until, EVERY):
@@ -181,7 +193,9 @@ def replay(given: argparse.Namespace, operator: Client, colleague: Client, airli
 
 def sampled(given: argparse.Namespace) -> pl.DataFrame:
     """The flights that the airline's app asks about; the seed decides which."""
-    flights = source.flights(None, END + timedelta(days=30)).filter(pl.col("sched_dep_at").is_between(START, given.until, closed="left"))
+    flights = source.flights(None, END + timedelta(days=30)).filter(
+        pl.col("sched_dep_at").is_between(START, given.until, closed="left")
+    )
     # The airline's live figure: seconds ahead of the timetable. Only flights that have landed are in it.
     live = network_delay(flights, flights) * -60
     flights = flights.with_columns(pl.Series("network_delay", live).fill_nan(None))
@@ -207,7 +221,13 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with Inbox() as inbox:
-        settings = {"state": str(folder / "state"), "api_port": "0", "serve_port": "0", "webhook": inbox.url, "seed": str(given.seed)}
+        settings = {
+            "state": str(folder / "state"),
+            "api_port": "0",
+            "serve_port": "0",
+            "webhook": inbox.url,
+            "seed": str(given.seed),
+        }
         falaj = Falaj(folder, settings)
         try:
             operator, colleague, caller = set_up(falaj, given)
@@ -235,7 +255,8 @@ def finish(falaj: Falaj, airline: Airline, inbox: Inbox, given: argparse.Namespa
     falaj.show("trace", picked)
     taken = sorted(airline.tally.seconds)
     answers = f"{len(airline.tally.predictions):,} answers, {len(airline.tally.labels):,} outcomes sent back"
-    console.log(f"the airline saw {answers}; half within {taken[len(taken) // 2] * 1e3:.1f} ms, 99 % within {taken[len(taken) * 99 // 100] * 1e3:.1f} ms")
+    half, most = taken[len(taken) // 2] * 1e3, taken[len(taken) * 99 // 100] * 1e3
+    console.log(f"the airline saw {answers}; half within {half:.1f} ms, 99 % within {most:.1f} ms")
     console.log(f"the incident tool got {len(inbox.messages)} messages")
     console.log(f"memory: {memory(falaj)}")
     console.log(f"the report: {report}")

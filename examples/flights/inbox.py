@@ -23,7 +23,7 @@ class Inbox:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the library's
                 """Says nothing: the demo prints its own story."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)

@@ -21,8 +21,8 @@ def fit(context: FitContext) -> Fitted:
 
     params = {
         "objective": "binary", "metric": "auc", "num_leaves": 31, "learning_rate": 0.08, "min_data_in_leaf": 100,
-        "feature_fraction": 0.8, "seed": context.seed, "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1,
-        **context.params,
+        "feature_fraction": 0.8, "seed": context.seed, "deterministic": True, "force_row_wise": True, "num_threads": 2,
+        "verbose": -1, **context.params,
     }  # fmt: skip
     train = lightgbm.Dataset(context.train_x, context.train_y, feature_name=list(context.names))
     valid = lightgbm.Dataset(context.valid_x, context.valid_y, reference=train)
@@ -49,12 +49,14 @@ def requests_with_network(flights: pl.DataFrame) -> pl.DataFrame:
 _views = (weather_now.all(), origin_delays.all(), years_since(plane["built"], "plane_age"), plane["seats"])
 _facts = (number("distance"), number("block_minutes"), category("carrier", CARRIERS), category("origin", ORIGINS))
 
+_clock = local("at", zone="America/New_York", parts=("hour", "weekday", "month"))
+
 delay = Training(
     "delay", model="delay", spine="flights", label="late", label_time="landed_at", recipe=recipe, fit=fit, prepare=requests,
     history="180d", slices=("carrier", "origin"), threshold=THRESHOLD,
 )  # fmt: skip
 delay_network = Training(
     "delay_network", model="delay", spine="flights", label="late", label_time="landed_at",
-    recipe=inputs(*_views, *_facts, number("network_delay"), local("at", zone="America/New_York", parts=("hour", "weekday", "month"))),
+    recipe=inputs(*_views, *_facts, number("network_delay"), *_clock),
     fit=fit, prepare=requests_with_network, history="180d", slices=("carrier", "origin"), threshold=THRESHOLD,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How late the airline's network is running: a figure that every airline has, and that each of its systems counts in its own unit."""
+"""How late an airline's network is running: every airline knows, and each of its systems counts it in a unit of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ WINDOW = timedelta(hours=2)
 
 
 def network_delay(asked: pl.DataFrame, landed: pl.DataFrame) -> NDArray[np.float64]:
-    """For each row of `asked` (carrier, sched_dep_at): the mean arrival delay, in minutes, of its carrier's flights that landed in
-    the two hours up to its scheduled departure. NaN where none did. `landed`: carrier, landed_at, arr_delay."""
+    """For each row of `asked` (carrier, sched_dep_at): the mean arrival delay, in minutes, of its carrier's flights that landed
+    in the two hours up to its scheduled departure. NaN where none did. `landed`: carrier, landed_at, arr_delay."""
     known = landed.filter(pl.col("landed_at").is_not_null() & pl.col("arr_delay").is_not_null()).sort("landed_at")
     carriers = asked["carrier"].to_numpy()
     times = asked["sched_dep_at"].dt.epoch("ms").to_numpy()

@@ -45,7 +45,7 @@ class Client:
         self._local = threading.local()
 
     def call(self, method: str, path: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
-        """The JSON answer. Raises Refused for an answer that no retry will change, and the last problem when patience runs out."""
+        """The JSON answer. Raises Refused where no retry will change it, and the last problem when patience runs out."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         until, wait = time.monotonic() + patience, 0.02
@@ -98,7 +98,9 @@ class Tally:
 REQUEST_FIELDS = ("flight_id", "carrier", "origin", "dest", "tailnum", "distance", "sched_dep", "block_minutes", "network_delay")
 
 
-def steps(flights: pl.DataFrame, start: datetime, end: datetime, every: timedelta) -> Iterator[tuple[datetime, list[dict[str, Any]], list[dict[str, Any]]]]:
+def steps(
+    flights: pl.DataFrame, start: datetime, end: datetime, every: timedelta
+) -> Iterator[tuple[datetime, list[dict[str, Any]], list[dict[str, Any]]]]:
     """(time, flights that depart until the next step, flights that land until then), skipping steps in which nothing happens.
 
     The first step of each day is never skipped, so that daily work is done at its time.

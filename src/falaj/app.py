@@ -21,12 +21,12 @@ from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
+    from falaj.core.note import Verifier
     from falaj.ports.blobs import Blobs
     from falaj.ports.host import Host
     from falaj.ports.ledger import Ledger
     from falaj.ports.mirror import Mirror
     from falaj.ports.notify import Notify
-    from falaj.core.note import Verifier
     from falaj.ports.online import Online
     from falaj.ports.runner import Runner
     from falaj.project import Project
@@ -128,11 +128,15 @@ class App:
             return memory
         # The child opens the same project with the same settings; its own process keeps the trainer's memory out of ours.
         argv = [sys.executable, "-m", "falaj", "step", "--project", str(self.settings.folder)]
-        runner: Runner = open_adapter("runner", str(self.settings.runner), folder=self.state / "runs", argv=argv, environment=self._child_environment())
+        runner: Runner = open_adapter(
+            "runner", str(self.settings.runner), folder=self.state / "runs", argv=argv, environment=self._child_environment()
+        )
         return runner
 
     def _child_environment(self) -> dict[str, str]:
-        given = {f"FALAJ_{name.upper()}": str(value.value) for name, value in self.settings.values.items() if value.origin != "default"}
+        given = {
+            f"FALAJ_{name.upper()}": str(value.value) for name, value in self.settings.values.items() if value.origin != "default"
+        }
         return {**os.environ, **given}
 
     @cached_property
@@ -154,7 +158,9 @@ class App:
         if not self.settings.webhook:
             log: Notify = open_adapter("notify", "log")
             return log
-        hook: Notify = open_adapter("notify", "webhook", url=str(self.settings.webhook), secret=secret(str(self.settings.webhook_secret)))
+        hook: Notify = open_adapter(
+            "notify", "webhook", url=str(self.settings.webhook), secret=secret(str(self.settings.webhook_secret))
+        )
         return hook
 
     def stream_of(self, endpoint: str) -> Stream:
@@ -164,7 +170,9 @@ class App:
         return self._streams[endpoint]
 
     def _stream(self, endpoint: str) -> Stream:
-        stream: Stream = open_adapter("stream", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments")
+        stream: Stream = open_adapter(
+            "stream", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
+        )
         return stream
 
     # --- the project and the kernel ---
@@ -250,7 +258,12 @@ class App:
 
         monitors = {monitor.endpoint: monitor for monitor in self.project.monitors.values()}
         return Monitors(
-            self.kernel, streams=self.stream_of, blobs=self.blobs, host=self.host, monitors=monitors, endpoints=self.project.endpoints
+            self.kernel,
+            streams=self.stream_of,
+            blobs=self.blobs,
+            host=self.host,
+            monitors=monitors,
+            endpoints=self.project.endpoints,
         )
 
     def normal_of(self, model: Ref, threshold: float) -> tuple[DriftReference, Promise]:
@@ -338,7 +351,8 @@ def open_app(folder: Path, overrides: Mapping[str, Any] | None = None) -> App:
 def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> str:
     """Makes the state folder, its keys and the operator's key, which is returned and kept in keys/operator.key.
 
-    Raises Conflict where the project has a state already, NotFound where the folder is none, Unavailable where it cannot be written.
+    Raises Conflict where the project has a state already, NotFound where there is no such folder, Unavailable where it
+    cannot be written.
     """
     from falaj.adapters.local.signing import open_key, open_secret, write_once
 
@@ -352,7 +366,9 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.state_folder.chmod(0o700)
     except OSError as exc:
-        raise Unavailable(f"{settings.state_folder} cannot be written: {exc.strerror}.", "check who owns it, or set `state` to another folder.") from exc
+        raise Unavailable(
+            f"{settings.state_folder} cannot be written: {exc.strerror}.", "check who owns it, or set `state` to another folder."
+        ) from exc
     open_key(keys / "ledger.ed25519")
     open_key(keys / "model.ed25519")
     open_secret(keys / "pepper", lambda: os.urandom(32))
@@ -372,6 +388,7 @@ def secret(reference: str) -> bytes | None:
         return os.environ[where].encode()
     if kind == "file" and Path(where).is_file():
         return Path(where).read_bytes().strip()
-    raise InvalidInput(f"The secret reference {kind}:… leads nowhere.", "write env:NAME or file:PATH; a secret itself never stands in the settings.")
-
-
+    raise InvalidInput(
+        f"The secret reference {kind}:… leads nowhere.",
+        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
+    )

@@ -27,7 +27,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("modules", "project", "Python modules of the project that hold its declarations, separated by commas."),
     Setting("zone", "local", "Where this installation stands, such as uae-onshore."),
     Setting("state", ".falaj", "Folder for the ledger, blobs, keys and logs, relative to the project."),
-    Setting("clock", "wall", "wall: the machine's clock. replay: the time that the caller tells, to live through past data.", ("wall", "replay")),
+    Setting(
+        "clock",
+        "wall",
+        "wall: the machine's clock. replay: the time that the caller tells, to live through past data.",
+        ("wall", "replay"),
+    ),
     Setting("replay_from", "2000-01-01T00:00:00Z", "Where the replay clock starts."),
     Setting("ledger", "sqlite", "Ledger adapter: sqlite or memory."),
     Setting("blobs", "file", "Blob adapter: file or memory."),
@@ -42,7 +47,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("api_port", 7700, "Port of the control plane; 0 picks a free one."),
     Setting("serve_host", "127.0.0.1", "Address that inference servers listen on."),
     Setting("serve_port", 7710, "Port of the first endpoint, the next ones follow; 0 picks free ones."),
-    Setting("log_sync", "interval", "interval: a prediction is on disk within a second of its answer. always: before its answer.", ("interval", "always")),
+    Setting(
+        "log_sync",
+        "interval",
+        "interval: a prediction is on disk within a second of its answer. always: before its answer.",
+        ("interval", "always"),
+    ),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
 )
@@ -77,7 +87,8 @@ class Settings:
 def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of the project in `folder`.
 
-    Raises NotFound for an unknown setting (with the nearest name), InvalidInput for a value of the wrong kind or a file that does not parse.
+    Raises NotFound for an unknown setting (with the nearest name), InvalidInput for a value of the wrong kind or a file
+    that does not parse.
     """
     values = {setting.name: Value(setting.default, "default") for setting in TABLE}
     path = folder / FILE
@@ -85,7 +96,11 @@ def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapp
         values[name] = Value(_read(name, given, str(path)), str(path))
     for variable, given in sorted((os.environ if environment is None else environment).items()):
         name = variable.removeprefix("FALAJ_").lower()
-        if variable.startswith("FALAJ_") and variable not in ("FALAJ_API_KEY", "FALAJ_PROJECT") and not variable.startswith("FALAJ_TEST_"):
+        if (
+            variable.startswith("FALAJ_")
+            and variable not in ("FALAJ_API_KEY", "FALAJ_PROJECT")
+            and not variable.startswith("FALAJ_TEST_")
+        ):
             values[name] = Value(_read(name, given, f"environment {variable}"), f"environment {variable}")
     for name, given in (flags or {}).items():
         values[name] = Value(_read(name, given, "flag"), "flag")
@@ -114,7 +129,9 @@ def _read(name: str, given: Any, origin: str) -> Any:
     except ValueError as exc:
         raise InvalidInput(f"The setting {name!r} must be a {wanted.__name__}, got {given!r} ({origin}).", setting.help) from exc
     if setting.one_of and value not in setting.one_of:
-        raise InvalidInput(f"The setting {name!r} must be one of {', '.join(setting.one_of)}, got {value!r} ({origin}).", setting.help)
+        raise InvalidInput(
+            f"The setting {name!r} must be one of {', '.join(setting.one_of)}, got {value!r} ({origin}).", setting.help
+        )
     return value
 
 

@@ -92,7 +92,10 @@ def _import(folder: Path, name: str) -> ModuleType:
     try:
         return importlib.import_module(dotted)
     except Exception as exc:
-        raise InvalidInput(f"The project's module {name!r} does not import: {type(exc).__name__}: {exc}.", f"python {folder / name}.py shows where.") from exc
+        raise InvalidInput(
+            f"The project's module {name!r} does not import: {type(exc).__name__}: {exc}.",
+            f"python {folder / name}.py shows where.",
+        ) from exc
 
 
 def _declared(module: ModuleType) -> Iterator[Any]:

@@ -21,7 +21,6 @@ from falaj.core.ref import Ref
 from falaj.core.run import Run
 from falaj.ports.stream import Cursor
 
-
 if TYPE_CHECKING:
     from falaj.app import App
 
@@ -127,7 +126,9 @@ class Worker:
         """Models that a release run registered and that were never rolled out, promoted or deployed; oldest first."""
         ledger = self.app.ledger
         met = {str(body["model"]) for kind in ("alias", "release") for _, body in ledger.find(kind)}
-        made = [ref for run in self.app.pipelines.listing() if run.step == "release" for ref in run.outputs if ref.kind == "model"]
+        made = [
+            ref for run in self.app.pipelines.listing() if run.step == "release" for ref in run.outputs if ref.kind == "model"
+        ]
         fresh = [ref for ref in made if ref.name == model and str(ref) not in met]
         return sorted(fresh, key=lambda ref: int(ref.version or 0))
 
@@ -157,7 +158,12 @@ class Worker:
         if (status["state"], status["step"]) == (before["state"], before["step"]):
             return
         share = status["epochs"][-1]["share"]
-        what = {"running": f"moves on to {share:.0%} of the traffic", "rolled_back": "is TAKEN BACK", "promoted": "is PROMOTED", "held": "is held"}
+        what = {
+            "running": f"moves on to {share:.0%} of the traffic",
+            "rolled_back": "is TAKEN BACK",
+            "promoted": "is PROMOTED",
+            "held": "is held",
+        }
         done.news.append(f"{record['challenger']} {what.get(status['state'], status['state'])} ({rollout}): {decision.reason}")
         if status["state"] in ("rolled_back", "held"):
             self.app.alerts.raise_from(WORKER, decision)
@@ -217,7 +223,7 @@ class Worker:
         if champion is None:
             return
         picked: list[Any] = []
-        chance, seen = random.Random(iso(now)), 0
+        chance, seen = random.Random(iso(now)), 0  # noqa: S311  # a sample, not a secret
         cursor = self._parity.get(endpoint, Cursor())
         for at, record in self.app.stream_of(endpoint).follow(cursor):
             cursor = at
@@ -261,6 +267,3 @@ def _floor(now: datetime, span: timedelta) -> datetime:
 
 def _run_failed(run: Run) -> Decision:
     return Decision(Ref("run", run.id), "run", "deny", at=run.ended_at, reason=(run.failure or "it died without a word")[-500:])
-
-
-

@@ -19,7 +19,6 @@ EXCEPTIONS: Mapping[str, str] = {
     "src/falaj/stages/rollouts/eprocess.py:update": "the formula's own symbols",
     "src/falaj/stages/rollouts/rules.py:advance": "a pure step: everything that decides comes in by the door",
     "src/falaj/stages/training/rules.py:split": "a pure cut by time: each border is an argument",
-    "src/falaj/stages/training/service.py:Trainer._track": "what a run shows, gathered once",
 }
 ODD_NAMES = ("utils", "util", "common", "helpers", "helper", "base", "manager", "misc", "tools", "core_utils")
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One model behind an endpoint. `manifest` is the signed envelope of the registered model, `share` its part of the entities (0 to 1)."""
+    """One model behind an endpoint. `manifest`: the signed envelope of the registered model. `share`: of the units, 0 to 1."""
 
     role: str
     """`champion` or `challenger`."""

@@ -65,7 +65,8 @@ class Ledger(Protocol):
     def find(self, kind: str, *, prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]: ...
 
     def events(self, *, after: int = -1, verb: str = "", subject: Ref | None = None) -> Iterator[Event]:
-        """Events in order with seq > `after`. A `verb` ending in `.` matches as a prefix; a `subject` without version matches all its versions."""
+        """Events in order with seq > `after`. A `verb` ending in `.` matches as a prefix, a `subject` without version matches
+        all its versions."""
         ...
 
     def leaves(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -7,7 +7,13 @@ from dataclasses import replace
 from falaj.ports.mirror import Mirror, Tracked
 
 TRACKED = Tracked(
-    "run-1", "delay", {"leaves": 31, "long": "x" * 5000}, {"roc_auc": 0.75}, {"auc": (0.5, 0.6, 0.7)}, {"plot.png": b"\x89PNG"}, {"a": "b"}
+    "run-1",
+    "delay",
+    {"leaves": 31, "long": "x" * 5000},
+    {"roc_auc": 0.75},
+    {"auc": (0.5, 0.6, 0.7)},
+    {"plot.png": b"\x89PNG"},
+    {"a": "b"},
 )
 
 

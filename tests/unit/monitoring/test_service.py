@@ -174,7 +174,8 @@ def test_before_anything_was_seen_there_is_no_verdict(place: Place) -> None:
     place.start()
     assert place.look() == {"drift": "hold", "decay": "hold"}
     assert not place.monitors.is_due(MONITOR, place.now)
-    assert place.monitors.is_due(MONITOR, place.now + DAY)
+    assert not place.monitors.is_due(MONITOR, place.now + DAY)
+    assert place.monitors.is_due(MONITOR, place.now + 7 * DAY)
 
 
 def canary(place: Place, days: int, **how: Any) -> str:

@@ -33,7 +33,9 @@ def test_an_unknown_variable_of_the_environment_is_refused(tmp_path: Path) -> No
         load(tmp_path, None, {"FALAJ_CLOK": "replay"})
 
 
-@pytest.mark.parametrize("text", ['api_port = "many"', "api_port = true", "api_port = 1.5", 'clock = "sundial"', "name = 7", "name = ", "\x00"])
+@pytest.mark.parametrize(
+    "text", ['api_port = "many"', "api_port = true", "api_port = 1.5", 'clock = "sundial"', "name = 7", "name = ", "\x00"]
+)
 def test_a_value_of_the_wrong_kind_is_refused_and_says_where_it_stands(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidInput, match=r"falaj\.toml"):
         load(write(tmp_path, text), None, {})

@@ -45,7 +45,7 @@ def test_a_module_that_does_not_import_says_why(tmp_path: Path) -> None:
 
 
 def test_a_missing_module_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="project_c.py"):
+    with pytest.raises(NotFound, match=r"project_c\.py"):
         load_project(tmp_path, "project_c")
 
 

@@ -44,11 +44,13 @@ class ProcessRunner:
                 (place / "exit").unlink(missing_ok=True)
                 (place / "params.json").write_text(json.dumps(dict(params), default=str))
                 with (place / "log.txt").open("ab") as log:
-                    child = subprocess.Popen(
+                    child = subprocess.Popen(  # noqa: S603  # argv is falaj's own, no shell reads it
                         [*self.argv, step, run_id], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                         env=dict(self.environment) if self.environment is not None else None, start_new_session=True,
                     )  # fmt: skip
-                (place / "process.json").write_text(json.dumps({"pid": child.pid, "started": psutil.Process(child.pid).create_time()}))
+                (place / "process.json").write_text(
+                    json.dumps({"pid": child.pid, "started": psutil.Process(child.pid).create_time()})
+                )
             except OSError as exc:
                 raise Unavailable(f"The run {run_id} could not be started: {exc}.", f"look at {place}.") from exc
             self._children[run_id] = child
@@ -58,7 +60,8 @@ class ProcessRunner:
         place = self._place(run_id)
         if not (place / "process.json").is_file():
             raise NotFound(f"The run {run_id!r} was never submitted on this machine.", f"look at {self.folder}.")
-        if self._process(place) is not None:
+        # A child of ours that has just ended is not over until its exit code is written down.
+        if run_id in self._children or self._process(place) is not None:
             return "running", ""
         code = (place / "exit").read_text().strip() if (place / "exit").is_file() else "unknown"
         if code == "0":
@@ -80,8 +83,11 @@ class ProcessRunner:
 
     def _wait(self, run_id: str, child: subprocess.Popen[bytes], place: Path) -> None:
         code = child.wait()
-        (place / "exit").write_text(str(code))
-        self._children.pop(run_id, None)
+        try:
+            (place / "exit.new").write_text(str(code))
+            (place / "exit.new").replace(place / "exit")
+        finally:
+            self._children.pop(run_id, None)
 
     def _process(self, place: Path) -> psutil.Process | None:
         """The run's process while it lives; a pid that was given to somebody else does not count."""

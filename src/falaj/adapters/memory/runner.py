@@ -17,7 +17,8 @@ class MemoryRunner:
         self._ended: dict[str, tuple[RunState, str]] = {}
 
     def submit(self, run_id: str, step: str, params: Mapping[str, Any]) -> None:
-        if self._ended.get(run_id, ("", ""))[0] == "running":
+        known = self._ended.get(run_id)
+        if known is not None and known[0] == "running":
             return
         self._ended[run_id] = ("running", "")
         try:

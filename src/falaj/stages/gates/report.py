@@ -26,7 +26,8 @@ def junit(decision: Decision) -> str:
 def markdown(decision: Decision) -> str:
     """A heading with the verdict and one row a check."""
     rows = "\n".join(_row(check) for check in decision.checks)
-    return f"### {decision.rule} of {decision.subject}: {decision.verdict}\n\n| check | wanted | seen | |\n|---|---|---|---|\n{rows}\n"
+    head = f"### {decision.rule} of {decision.subject}: {decision.verdict}"
+    return f"{head}\n\n| check | wanted | seen | |\n|---|---|---|---|\n{rows}\n"
 
 
 def _row(check: Check) -> str:

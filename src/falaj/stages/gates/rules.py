@@ -161,5 +161,3 @@ def _p_above(found: Interval, bound: float, confidence: float) -> float:
 def _quantile(p: float) -> float:
     """Of the standard normal distribution, by the standard library."""
     return NormalDist().inv_cdf(p)
-
-

@@ -65,7 +65,9 @@ class Pipelines:
     def live(self) -> list[Run]:
         """Runs that have not ended, oldest first."""
         runs = [decode(Run, body) for _, body in self.kernel.ledger.find("run")]
-        return sorted((run for run in runs if run.state in LIVE), key=lambda run: (run.started_at is None, run.started_at, run.id))
+        return sorted(
+            (run for run in runs if run.state in LIVE), key=lambda run: (run.started_at is None, run.started_at, run.id)
+        )
 
     def listing(self) -> list[Run]:
         return [decode(Run, body) for _, body in self.kernel.ledger.find("run")]

@@ -40,7 +40,11 @@ class Serving:
                 if known is None:
                     draft.put("seal", key_of(seal), seal)
                     new += 1
-            draft.note(segments=[seal.segment for seal in seals], rows=sum(seal.rows for seal in seals), roots=[seal.root for seal in seals])
+            draft.note(
+                segments=[seal.segment for seal in seals],
+                rows=sum(seal.rows for seal in seals),
+                roots=[seal.root for seal in seals],
+            )
         return new
 
 

@@ -14,7 +14,9 @@ from falaj.stages.training.rules import Floats, auc, reliability
 _INK, _BLUE, _ORANGE = "#333333", "#0072b2", "#d55e00"
 
 
-def draw(y: Floats, score: Floats, names: Sequence[str], importance: Floats, curves: Mapping[str, Sequence[float]]) -> dict[str, bytes]:
+def draw(
+    y: Floats, score: Floats, names: Sequence[str], importance: Floats, curves: Mapping[str, Sequence[float]]
+) -> dict[str, bytes]:
     """File name → PNG: ROC curve, reliability, score histogram, importance of the columns, and the learning curves."""
     try:
         from matplotlib.figure import Figure
@@ -46,7 +48,9 @@ def _roc(axes: Any, y: Floats, score: Floats) -> None:
     hits = y[order] > 0.5
     axes.plot(np.cumsum(~hits) / max((~hits).sum(), 1), np.cumsum(hits) / max(hits.sum(), 1), color=_BLUE)
     axes.plot([0, 1], [0, 1], color=_INK, lw=0.7, ls=":")
-    axes.set(title=f"ROC on the sealed holdout, area {auc(y, score):.3f}", xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(
+        title=f"ROC on the sealed holdout, area {auc(y, score):.3f}", xlabel="false positive rate", ylabel="true positive rate"
+    )
 
 
 def _reliability(axes: Any, y: Floats, score: Floats) -> None:

@@ -24,9 +24,7 @@ class Split:
     holdout: NDArray[np.intp]
 
 
-def split(
-    times: pl.Series, known: pl.Series, at: datetime, *, valid: timedelta, holdout: timedelta, minimum: int = 200
-) -> Split:
+def split(times: pl.Series, known: pl.Series, at: datetime, *, valid: timedelta, holdout: timedelta, minimum: int = 200) -> Split:
     """By time, never by shuffle. A row counts only where its label was known at `at`; rows without one must be dropped before.
 
     The holdout are the rows with a time in (at - holdout, at], valid those of the time before it. So that nothing leaks over a
@@ -51,7 +49,7 @@ def split(
 
 
 def auc(y: Floats, score: Floats) -> float:
-    """The chance that a random 1 scores higher than a random 0; ties count half (Mann-Whitney). NaN where one class is missing."""
+    """The chance that a random 1 scores higher than a random 0, ties counting half (Mann-Whitney). NaN without both classes."""
     ones = y > 0.5
     positives, negatives = int(ones.sum()), int((~ones).sum())
     if not positives or not negatives:

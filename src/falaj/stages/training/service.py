@@ -36,9 +36,13 @@ REFERENCE_ROWS = 60_000
 class Rows(Protocol):
     """What is needed of the contracts stage."""
 
-    def frame(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: Any = "time") -> pl.DataFrame: ...
+    def frame(
+        self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: Any = "time"
+    ) -> pl.DataFrame: ...
 
-    def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: Any = "time") -> list[Asset]: ...
+    def assets(
+        self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: Any = "time"
+    ) -> list[Asset]: ...
 
 
 class Vectors(Protocol):
@@ -69,10 +73,24 @@ class Table:
     parts: Split
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a training came to. `scores`: of the holdout, by the ONNX model."""
+
+    declared: Training
+    fitted: Fitted
+    table: Table
+    metrics: Mapping[str, float]
+    scores: Floats
+    digest: str
+
+
 class Trainer:
     """`trainings` by name. The mirror is told of each run; that it fails never fails a run."""
 
-    def __init__(self, kernel: Kernel, blobs: Blobs, source: Source, *, trainings: Mapping[str, Training], mirror: Mirror) -> None:
+    def __init__(
+        self, kernel: Kernel, blobs: Blobs, source: Source, *, trainings: Mapping[str, Training], mirror: Mirror
+    ) -> None:
         self.kernel = kernel
         self.blobs = blobs
         self.source = source
@@ -98,7 +116,7 @@ class Trainer:
         digest = self.blobs.put(model)
         candidate = Ref("candidate", declared.model, run_id)
         inputs = self._inputs(declared, table)
-        labels["mirror"] = self._track(declared, run_id, fitted, table, metrics, scores, digest)
+        labels["mirror"] = self._track(run_id, Made(declared, fitted, table, metrics, scores, digest))
         asset = Asset(candidate, digest, digest, labels=encode(labels), inputs=inputs, run=run_id, created_at=act.now)
         with act.change(candidate) as draft:
             draft.put("asset", str(candidate), asset)
@@ -118,7 +136,9 @@ class Trainer:
         if field not in spine.columns:
             raise InvalidInput(f"The rows of {declared.name!r} have no {field!r}.", "add it in `prepare`.")
         if declared.history:
-            spine = spine.filter(pl.col(field) > at - length(declared.history) - length(declared.holdout) - length(declared.valid))
+            spine = spine.filter(
+                pl.col(field) > at - length(declared.history) - length(declared.holdout) - length(declared.valid)
+            )
         spine = spine.sort(field, maintain_order=True)
         parts = rules.split(
             spine[field], spine[declared.label_time], at, valid=length(declared.valid), holdout=length(declared.holdout)
@@ -154,35 +174,37 @@ class Trainer:
 
     def _holdout(self, table: Table, scores: Floats) -> pl.DataFrame:
         """The sealed rows with everything that any recipe of this model could ask of a request."""
-        sealed = table.spine[table.parts.holdout.tolist()]
-        return sealed.with_columns(pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores[table.parts.holdout]))
+        sealed: pl.DataFrame = table.spine[table.parts.holdout.tolist()]
+        return sealed.with_columns(
+            pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores[table.parts.holdout])
+        )
 
     def _inputs(self, declared: Training, table: Table) -> tuple[Ref, ...]:
         """The snapshots that the rows and their features came from."""
-        first, last = table.spine[declared.recipe.time_field].min(), table.spine[declared.recipe.time_field].max()
+        last = table.spine[declared.recipe.time_field].max()
         datasets = {declared.spine} | {self.source.features.views[name].dataset for name in declared.recipe.views}
-        assert isinstance(first, datetime) and isinstance(last, datetime)  # the split has refused an empty table
+        assert isinstance(last, datetime)  # the split has refused an empty table
         found = {name: self.source.contracts.assets(name, None, last) for name in sorted(datasets)}
         return tuple(asset.ref for assets in found.values() for asset in assets)
 
-    def _track(
-        self, declared: Training, run_id: str, fitted: Fitted, table: Table, metrics: Mapping[str, float], scores: Floats, digest: str
-    ) -> str:  # fmt: skip
+    def _track(self, run_id: str, made: Made) -> str:
         """Shows the run where people look; returns its id over there, or why that did not work."""
+        declared, fitted = made.declared, made.fitted
+        params = {**fitted.params, "training": declared.name, "seed": declared.seed}
+        tags = {"falaj.model": made.digest}
         try:
-            tracked = Tracked(
-                run_id, declared.model, {**fitted.params, "training": declared.name, "seed": declared.seed}, metrics,
-                fitted.curves, self._pictures(declared, fitted, table, scores), {"falaj.model": digest},
-            )  # fmt: skip
+            tracked = Tracked(run_id, declared.model, params, made.metrics, fitted.curves, _pictures(made), tags)
             return self.mirror.record_run(tracked)
         except FalajError as exc:
             return f"not mirrored: {exc.message}"
 
-    def _pictures(self, declared: Training, fitted: Fitted, table: Table, scores: Floats) -> dict[str, bytes]:
-        from falaj.stages.training.plots import draw
 
-        gain = np.asarray(fitted.native.feature_importance("gain"), dtype=np.float64)
-        return draw(table.y[table.parts.holdout], scores, declared.recipe.names, gain, fitted.curves)
+def _pictures(made: Made) -> dict[str, bytes]:
+    from falaj.stages.training.plots import draw
+
+    gain = np.asarray(made.fitted.native.feature_importance("gain"), dtype=np.float64)
+    y = made.table.y[made.table.parts.holdout]
+    return draw(y, made.scores, made.declared.recipe.names, gain, made.fitted.curves)
 
 
 def environment() -> str:
@@ -210,5 +232,3 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     out = io.BytesIO()
     frame.write_parquet(out, compression="zstd", statistics=False)
     return out.getvalue()
-
-

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FitContext:
-    """What a fit function is given. Inputs are float32 [rows, columns] in the recipe's order, targets 0 or 1; valid lies after train in time."""
+    """What a fit function is given: inputs float32 [rows, columns] in the recipe's order, targets 0 or 1; valid after train."""
 
     train_x: Floats
     train_y: Floats
