@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,8 @@ def up(project: Path, settings: Mapping[str, str]) -> None:
 
     # uvicorn stops gracefully and then raises the signal again; by default that would end the process with nothing closed.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    # Read by polars' allocator when polars is imported: memory that a burst of work needed goes back to the machine.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:500")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), worker(app):
         serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
