@@ -20,16 +20,16 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-import onnxmltools
 import psutil
 import uvloop
-from onnxmltools.convert.common.data_types import FloatTensorType
 
 from falaj.adapters.local.signing import sign_envelope
 from falaj.core.codec import canonical, encode
 from falaj.core.recipe import Column, Recipe
 from falaj.inference.models import MANIFEST_TYPE, Model
 from falaj.ports.host import Arm
+from falaj.stages.training.onnx import to_onnx
+from falaj.stages.training.spec import Fitted
 from tests.kits.endpoint import Installation
 
 COLUMNS, TREES, LEAVES, SECONDS = 20, 200, 31, 4.0
@@ -71,11 +71,7 @@ def _onnx() -> bytes:
     y = (x[:, :5].sum(axis=1) + chance.normal(size=len(x)) > 0).astype(int)
     params = {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(params, lightgbm.Dataset(x, y), TREES)
-    graph = onnxmltools.convert_lightgbm(
-        booster, initial_types=[("input", FloatTensorType([None, COLUMNS]))], zipmap=False, target_opset=15
-    )
-    data: bytes = graph.SerializeToString()
-    return data
+    return to_onnx(Fitted(booster, booster.predict, "lightgbm"), COLUMNS)
 
 
 def _alone(data: bytes) -> float:

@@ -50,9 +50,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--seed", type=int, default=1, help="which flights are sampled, how traffic is split, how models are trained"
     )
     parser.add_argument(
-        "--broken-month", type=int, default=8, help="month (5 to 11) in which the colleague proposes the new model; 0 for never"
+        "--broken-month", type=int, default=8, help="month (6 to 10) in which the colleague proposes the new model; 0 for never"
     )
-    parser.add_argument("--sample", type=float, default=0.2, help="share of the flights that become requests")
+    parser.add_argument("--sample", type=float, default=0.15, help="share of the flights that become requests")
     parser.add_argument("--full", action="store_true", help="every flight becomes a request")
     parser.add_argument("--until", type=datetime.fromisoformat, default=END, help="last day of the replay")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where state and report go; emptied first")

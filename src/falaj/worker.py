@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WORKER = Actor("worker", "service", ("service",))
 """Who acts when the platform itself does what a person declared."""
+log = logging.getLogger("falaj.worker")
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PARITY_EVERY = timedelta(days=7)
@@ -61,6 +62,7 @@ class Worker:
         self._due: dict[str, datetime] = {}
         self._parity: dict[str, Cursor] = {}
         self._weighed: dict[str, int] = {}
+        self._running: set[str] = set()
 
     def tick(self, now: datetime) -> Round:
         """One round at the time `now`. Each duty stands alone: one that fails is told in `problems`, the others go on."""
@@ -76,13 +78,6 @@ class Worker:
                     duty(now, done)
             done.running = len(self.app.pipelines.live())
             return done
-
-    def loop(self, stop: threading.Event, seconds: float) -> None:
-        """Rounds under the wall clock until `stop` is set."""
-        while not stop.is_set():
-            started = time.monotonic()
-            self.tick(datetime.now(UTC))
-            stop.wait(max(0.0, seconds - (time.monotonic() - started)))
 
     def _reconcile(self, now: datetime, done: Round) -> None:
         """After a crash anywhere: what is served is made what the ledger says."""
@@ -108,9 +103,11 @@ class Worker:
             self._due["materialise"] = day
 
     def _watch_runs(self, now: datetime, done: Round) -> None:
-        for run in self.app.pipelines.watch(WORKER):
-            if run.state == "failed":
-                self._hear(_run_failed(run), done, f"run/{run.id} failed: {(run.failure or '')[:200]}")
+        self.app.pipelines.watch(WORKER)
+        live = {run.id for run in self.app.pipelines.live()}
+        for run_id in sorted(self._running - live):
+            self._tell_run(self.app.pipelines.get(run_id), done)
+        self._running = live
         for endpoint in self.app.project.endpoints.values():
             if self.app.ledger.get("endpoint", endpoint.name) is None or self.app.rollouts.live(endpoint.name):
                 continue
@@ -121,6 +118,15 @@ class Worker:
                     slow_ms=self.app.monitors.usual_latency(endpoint.name, now),
                 )  # fmt: skip
                 done.news.append(f"{waiting[0]} passed its gates and starts as a canary: {rollout}")
+
+    def _tell_run(self, run: Run, done: Round) -> None:
+        """How a run ended that was under way in the last round."""
+        if run.state == "failed":
+            self._hear(_run_failed(run), done, f"run/{run.id} failed: {(run.failure or '')[:200]}")
+        for candidate in (ref for ref in run.outputs if ref.kind == "candidate"):
+            decision = self.app.gates.decision(candidate)
+            if not decision.allowed:
+                done.news.append(f"{candidate} is not registered, its gate says {decision.verdict}: {decision.reason}")
 
     def _waiting(self, model: str) -> list[Ref]:
         """Models that a release run registered and that were never rolled out, promoted or deployed; oldest first."""
@@ -259,6 +265,10 @@ def _told(done: Round, duty: Callable[..., None]) -> Iterator[None]:
         yield
     except FalajError as exc:
         done.problems.append(f"{duty.__name__.strip('_')}: {exc}")
+    except Exception as exc:
+        # A bug in one duty must not keep the others from, say, taking a bad model back.
+        log.exception("the duty %s failed", duty.__name__)
+        done.problems.append(f"{duty.__name__.strip('_')}: a bug, {type(exc).__name__}: {exc}")
 
 
 def _floor(now: datetime, span: timedelta) -> datetime:
