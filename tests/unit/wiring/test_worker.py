@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -13,8 +14,18 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 @pytest.fixture
 def app(tmp_path: Path) -> App:
-    (tmp_path / "project.py").write_text('"""Nothing is declared."""\n')
-    settings = {"clock": "replay", "runner": "memory", "host": "memory", "online": "memory", "mirror": "none", "name": "worker"}
+    # A process holds one module of a name, so each test's project has a name of its own.
+    module = f"project_{uuid4().hex}"
+    (tmp_path / f"{module}.py").write_text('"""Nothing is declared."""\n')
+    settings = {
+        "modules": module,
+        "clock": "replay",
+        "runner": "memory",
+        "host": "memory",
+        "online": "memory",
+        "mirror": "none",
+        "name": "worker",
+    }
     init_project(tmp_path, settings)
     return open_app(tmp_path, settings)
 
