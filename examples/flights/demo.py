@@ -130,6 +130,7 @@ def set_up(falaj: Falaj, given: argparse.Namespace) -> tuple[Client, Client, Cli
     if model is None:
         raise SystemExit(f"The first model did not pass its gates: see `falaj run show {run}` and the report.")
     approver.call("POST", f"/v1/models/{model}:promote", {"alias": "champion", "reason": "looked at its report: first release"})
+    approver.close()
     operator.call("POST", f"/v1/endpoints/{ENDPOINT}:deploy", {"model": model, "reason": "first release"})
     console.log(f"model/{model} trained on January to April, gated, signed, approved and served at {falaj.serving()}")
     return operator, colleague, airline

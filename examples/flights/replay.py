@@ -43,6 +43,7 @@ class Client:
         self.key = key
         self.retries = 0
         self._local = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
 
     def call(self, method: str, path: str, body: Any = None, *, patience: float = PATIENCE) -> Any:
         """The JSON answer. Raises Refused where no retry will change it, and the last problem when patience runs out."""
@@ -72,10 +73,16 @@ class Client:
             host = urlsplit(self.address())
             connection = http.client.HTTPConnection(host.hostname or "127.0.0.1", host.port, timeout=60)
             self._local.connection = connection
+            self._opened.append(connection)
         connection.request(method, path, data, dict(headers))
         answer = connection.getresponse()
         raw = answer.read()
         return answer.status, json.loads(raw) if raw else None
+
+    def close(self) -> None:
+        """Closes the connections of every thread."""
+        for connection in self._opened:
+            connection.close()
 
     def _drop(self) -> None:
         connection = getattr(self._local, "connection", None)
@@ -174,6 +181,7 @@ class Airline:
 
     def close(self) -> None:
         self.pool.shutdown()
+        self.caller.close()
 
 
 def _iso(at: datetime) -> str:

@@ -43,13 +43,15 @@ def play(rounds: int, folder: Path, seed: int = 1) -> Seen:
     falaj = demo.Falaj(folder, settings)
     over = threading.Event()
     try:
-        operator, _colleague, caller = demo.set_up(falaj, given)
+        operator, colleague, caller = demo.set_up(falaj, given)
         airline = Airline(demo.ENDPOINT, caller)
         killer = threading.Thread(target=_kill, args=(falaj, rounds, chance, (seen, over)))
         killer.start()
         keys = _replay(given, operator, airline, over)
         killer.join()
         airline.close()
+        operator.close()
+        colleague.close()
     finally:
         over.set()
         falaj.down()

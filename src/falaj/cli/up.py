@@ -51,18 +51,30 @@ def alone(state: Path) -> Iterator[None]:
 
 @contextmanager
 def worker(app: App) -> Iterator[None]:
-    """Ticks in the background under the wall clock; under replay the caller of `worker:tick` does."""
-    if app.settings.clock != "wall":
-        yield
-        return
+    """Keeps endpoints alive, and ticks in the background under the wall clock; under replay the caller of `worker:tick` does."""
     done = threading.Event()
-    thread = threading.Thread(target=_loop, args=(app, done), name="worker", daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=_supervise, args=(app, done), name="supervisor", daemon=True)]
+    if app.settings.clock == "wall":
+        threads.append(threading.Thread(target=_loop, args=(app, done), name="worker", daemon=True))
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         done.set()
-        thread.join(30)
+        for thread in threads:
+            thread.join(30)
+
+
+def _supervise(app: App, done: threading.Event) -> None:
+    """An endpoint that an earlier control plane started is looked after from the first second on, before any round."""
+    host = app.host
+    while not done.wait(1.0):
+        try:
+            for endpoint in host.supervise():
+                log.info("endpoint/%s had died and was started again", endpoint)
+        except Exception as exc:
+            log.log(logging.WARNING if isinstance(exc, FalajError) else logging.ERROR, "supervising failed", exc_info=exc)
 
 
 def _loop(app: App, done: threading.Event) -> None:
