@@ -88,9 +88,9 @@ class Falaj:
 
     def up(self) -> None:
         """Starts the control plane and waits until it answers."""
-        log = (self.folder / "control-plane.log").open("ab")
         argv = [sys.executable, "-m", "falaj", "up", "--project", str(HERE)]
-        self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        with (self.folder / "control-plane.log").open("ab") as log:
+            self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
     def address(self) -> str:
         """Where the control plane listens now; asked again after every broken connection."""
