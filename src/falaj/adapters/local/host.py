@@ -25,6 +25,8 @@ from falaj.ports.host import Seen, Wanted
 
 READY_WITHIN_S = 10.0
 STOP_WITHIN_S = 15.0
+SAME_START_S = 5.0
+"""Two readings of one process's start may differ: both are counted from the machine's boot, which is known to a second."""
 LOG_LIMIT = 5_000_000
 _LONGEST_PAUSE_S = 30.0
 
@@ -228,7 +230,7 @@ class ProcessHost:
             return None
         try:
             process = psutil.Process(int(told["pid"]))
-            if abs(process.create_time() - float(told["started"])) > 1.0 or process.status() == psutil.STATUS_ZOMBIE:
+            if abs(process.create_time() - float(told["started"])) > SAME_START_S or process.status() == psutil.STATUS_ZOMBIE:
                 return None
         except psutil.Error:
             return None

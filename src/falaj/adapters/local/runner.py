@@ -17,6 +17,8 @@ from falaj.core.errors import Conflict, NotFound, Unavailable
 from falaj.core.ref import Ref
 from falaj.ports.runner import Runner, RunState
 
+SAME_START_S = 5.0
+"""Two readings of one process's start may differ: both are counted from the machine's boot, which is known to a second."""
 TAIL = 2000
 """Bytes of the log that are shown where a run failed."""
 
@@ -94,7 +96,7 @@ class ProcessRunner:
         try:
             known = json.loads((place / "process.json").read_text())
             process = psutil.Process(int(known["pid"]))
-            is_same = abs(process.create_time() - float(known["started"])) < 1.0
+            is_same = abs(process.create_time() - float(known["started"])) < SAME_START_S
             return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
         except (OSError, ValueError, KeyError, psutil.Error):
             return None
