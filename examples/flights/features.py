@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from falaj.stages.features.spec import View, WindowView, category, count, inputs, local, mean, number, share, years_since
+from falaj import View, WindowView, category, count, inputs, local, mean, number, share, years_since
 
 CARRIERS = ("9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV")
 ORIGINS = ("EWR", "JFK", "LGA")

@@ -6,8 +6,7 @@ import polars as pl
 
 from examples.flights.features import CARRIERS, ORIGINS, origin_delays, plane, recipe, weather_now
 from examples.flights.network import network_delay
-from falaj.stages.features.spec import category, inputs, local, number, years_since
-from falaj.stages.training.spec import FitContext, Fitted, Training
+from falaj import FitContext, Fitted, Training, category, inputs, local, number, years_since
 
 THRESHOLD = 0.4
 """From here on a passenger is told."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 from examples.flights import source
 from examples.flights.features import carrier_delays, origin_delays, plane, weather_now
 from examples.flights.models import THRESHOLD, delay, delay_network
-from falaj.stages.contracts.spec import Dataset
-from falaj.stages.gates.spec import Gate
-from falaj.stages.monitoring.spec import Monitor
-from falaj.stages.rollouts.spec import Canary, Endpoint
+from falaj import Canary, Dataset, Endpoint, Gate, Monitor
 
 flights = Dataset("flights", contract="contracts/flights.odcs.yaml", source=source.flights, time="sched_dep_at", known="known_at")
 weather = Dataset(
