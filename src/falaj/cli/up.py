@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import logging
 import os
@@ -28,11 +30,19 @@ def up(project: Path, settings: Mapping[str, str]) -> None:
 
     # uvicorn stops gracefully and then raises the signal again; by default that would end the process with nothing closed.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    # Read by polars' allocator when polars is imported: memory that a burst of work needed goes back to the machine.
-    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:500")
+    _spare_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), worker(app):
         serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
+
+
+def _spare_memory() -> None:
+    """Memory that a burst of work needed goes back to the machine; a control plane is mostly waiting."""
+    # Read by polars' allocator when polars is imported.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:500")
+    # Each thread of the server would else keep an arena of its own; -8 is glibc's M_ARENA_MAX, other libraries have no mallopt.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(-8, 2)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from falaj.core.moments import moment
 from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger
 
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 24 << 20
 """The newest few months of a table of this size; the rest is read from disk again."""
 
 
