@@ -33,5 +33,11 @@ endpoint = Endpoint(
     ),
 )
 monitor = Monitor(
-    "delay", window="7d", look="1d", false_alarms="1 per 30d", labels_after="36h", cooldown="35d", ignore=("at_month",)
+    "delay",
+    window="7d",
+    look="1d",
+    false_alarms="1 per 30d",
+    labels_after="36h",
+    cooldown="35d",
+    ignore=("at_month", "at_weekday"),
 )
