@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from falaj.stages.monitoring.cohorts import Cohort, Part
 from falaj.stages.monitoring.drift import DriftReference, Moved, count
 from falaj.stages.monitoring.performance import auc
+from falaj.stages.training.spec import SCORE
 
 Floats = NDArray[np.floating[Any]]
-SCORE = "(score)"
-"""The name under which a reference holds the model's own answers; always its last feature."""
 
 
 def parts_of(cohorts: Sequence[Cohort], model: str) -> list[Part]:

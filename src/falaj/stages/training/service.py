@@ -25,10 +25,8 @@ from falaj.ports.mirror import Mirror, Tracked
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.training import onnx, rules
 from falaj.stages.training.rules import Floats, Split
-from falaj.stages.training.spec import FitContext, Fitted, Training
+from falaj.stages.training.spec import SCORE, FitContext, Fitted, Training
 
-SCORE = "(score)"
-"""The column of the model's own answers in what is kept as normal."""
 REFERENCE_ROWS = 60_000
 """At most so many rows are kept to say what was normal; drift needs no more."""
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
+SCORE = "(score)"
+"""The column of the model's own answers in what is kept as normal, and the last feature that drift looks at."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitContext:
     """What a fit function is given: inputs float32 [rows, columns] in the recipe's order, targets 0 or 1; valid after train."""
