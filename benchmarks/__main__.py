@@ -13,7 +13,9 @@ import benchmarks
 
 
 def main(wanted: list[str]) -> int:
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "figure"))
+    names = sorted(
+        m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "figure") and not m.ispkg
+    )
     unknown = sorted(set(wanted) - set(names))
     if unknown:
         print(f"There is no benchmark named {unknown[0]!r}; there is: {', '.join(names)}.", file=sys.stderr)

@@ -34,7 +34,14 @@ MEASURES: Mapping[str, str] = {"falaj.stages.gates.service": "time"}
 """What a model promises about its speed can only be measured."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULE_OF: Mapping[str, str] = {"mlflow-skinny": "mlflow", "pyyaml": "yaml"}
+MODULE_OF: Mapping[str, str] = {
+    "adbc-driver-manager": "adbc_driver_manager",
+    "adbc-driver-postgresql": "adbc_driver_postgresql",
+    "ibis-framework": "ibis",
+    "mlflow-skinny": "mlflow",
+    "open-data-contract-standard": "open_data_contract_standard",
+    "pyyaml": "yaml",
+}
 ASKED_BY_OTHERS: Mapping[str, str] = {
     # brought, and imported by no module of falaj: by whom then
     "alembic": "MLflow's SQLite store",

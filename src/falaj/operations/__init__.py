@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import data, models, serving, trust
+from falaj.operations import dataset, feature, models, run, serving, trust
 from falaj.operations.operation import Operation
 
-OPERATIONS: tuple[Operation, ...] = (*data.OPERATIONS, *models.OPERATIONS, *serving.OPERATIONS, *trust.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *dataset.OPERATIONS,
+    *feature.OPERATIONS,
+    *run.OPERATIONS,
+    *models.OPERATIONS,
+    *serving.OPERATIONS,
+    *trust.OPERATIONS,
+)
 
 SHORT: Mapping[str, tuple[str, str]] = {
     "promote": ("model", "promote"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from falaj.stages.contracts.expression import Node
 
+ROW_METRICS = frozenset({"nullValues", "missingValues", "invalidValues", "duplicateValues", "expression"})
 Limit = int | float | datetime | date
 
 
@@ -28,6 +29,8 @@ class Column:
     multiple_of: int | float | None = None
     naive_is_utc: bool = False
     classification: str = ""
+    references: tuple[str, str] | None = None
+    """(dataset, column): every value must be there, in that dataset as it is known when this one is taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,16 @@ class Quality:
 
     name: str
     metric: str
-    """`nullValues`, `missingValues`, `invalidValues`, `duplicateValues`, `rowCount` or `expression`."""
+    """Of ODCS: `nullValues`, `missingValues`, `invalidValues`, `duplicateValues`, `rowCount`. Of falaj: `expression`; `mean`,
+    `minimum`, `maximum`, `sum`, `distinct` of a column over the load; `drift` of a column from the last good snapshot
+    (Jensen-Shannon divergence over that profile's bins, base 2, 0 to 1); `growth`, rows of this load ÷ rows of the last."""
     columns: tuple[str, ...] = ()
     op: str = "=="
     bound: float | tuple[float, float] = 0
     percent: bool = False
     severity: str = "error"
-    """`error` keeps rows (or the load) out; `warning` and `info` only tell."""
+    """`error` keeps the rows out that break a rule of rows, or the load that breaks another; `stop` keeps the load out in
+    both cases; `warning` and `info` only tell."""
     values: tuple[Any, ...] | None = None
     pattern: str = ""
     expression: Node | None = None
@@ -50,7 +56,7 @@ class Quality:
     @property
     def of_rows(self) -> bool:
         """None may break it: so each row that does is known and can be kept out alone."""
-        return self.metric != "rowCount" and self.op == "==" and self.bound == 0
+        return self.metric in ROW_METRICS and self.op == "==" and self.bound == 0
 
 
 @dataclass(frozen=True, slots=True)

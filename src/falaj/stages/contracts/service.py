@@ -200,6 +200,8 @@ class Contracts:
         return held
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
+        if not callable(declared.source):
+            raise InvalidInput(f"The source of {declared.name!r} cannot be opened yet.", "give a function of (since, until).")
         try:
             frame = declared.source(since, until)
         except FalajError:

@@ -1,4 +1,4 @@
-"""What can be done with data: datasets, features, and the runs that work on them."""
+"""What can be done with features."""
 
 from __future__ import annotations
 
@@ -6,28 +6,10 @@ from typing import Any
 
 from falaj.core.errors import NotFound
 from falaj.core.moments import moment
+from falaj.operations.dataset import UNTIL
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
-DATASET = Subject("dataset", "a dataset that the project declares, as in flights")
 VIEW = Subject("view", "a view that the project declares, as in carrier_delays")
-RUN = Subject("run", "the id of a run, as in release-delay-20130501")
-
-
-def _list_datasets(asked: Asked) -> Any:
-    return [_brief(asked.app.contracts.look(name)) for name in asked.app.project.datasets]
-
-
-def _brief(seen: dict[str, Any]) -> dict[str, Any]:
-    return {name: seen[name] for name in ("dataset", "version", "watermark", "rows", "quarantined")}
-
-
-def _quarantine(asked: Asked) -> Any:
-    rows = asked.app.contracts.quarantine(asked.about.name)
-    return {"rows": rows.height, "shown": rows.head(asked["limit"]).to_dicts()}
-
-
-def _ingest(asked: Asked) -> Any:
-    return asked.app.contracts.ingest(asked.actor, asked.about, until=asked["until"] or asked.app.kernel.now())
 
 
 def _list_views(asked: Asked) -> Any:
@@ -73,39 +55,7 @@ def _verify(asked: Asked) -> Any:
     return app.features.verify(asked.actor, asked.about, records=recent, recipe=training.recipe)
 
 
-def _start(asked: Asked) -> Any:
-    return asked.app.pipelines.start(asked.actor, asked.about, step=asked["step"], params=asked["params"])
-
-
-def _list_runs(asked: Asked) -> Any:
-    return [
-        {"run": run.id, "step": run.step, "state": run.state, "started_at": run.started_at}
-        for run in asked.app.pipelines.listing()
-    ]
-
-
-_UNTIL = Argument("until", "take in what was known at that time (default: now)", "time")
-
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("dataset", "list", "Every declared dataset, and how far it was taken in.", _list_datasets, changes=False),
-    Operation(
-        "dataset",
-        "show",
-        "Snapshots, watermark, labels and latest decision of a dataset.",
-        lambda asked: asked.app.contracts.look(asked.about.name),
-        DATASET,
-        changes=False,
-    ),
-    Operation("dataset", "ingest", "Takes in what is new, after its contract has been checked.", _ingest, DATASET, (_UNTIL,)),
-    Operation(
-        "dataset",
-        "quarantine",
-        "Rows that a contract kept out, with the reasons.",
-        _quarantine,
-        DATASET,
-        (Argument("limit", "how many rows to show", "integer", 20),),
-        changes=False,
-    ),
     Operation(
         "feature",
         "list",
@@ -114,7 +64,7 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=False,
         asks="dataset.read",
     ),
-    Operation("feature", "materialise", "Brings a view's newest rows into the online store.", _materialise, VIEW, (_UNTIL,)),
+    Operation("feature", "materialise", "Brings a view's newest rows into the online store.", _materialise, VIEW, (UNTIL,)),
     Operation(
         "feature",
         "verify",
@@ -135,25 +85,5 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         changes=False,
         asks="dataset.read",
-    ),
-    Operation("run", "list", "Every run and its state.", _list_runs, changes=False),
-    Operation(
-        "run",
-        "show",
-        "One run: parameters, outputs, failure.",
-        lambda asked: asked.app.pipelines.get(asked.about.name),
-        RUN,
-        changes=False,
-    ),
-    Operation(
-        "run",
-        "start",
-        "Starts a step where the runner executes it, and returns at once.",
-        _start,
-        RUN,
-        (
-            Argument("step", "what to do, as in release", required=True),
-            Argument("params", 'the step\'s parameters as JSON, as in {"training": "delay"}', "object", {}),
-        ),
     ),
 )

@@ -1,0 +1,36 @@
+"""The offline side of features: a view's rows as the snapshots hold them, for a period or for the rows of a spine."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from falaj.core.recipe import Recipe
+from falaj.stages.features.data import Contracts
+from falaj.stages.features.rules import earliest, stored_rows
+from falaj.stages.features.spec import AT, AnyView, View, WindowView
+from falaj.stages.features.windows import grid_points, rows_for, window_rows
+
+
+def rows_between(contracts: Contracts, view: AnyView, since: datetime, until: datetime) -> pl.DataFrame:
+    """The view's rows with a time in (since, until]: entity, `at`, features."""
+    if isinstance(view, WindowView):
+        events = contracts.frame(view.dataset, since=since - view.longest, until=until, by="known")
+        return window_rows(events, view, grid_points(view, since, until))
+    rows = stored_rows(contracts.frame(view.dataset, since=since, until=until, by="known"), view)
+    return rows.filter((pl.col(AT) > since) & (pl.col(AT) <= until))
+
+
+def rows_behind(contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.DataFrame) -> pl.DataFrame:
+    """Every row of the view that a row of the spine may read."""
+    times = spine[recipe.time_field]
+    limit = recipe.ttl_ms[view.name]
+    back = None if limit is None else timedelta(milliseconds=limit)
+    until = times.dt.convert_time_zone("UTC").max()
+    assert until is None or isinstance(until, datetime)
+    if isinstance(view, View):
+        return stored_rows(contracts.frame(view.dataset, since=earliest(times, back), until=until, by="known"), view)
+    since = earliest(times, None if back is None else back + view.longest)
+    events = contracts.frame(view.dataset, since=since, until=until, by="known")
+    return rows_for(events, view, spine[recipe.views[view.name]], times)
