@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# The tests run side by side; JOBS=0 runs them one after the other.
+JOBS   ?= auto
 
 # Bytecode is compiled at installation, once: without it every process start would compile every import again.
 export UV_COMPILE_BYTECODE := 1
@@ -26,14 +28,14 @@ demo: setup     ## a year of flights through the whole life of a model
 	@$(BIN)/python -m examples.flights.demo $(ARGS)
 
 test: setup     ## every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: setup    ## format, lint, types, imports, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 bench: setup    ## every benchmark, one line a figure
 	$(BIN)/python -m benchmarks $(ARGS)
