@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -191,20 +192,20 @@ class Trainer:
         params = {**fitted.params, "training": declared.name, "seed": declared.seed}
         tags = {"falaj.model": made.digest}
         try:
-            tracked = Tracked(run_id, declared.model, params, made.metrics, fitted.curves, _pictures(made), tags)
+            tracked = Tracked(run_id, declared.model, params, made.metrics, fitted.curves, self._pictures(made), tags)
             return self.mirror.record_run(tracked)
         except FalajError as exc:
             return f"not mirrored: {exc.message}"
 
+    def _pictures(self, made: Made) -> dict[str, bytes]:
+        from falaj.stages.training.plots import draw
 
-def _pictures(made: Made) -> dict[str, bytes]:
-    from falaj.stages.training.plots import draw
-
-    gain = np.asarray(made.fitted.native.feature_importance("gain"), dtype=np.float64)
-    y = made.table.y[made.table.parts.holdout]
-    return draw(y, made.scores, made.declared.recipe.names, gain, made.fitted.curves)
+        gain = np.asarray(made.fitted.native.feature_importance("gain"), dtype=np.float64)
+        y = made.table.y[made.table.parts.holdout]
+        return draw(y, made.scores, made.declared.recipe.names, gain, made.fitted.curves)
 
 
+@functools.cache
 def environment() -> str:
     """The digest of every installed distribution with its version: the same digest, the same packages."""
     installed = sorted({f"{found.metadata['Name']}=={found.version}" for found in distributions()})
