@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from falaj.adapters.tabular.address import inside, refused
 from falaj.adapters.tabular.layout import File, layout
 from falaj.adapters.tabular.reading import read_files
 from falaj.adapters.tabular.text import BLOCK
@@ -28,17 +29,20 @@ class FilesSource:
     """
 
     def __init__(
-        self, *, folder: Path, path: str, secret: Callable[[str], bytes | None] | None = None, outside: bool = False, **options: Any
+        self,
+        *,
+        folder: Path,
+        path: str,
+        secret: Callable[[str], bytes | None] | None = None,
+        outside: bool = False,
+        **options: Any,
     ) -> None:
         self._folder = Path(folder).resolve()
         self._outside = outside
         self._layout = layout(options)
         self._path = path
         self.capabilities = self._layout.capabilities
-        if not path or "\0" in path:
-            raise InvalidInput("A source of files needs a path.", 'write path="data/trips.csv".')
-        if not outside and (Path(path).is_absolute() or ".." in Path(path).parts):
-            raise self._refused(path)
+        inside(self._folder, path, outside=outside)
 
     @property
     def origin(self) -> Origin:
@@ -63,21 +67,20 @@ class FilesSource:
             if not found:
                 if named.exists() and not named.is_dir():
                     raise InvalidInput(f"{self._path} is no file.", "name a file, a folder or a pattern.")
-                raise NotFound(f"There is no file {self._path} in {self._folder}.", "check the path: it starts at the project's folder.")
+                raise NotFound(
+                    f"There is no file {self._path} in {self._folder}.", "check the path: it starts at the project's folder."
+                )
             for path in found:
                 if not self._outside and not path.resolve().is_relative_to(self._folder):
-                    raise self._refused(path.name)
+                    raise refused(path.name)
         return sorted(found, key=lambda path: path.as_posix())
 
     def _file(self, path: Path) -> File:
         name = path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else path.as_posix()
         with _border(name):
             modified = path.stat().st_mtime_ns // 1_000_000
-        return File(name, modified, partial(_chunks, path, name), partial(pl.scan_parquet, path, glob=False), partial(_border, name))
-
-    def _refused(self, name: str) -> InvalidInput:
-        return InvalidInput(
-            f"{name} lies outside of the project's folder.", "copy it into the folder, or set outside=True where you declare it."
+        return File(
+            name, modified, partial(_chunks, path, name), partial(pl.scan_parquet, path, glob=False), partial(_border, name)
         )
 
 
@@ -89,7 +92,9 @@ def _chunks(path: Path, name: str) -> Iterator[Iterator[bytes]]:
         yield iter(partial(file.read, BLOCK), b"")
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Unavailable(f"{name} was changed while it was read.", "load again when it is whole; write files aside and rename them.")
+        raise Unavailable(
+            f"{name} was changed while it was read.", "load again when it is whole; write files aside and rename them."
+        )
 
 
 @contextmanager

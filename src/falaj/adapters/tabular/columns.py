@@ -59,7 +59,9 @@ def declare(types: Mapping[str, str] | None, times: Mapping[str, Sequence[str]] 
     formats: dict[str, tuple[str, str]] = {}
     for name, given in (times or {}).items():
         if isinstance(given, str) or len(given) != 2 or not all(isinstance(part, str) for part in given):
-            raise InvalidInput(f"The time format of {name!r} is not a pair.", 'write times={"at": ("%d/%m/%Y %H:%M", "Asia/Dubai")}.')
+            raise InvalidInput(
+                f"The time format of {name!r} is not a pair.", 'write times={"at": ("%d/%m/%Y %H:%M", "Asia/Dubai")}.'
+            )
         text, zone = given
         kind = kinds.setdefault(name, "timestamp")
         if kind not in ("date", "timestamp"):

@@ -162,9 +162,9 @@ def _record(text: bytes, where: str) -> dict[str, Any]:
         raise InvalidInput(f"{where} names {str(exc)[:80]!r} twice.", "a record has each name once.") from exc
     except (ValueError, RecursionError) as exc:
         seen = getattr(exc, "msg", "") or "it is nested too deeply, or a number has too many digits"
-        raise InvalidInput(f"{where} is no JSON: {seen}.", "every line is one whole object, such as {\"id\": 1}.") from exc
+        raise InvalidInput(f"{where} is no JSON: {seen}.", 'every line is one whole object, such as {"id": 1}.') from exc
     if not isinstance(record, dict):
-        raise InvalidInput(f"{where} is no object.", "every line is one object, such as {\"id\": 1}.")
+        raise InvalidInput(f"{where} is no object.", 'every line is one object, such as {"id": 1}.')
     return record
 
 

@@ -56,7 +56,7 @@ class Layout:
         for ending, format_ in ENDINGS.items():
             if lower.endswith(ending):
                 return format_
-        raise InvalidInput(f"The format of {name} is not known.", f'set format to one of {", ".join(FORMATS)}.')
+        raise InvalidInput(f"The format of {name} is not known.", f"set format to one of {', '.join(FORMATS)}.")
 
     def is_read(self, name: str) -> bool:
         """Whether a file of a folder is one of the rows' files; drafts and marks of other tools are not."""

@@ -98,6 +98,6 @@ def _decoded(data: bytes, where: str, encoding: str, offset: int) -> bytes:
         seen = data[exc.start : exc.start + 4].hex(" ")
         raise InvalidInput(
             f"{where} is not {encoding}: the bytes {seen} at offset {offset + exc.start} mean nothing.",
-            f'declare the encoding: {", ".join(other for other in ENCODINGS if other != encoding)}.',
+            f"declare the encoding: {', '.join(other for other in ENCODINGS if other != encoding)}.",
         ) from exc
     return data if name == "utf-8" else text.encode("utf-8")
