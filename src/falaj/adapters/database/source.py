@@ -31,7 +31,9 @@ _TYPES: Mapping[str, Callable[[], sa.types.TypeEngine[Any]]] = {
     "string": sa.Text, "integer": sa.BigInteger, "number": sa.Float, "boolean": sa.Boolean, "date": sa.Date,
     "timestamp": lambda: sa.DateTime(timezone=True),
 }  # fmt: skip
-_DENIED = ("denied", "authentication", "password", "permission", "not authorized")
+_STREAMS = frozenset({"mysqldb", "oracledb", "psycopg", "psycopg2", "pymysql", "pyodbc", "pysqlite"})
+"""Drivers that hand rows out as they come; another one may hold all of them first, so that such a source is not `bounded`."""
+_DENIED = ("denied", "authentication", "password", "permission", "not authorized", "28000", "28p01")
 
 
 class DatabaseSource:
@@ -42,8 +44,8 @@ class DatabaseSource:
     """
 
     def __init__(
-        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "", query: str = "", known: str = "",
-        order: tuple[str, ...] = (), columns: tuple[str, ...] = (), types: dict[str, str] | None = None,
+        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "", query: str = "",
+        known: str = "", order: tuple[str, ...] = (), columns: tuple[str, ...] = (), types: dict[str, str] | None = None,
         times: dict[str, tuple[str, str]] | None = None, connect_s: int = 10,
     ) -> None:  # fmt: skip
         if bool(table) == bool(query) or (schema and query):
@@ -63,7 +65,9 @@ class DatabaseSource:
         name = f"{database}.{shown}" if host else shown
         self.origin = Origin(f"{self._url.get_backend_name()}://{place or database}", name)
         self._where = f"{self.origin.namespace}/{name}"
-        self.capabilities = frozenset({"bounded", "known"} if known else {"bounded"})
+        self.capabilities = frozenset(
+            [*(["known"] if known else []), *(["bounded"] if self._url.get_driver_name() in _STREAMS else [])]
+        )
 
     def read(self, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
         with _border(self._where), self._connected() as connection:
@@ -89,10 +93,9 @@ class DatabaseSource:
     def _connected(self) -> Iterator[sa.Connection]:
         name = self._url.get_driver_name()
         limits: dict[str, Any] = {_LIMITS[name]: self._connect_s} if name in _LIMITS else {}
-        if self._url.get_backend_name() == "sqlite" and self._url.database not in (None, "", ":memory:"):
-            # A file that is not there would be made.
-            if not Path(str(self._url.database)).is_file():
-                raise NotFound(f"There is no database {self._url.database}.", "check the path at the end of the url.")
+        if self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file():
+            # It would be made.
+            raise NotFound(f"There is no database {self._url.database}.", "check the path at the end of the url.")
         engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=limits, hide_parameters=True)
         try:
             with engine.connect() as connection:

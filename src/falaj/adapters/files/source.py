@@ -88,13 +88,26 @@ class FilesSource:
 def _chunks(path: Path, name: str) -> Iterator[Iterator[bytes]]:
     """The bytes of a file that nobody changes meanwhile. Raises Unavailable where somebody does."""
     with path.open("rb") as file:
-        before = os.fstat(file.fileno())
-        yield iter(partial(file.read, BLOCK), b"")
-        after = os.fstat(file.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Unavailable(
-            f"{name} was changed while it was read.", "load again when it is whole; write files aside and rename them."
-        )
+        before = _print(file.fileno())
+        try:
+            yield iter(partial(file.read, BLOCK), b"")
+        except InvalidInput as exc:
+            if _print(file.fileno()) != before:
+                raise _changed(name) from exc
+            raise
+        if _print(file.fileno()) != before:
+            raise _changed(name)
+
+
+def _print(file: int) -> tuple[int, int]:
+    stat = os.fstat(file)
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _changed(name: str) -> Unavailable:
+    return Unavailable(
+        f"{name} was changed while it was read.", "load again when it is whole; write files aside and rename them."
+    )
 
 
 @contextmanager

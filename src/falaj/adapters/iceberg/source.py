@@ -30,6 +30,10 @@ from falaj.core.errors import Denied, FalajError, InvalidInput, MissingDependenc
 from falaj.core.moments import millis, moment
 from falaj.ports.source import Origin
 
+_AFTER: Any = GreaterThan
+_UPTO: Any = LessThanOrEqual
+"""Their own signatures hide that they take a name and a value."""
+
 
 class IcebergSource:
     """`table` is `namespace.name`. `catalog` holds the catalog's own properties, such as `type` (`sql`, `rest`), `uri` and
@@ -97,8 +101,8 @@ class IcebergSource:
                 f"{self._table}: the column {self._known!r} says when a row became known, and is {seen}.",
                 "name a column of times.",
             )
-        inside: BooleanExpression = LessThanOrEqual(self._known, _text(until, kind))
-        return inside if since is None else And(GreaterThan(self._known, _text(since, kind)), inside)
+        inside: BooleanExpression = _UPTO(self._known, _text(until, kind))
+        return inside if since is None else And(_AFTER(self._known, _text(since, kind)), inside)
 
 
 def _text(at: datetime, kind: TimestampType | TimestamptzType) -> str:

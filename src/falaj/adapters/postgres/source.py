@@ -38,8 +38,8 @@ class PostgresSource:
     """
 
     def __init__(
-        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "", query: str = "", known: str = "",
-        order: tuple[str, ...] = (), columns: tuple[str, ...] = (), types: dict[str, str] | None = None,
+        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "", query: str = "",
+        known: str = "", order: tuple[str, ...] = (), columns: tuple[str, ...] = (), types: dict[str, str] | None = None,
         times: dict[str, tuple[str, str]] | None = None, connect_s: int = 10,
     ) -> None:  # fmt: skip
         if bool(table) == bool(query) or (schema and query):
@@ -159,6 +159,10 @@ def _border(where: str) -> Iterator[None]:
             raise InvalidInput(f"{where} cannot compute a row of the query (SQLSTATE {state}).", "mend the query.") from exc
         raise Unavailable(f"{where} stopped answering (SQLSTATE {state or 'unknown'}).", "try again; nothing was kept.") from exc
     except (pa.ArrowException, OSError) as exc:
+        # An error of the server behind the first row comes without its class.
+        said = str(exc)
+        if "ERROR:" in said and "FATAL:" not in said and "canceling statement" not in said:
+            raise InvalidInput(f"{where} cannot compute a row of the query.", "mend the query.") from exc
         raise Unavailable(f"{where} stopped half-way.", "try again; nothing was kept.") from exc
 
 

@@ -173,7 +173,7 @@ def together(schemas: Mapping[str, Schema]) -> dict[str, pl.DataType]:
 
 
 def _wider(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-    if one == other or other == pl.Null:
+    if other in (one, pl.Null()):
         return one
     if one == pl.Null:
         return other

@@ -87,7 +87,7 @@ def _rows(block: Block, names: list[str], file: File, layout: Layout) -> pl.Data
         stray = rb'[^%b\n]"|"[^%b\r\n]' % ((re.escape(separator),) * 2)
         if data.count(b'"') % 2 or re.search(stray, outline):
             raise InvalidInput(
-                f"{file.name}, line {_odd(data, separator) + block.line}: a quote that is never closed, or stands inside of a column.",
+                f"{file.name}, line {_odd(data, separator) + block.line}: a quote is never closed, or stands inside of a column.",
                 "put the whole text of a column in quotes and double the quotes inside.",
             )
     if b"\r" in outline and re.search(rb"\r(?!\n)", outline):

@@ -34,12 +34,12 @@ def columns(file: File, layout: Layout) -> dict[str, pl.DataType]:
     for line, record in _records(file, layout):
         for name, value in record.items():
             kind, was = type(value), kinds.get(name)
-            if kind is was or value is None and was is not None:
+            if kind is was or (value is None and was is not None):
                 continue
-            if was not in (None, type(None)) and layout.declared.dtype(name) is None:
+            if was is not None and was is not type(None) and layout.declared.dtype(name) is None:
                 if {kind, was} != {int, float}:
                     raise InvalidInput(
-                        f"{file.name}, line {line}, column {name!r}: {_WORDS[kind]}, where lines before have {_WORDS[was or str]}.",
+                        f"{file.name}, line {line}, column {name!r}: {_WORDS[kind]}, where lines before have {_WORDS[was]}.",
                         "mend the file, or read the two apart.",
                     )
                 kind = float

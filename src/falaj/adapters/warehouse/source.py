@@ -38,9 +38,9 @@ class WarehouseSource:
     """
 
     def __init__(
-        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "", catalog: str = "", query: str = "",
-        known: str = "", order: tuple[str, ...] = (), columns: tuple[str, ...] = (), types: dict[str, str] | None = None,
-        times: dict[str, tuple[str, str]] | None = None,
+        self, *, url: str, secret: Secret, folder: Path | None = None, table: str = "", schema: str = "",
+        catalog: str = "", query: str = "", known: str = "", order: tuple[str, ...] = (), columns: tuple[str, ...] = (),
+        types: dict[str, str] | None = None, times: dict[str, tuple[str, str]] | None = None,
     ) -> None:  # fmt: skip
         if bool(table) == bool(query) or (schema and query) or (catalog and not schema):
             raise InvalidInput("A warehouse source reads a table (of a schema, of a catalog) or a query.", "give one of the two.")
@@ -140,7 +140,7 @@ def _any_batches(backend: Any, asked: Any) -> Iterator[pa.RecordBatch]:
 
 def _duckdb_batches(backend: Any, asked: Any) -> Iterator[pa.RecordBatch]:
     """Ibis calls a method that DuckDB 2 no longer has."""
-    yield from backend.raw_sql(ibis.to_sql(asked, dialect="duckdb")).to_arrow_reader(PIECE_ROWS)
+    yield from backend.con.sql(ibis.to_sql(asked, dialect="duckdb")).to_arrow_reader(PIECE_ROWS)
 
 
 _BATCHES: Mapping[str, Callable[[Any, Any], Iterator[pa.RecordBatch]]] = {"duckdb": _duckdb_batches}
@@ -154,7 +154,7 @@ def _frame(data: Any) -> pl.DataFrame:
 
 def _in_utc(frame: pl.DataFrame) -> pl.DataFrame:
     """A warehouse hands times out in the zone of its session."""
-    return frame.cast({name: wanted for name, dtype in frame.schema.items() if (wanted := in_utc(dtype)) != dtype})  # type: ignore[arg-type]
+    return frame.cast({name: wanted for name, dtype in frame.schema.items() if (wanted := in_utc(dtype)) != dtype})
 
 
 @contextmanager
