@@ -37,6 +37,8 @@ def pieces(file: File, layout: Layout, names: list[str], rows: pl.Expr | None) -
             chunk_size=PIECE_ROWS, maintain_order=True, engine="streaming"
         )
         for batch in batches:
+            if any(column.len() != batch.height for column in batch.get_columns()):
+                raise ValueError("a damaged file can give columns of different lengths")
             typed, bad = parse(batch, layout.declared)
             if bad is not None:
                 raise InvalidInput(
