@@ -27,7 +27,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "obstore": ("falaj.adapters.s3",),
     "onnx": ("falaj.stages.training", "falaj.stages.gates"),
     "onnxruntime": ("falaj.inference", "falaj.stages.training", "falaj.stages.gates"),
-    "pyarrow": ("falaj.adapters.postgres", "falaj.adapters.warehouse"),
+    "pyarrow": ("falaj.adapters.delta", "falaj.adapters.postgres", "falaj.adapters.tabular.parquet", "falaj.adapters.warehouse"),
     "pyiceberg": ("falaj.adapters.iceberg",),
     "sqlalchemy": ("falaj.adapters.database",),
     "sqlite3": ("falaj.adapters.local",),

@@ -118,10 +118,6 @@ class TestParquetFiles(OnFiles):
     def write(self, frame: pl.DataFrame) -> bytes:
         return as_parquet(frame)
 
-    def stop(self) -> None:
-        """A file that is not read yet is cut off: it cannot be told from one that was never whole."""
-        pytest.skip("the source cannot be stopped from outside")
-
 
 class OnS3(SourceSuite):
     secrets = ("s3-hunter2-secret",)

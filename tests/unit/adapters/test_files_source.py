@@ -215,8 +215,9 @@ def test_what_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"typez": {}}, {"types": {"a": "int"}}, {"times": {"a": "%Y"}}, {"times": {"a": ("%Y", "")}}, {"times": {"a": ("%Y", "Mars/X")}},
-        {"format": "xlsx"}, {"header": False}, {"separator": "||"}, {"separator": '"'}, {"columns": "a"}, {"known": "a", "arrived": "b"},
+        {"typez": {}}, {"types": {"a": "int"}}, {"times": {"a": "%Y"}}, {"times": {"a": ("%Y", "")}},
+        {"times": {"a": ("%Y", "Mars/X")}}, {"format": "xlsx"}, {"header": False}, {"separator": "||"}, {"separator": '"'},
+        {"columns": "a"}, {"known": "a", "arrived": "b"},
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_refused_when_the_source_is_opened(options: dict[str, Any], tmp_path: Path) -> None:

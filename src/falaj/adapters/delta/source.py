@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -16,12 +18,12 @@ from falaj.adapters.tabular.address import STORE_OPTIONS, Secret, bucket, inside
 from falaj.adapters.tabular.batches import as_pieces, promised
 from falaj.adapters.tabular.columns import PIECE_ROWS, check_names, check_there, declare
 from falaj.adapters.tabular.layout import texts
-from falaj.adapters.tabular.period import check_time, within
+from falaj.adapters.tabular.period import check_time, ticks
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import millis, moment
 from falaj.ports.source import Origin
 
-_STORE = ("error sending request", "Generic S3 error", "HTTP error", "timed out", "after", "retries")
+_STORE = ("error sending request", "Generic S3 error", "HTTP error", "timed out", "retries")
 
 
 class DeltaSource:
@@ -60,17 +62,21 @@ class DeltaSource:
     def read(self, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
         with _border(self._where):
             table = self._table()
-            frame = pl.scan_delta(table)
-            schema = frame.collect_schema()
-            check_names(list(schema), self._where)
-            check_there(self._columns, schema, self._where)
-            wanted = {name: schema[name] for name in self._columns or schema}
+            data = table.to_pyarrow_dataset()
+            check_names(data.schema.names, self._where)
+            check_there(self._columns, data.schema.names, self._where)
+            names = list(self._columns or data.schema.names)
+            schema = _frame(pa.schema([data.schema.field(name) for name in names]).empty_table()).schema
             rows = None
             if self._known:
-                rows = within(self._known, check_time(wanted.get(self._known), self._known, self._where), since, until)
-            chosen = frame.select(list(wanted)) if rows is None else frame.select(list(wanted)).filter(rows)
-            batches = chosen.collect_batches(chunk_size=PIECE_ROWS, maintain_order=True, engine="streaming")
-            yield from as_pieces(batches, promised(wanted, self._declared, self._where), self._declared, self._where)
+                check_time(schema.get(self._known), self._known, self._where)
+                kind, known = data.schema.field(self._known).type, pa.dataset.field(self._known)
+                rows = known <= _bound(until, kind)
+                rows = rows if since is None else rows & (known > _bound(since, kind))
+            # One file after the other: what is read ahead is held in memory.
+            scanner = data.scanner(columns=names, filter=rows, batch_size=PIECE_ROWS, batch_readahead=2, fragment_readahead=1)
+            frames = (_frame(batch) for batch in scanner.to_batches() if batch.validate(full=True) is None)
+            yield from as_pieces(frames, promised(schema, self._declared, self._where), self._declared, self._where)
 
     def _table(self) -> DeltaTable:
         try:
@@ -89,6 +95,17 @@ class DeltaSource:
         return table
 
 
+def _bound(at: datetime, kind: Any) -> Any:
+    """A literal of the column's own type; a time without a zone is meant in UTC."""
+    return pa.scalar(ticks(at, kind.unit), pa.timestamp(kind.unit, kind.tz))
+
+
+def _frame(data: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(data)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 @contextmanager
 def _border(where: str) -> Iterator[None]:
     try:
@@ -97,7 +114,10 @@ def _border(where: str) -> Iterator[None]:
         raise
     except (TableNotFoundError, FileNotFoundError) as exc:
         raise NotFound(f"There is no Delta table at {where}, or not all of its files.", "check the path, or load again.") from exc
-    except (DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as exc:
-        if isinstance(exc, OSError) or any(word in str(exc) for word in _STORE):
+    except (DeltaError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as exc:
+        if (isinstance(exc, OSError) and exc.errno is not None) or any(word in str(exc) for word in _STORE):
             raise Unavailable(f"The Delta table at {where} does not answer.", "check its place, and try again.") from exc
-        raise InvalidInput(f"The Delta table at {where} cannot be read.", "its log or one of its files is damaged.") from exc
+        raise InvalidInput(
+            f"The Delta table at {where} cannot be read.",
+            "its log or a file is damaged, or it uses what only newer readers know.",
+        ) from exc

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -79,19 +79,23 @@ class FilesSource:
         name = path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else path.as_posix()
         with _border(name):
             modified = path.stat().st_mtime_ns // 1_000_000
-        return File(
-            name, modified, partial(_chunks, path, name), partial(pl.scan_parquet, path, glob=False), partial(_border, name)
-        )
+        return File(name, modified, partial(_chunks, path, name), partial(_whole, path, name), partial(_border, name))
 
 
 @contextmanager
 def _chunks(path: Path, name: str) -> Iterator[Iterator[bytes]]:
-    """The bytes of a file that nobody changes meanwhile. Raises Unavailable where somebody does."""
+    with _whole(path, name) as file:
+        yield iter(partial(file.read, BLOCK), b"")
+
+
+@contextmanager
+def _whole(path: Path, name: str) -> Iterator[BinaryIO]:
+    """A file that nobody changes while it is read. Raises Unavailable where somebody does."""
     with path.open("rb") as file:
         before = _print(file.fileno())
         try:
-            yield iter(partial(file.read, BLOCK), b"")
-        except InvalidInput as exc:
+            yield file
+        except (InvalidInput, ValueError) as exc:
             if _print(file.fileno()) != before:
                 raise _changed(name) from exc
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +13,15 @@ from typing import Any
 
 import obstore
 import polars as pl
+from obstore.store import S3Store
 
-from falaj.adapters.s3.store import RETRIES, border, open_store, read_on
+from falaj.adapters.s3.store import border, open_store, read_on
 from falaj.adapters.tabular.address import STORE_OPTIONS, bucket
 from falaj.adapters.tabular.layout import MOST_FILES, File, layout
 from falaj.adapters.tabular.reading import read_files
-from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import millis
 from falaj.ports.source import Origin
-
-_NETWORK = ("error sending request", "HTTP error", "retries", "Connection", "timed out", "status code", "error decoding response")
 
 
 class S3Source:
@@ -37,7 +37,6 @@ class S3Source:
         self._layout = layout(options)
         self._bucket = bucket(path, secret, given)
         self._store = open_store(self._bucket, timeout_s)
-        self._polars = self._bucket.as_aws(timeout_s) | {"max_retries": RETRIES, "retry_timeout_ms": int(timeout_s * 1000)}
         self.capabilities = self._layout.capabilities
         if not self._bucket.prefix:
             raise InvalidInput("A source in a store needs more than its bucket.", "write s3://bucket/prefix.")
@@ -78,27 +77,52 @@ class S3Source:
     def _file(self, meta: Any) -> File:
         key = str(meta["path"])
         name = f"s3://{self._bucket.name}/{key}"
-        scan = partial(pl.scan_parquet, name, storage_options=self._polars, credential_provider=None, glob=False)
-        return File(name, millis(meta["last_modified"]), partial(self._open, meta), scan, partial(_border, name))
+        return File(
+            name, millis(meta["last_modified"]), partial(self._open, meta), partial(self._seekable, meta), partial(border, name)
+        )
 
     @contextmanager
     def _open(self, meta: Any) -> Iterator[Iterator[bytes]]:
         key = str(meta["path"])
         yield read_on(self._store, f"s3://{self._bucket.name}/{key}", key, (meta["e_tag"], int(meta["size"])))
 
+    @contextmanager
+    def _seekable(self, meta: Any) -> Iterator[Any]:
+        key = str(meta["path"])
+        with _ObjectFile(self._store, f"s3://{self._bucket.name}/{key}", key, (meta["e_tag"], int(meta["size"]))) as file:
+            yield file
 
-@contextmanager
-def _border(name: str) -> Iterator[None]:
-    """Polars reads Parquet from the store itself, and fails in its own words where the store does."""
-    try:
-        with border(name):
-            yield
-    except FalajError:
-        raise
-    except pl.exceptions.PolarsError as exc:
-        if any(word in str(exc) for word in _NETWORK):
-            raise Unavailable(f"The store does not answer for {name}.", "check its endpoint and region, and try again.") from exc
-        raise
+
+class _ObjectFile(io.RawIOBase):
+    """One object as a file: only what is asked for is fetched."""
+
+    def __init__(self, store: S3Store, where: str, key: str, meta: tuple[str | None, int]) -> None:
+        self._store, self._where, self._key, self._meta = store, where, key, meta
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._meta[1]}[whence]
+        if self._at < 0:
+            raise ValueError("a place before the start of a file")
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._meta[1])
+        held = 0
+        for data in read_on(self._store, self._where, self._key, self._meta, between=(self._at, end)):
+            buffer[held : held + len(data)] = data
+            held += len(data)
+        self._at += held
+        return held
 
 
 def _pattern(key: str) -> str:

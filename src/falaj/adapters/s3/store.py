@@ -35,12 +35,15 @@ def open_store(bucket: Bucket, timeout_s: float) -> S3Store:
         raise InvalidInput(f"The store of {bucket.shown} cannot be opened with these options.", "check its endpoint.") from exc
 
 
-def read_on(store: S3Store, where: str, key: str, meta: tuple[str | None, int]) -> Iterator[bytes]:
+def read_on(
+    store: S3Store, where: str, key: str, meta: tuple[str | None, int], *, between: tuple[int, int] | None = None
+) -> Iterator[bytes]:
     """The bytes of one object of that tag and size, block by block; Unavailable where it was replaced meanwhile."""
     tag, size = meta
-    for start in range(0, size, BLOCK):
+    first, last = between or (0, size)
+    for start in range(first, last, BLOCK):
         with border(where):
-            end = min(start + BLOCK, size)
+            end = min(start + BLOCK, last)
             given = obstore.get(store, key, options={"range": (start, end), **({"if_match": tag} if tag else {})})
             data = bytes(given.bytes())
         yield data

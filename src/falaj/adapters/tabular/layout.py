@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
 from falaj.adapters.tabular.columns import Declared, declare
 from falaj.adapters.tabular.text import ENCODINGS
 from falaj.core.errors import InvalidInput
@@ -23,12 +21,12 @@ MOST_FILES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file, wherever it lies. `modified` is in ms since 1970 in UTC; what `open` and `scan` raise is translated."""
+    """One file, wherever it lies. `modified` is in ms since 1970 in UTC; `border` translates what opening and reading raise."""
 
     name: str
     modified: int
     open: Callable[[], AbstractContextManager[Iterator[bytes]]]
-    scan: Callable[[], pl.LazyFrame]
+    seekable: Callable[[], AbstractContextManager[Any]]
     border: Callable[[], AbstractContextManager[None]]
 
 

@@ -24,18 +24,20 @@ def check_time(dtype: pl.DataType | None, name: str, where: str) -> pl.Datetime:
 
 
 def within(name: str, dtype: pl.Datetime, since: datetime | None, until: datetime) -> pl.Expr:
-    """Whether a row became known in (since, until]. The bounds take the column's unit, so that a file can be skipped by its
-    statistics: cut down to a coarser unit they mean the same for every value that the column can hold."""
+    """Whether a row became known in (since, until]. The bounds take the column's unit: cut down to a coarser one they
+    mean the same for every value that the column can hold."""
     column = pl.col(name)
     inside = column <= _bound(until, dtype)
     return inside if since is None else (column > _bound(since, dtype)) & inside
 
 
+def ticks(at: datetime, unit: str) -> int:
+    """Whole units since 1970, cut down; what nanoseconds cannot say is their last moment."""
+    if unit == "ns":
+        return max(-(2**63), min(2**63 - 1, ((at - _EPOCH) // _TICKS["us"]) * 1000))
+    return (at - _EPOCH) // _TICKS[unit]
+
+
 def _bound(at: datetime, dtype: pl.Datetime) -> pl.Expr:
-    if dtype.time_unit == "ns":
-        ticks = ((at - _EPOCH) // _TICKS["us"]) * 1000
-        ticks = max(-(2**63), min(2**63 - 1, ticks))
-    else:
-        ticks = (at - _EPOCH) // _TICKS[dtype.time_unit]
-    literal = pl.lit(ticks, dtype=pl.Int64).cast(pl.Datetime(dtype.time_unit, "UTC"))
+    literal = pl.lit(ticks(at, dtype.time_unit), dtype=pl.Int64).cast(pl.Datetime(dtype.time_unit, "UTC"))
     return literal.dt.convert_time_zone(dtype.time_zone) if dtype.time_zone else literal.dt.replace_time_zone(None)

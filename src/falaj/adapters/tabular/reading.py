@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
-from falaj.adapters.tabular import csvs, jsonl, parquet
+from falaj.adapters.tabular import csvs, jsonl
 from falaj.adapters.tabular.columns import Schema, check_there, empty, fit, together
 from falaj.adapters.tabular.layout import MOST_FILES, File, Layout
 from falaj.adapters.tabular.period import check_time, within
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import InvalidInput, MissingDependency
 from falaj.core.moments import millis
 
 ARRIVED = pl.Datetime("ms", "UTC")
@@ -29,7 +30,7 @@ def read_files(files: Sequence[File], layout: Layout, since: datetime | None, un
     rows = within(layout.known, known, since, until) if known else None
     has_none = True
     for file in chosen:
-        for piece in _pieces(file, layout, schema, rows):
+        for piece in _pieces(file, layout, schema, (since, until)):
             if layout.arrived:
                 piece = piece.with_columns(pl.lit(file.modified, dtype=pl.Int64).cast(ARRIVED).alias(layout.arrived))  # noqa: PLW2901
             fitted = fit(piece, schema, file.name)
@@ -59,22 +60,31 @@ def _schema(files: Sequence[File], layout: Layout) -> dict[str, pl.DataType]:
 def _columns(file: File, layout: Layout) -> dict[str, pl.DataType]:
     format_ = layout.format_of(file.name)
     if format_ == "parquet":
-        return parquet.columns(file, layout)
+        found: dict[str, pl.DataType] = _parquet().columns(file, layout)
+        return found
     with file.border():
         return csvs.columns(file, layout) if format_ == "csv" else jsonl.columns(file, layout)
 
 
-def _pieces(file: File, layout: Layout, schema: Schema, rows: pl.Expr | None) -> Iterator[pl.DataFrame]:
+def _pieces(file: File, layout: Layout, schema: Schema, period: tuple[datetime | None, datetime]) -> Iterator[pl.DataFrame]:
     format_ = layout.format_of(file.name)
     if format_ == "parquet":
+        parquet = _parquet()
         own = parquet.columns(file, layout)
-        names = [name for name in schema if name in own]
-        # Pushed down only where the file holds times as they are asked for; the rows of others are chosen when they are read.
-        is_alike = own.get(layout.known) == schema.get(layout.known) and layout.known not in layout.declared.kinds
-        yield from parquet.pieces(file, layout, names, rows if is_alike else None)
+        # Groups of rows are skipped only where the file itself holds times; the rows are chosen when they are read.
+        is_time = layout.known in own and layout.known not in layout.declared.kinds
+        yield from parquet.pieces(file, layout, [name for name in schema if name in own], period if is_time else None)
         return
     with file.border():
         if format_ == "csv":
             yield from csvs.pieces(file, layout)
         else:
             yield from jsonl.pieces(file, layout, {name: dtype for name, dtype in schema.items() if name != layout.arrived})
+
+
+def _parquet() -> Any:
+    try:
+        from falaj.adapters.tabular import parquet
+    except ModuleNotFoundError as exc:
+        raise MissingDependency.of("Reading Parquet", exc.name or "pyarrow", "parquet") from exc
+    return parquet
