@@ -9,6 +9,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from falaj.stages.alerts.spec import Alerting as Alerting
+    from falaj.stages.contracts.sources import database as database
+    from falaj.stages.contracts.sources import delta as delta
+    from falaj.stages.contracts.sources import files as files
+    from falaj.stages.contracts.sources import iceberg as iceberg
+    from falaj.stages.contracts.sources import postgres as postgres
+    from falaj.stages.contracts.sources import s3 as s3
+    from falaj.stages.contracts.sources import stream as stream
+    from falaj.stages.contracts.sources import warehouse as warehouse
     from falaj.stages.contracts.spec import Dataset as Dataset
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
@@ -44,12 +52,20 @@ _PLACES = {
     "WindowView": "falaj.stages.features.spec",
     "category": "falaj.stages.features.spec",
     "count": "falaj.stages.features.spec",
+    "database": "falaj.stages.contracts.sources",
+    "delta": "falaj.stages.contracts.sources",
+    "files": "falaj.stages.contracts.sources",
+    "iceberg": "falaj.stages.contracts.sources",
     "inputs": "falaj.stages.features.spec",
     "local": "falaj.stages.features.spec",
     "mean": "falaj.stages.features.spec",
     "number": "falaj.stages.features.spec",
+    "postgres": "falaj.stages.contracts.sources",
+    "s3": "falaj.stages.contracts.sources",
     "share": "falaj.stages.features.spec",
+    "stream": "falaj.stages.contracts.sources",
     "total": "falaj.stages.features.spec",
+    "warehouse": "falaj.stages.contracts.sources",
     "years_since": "falaj.stages.features.spec",
 }
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
-from falaj.config import Settings, load
+from falaj.config import Settings, blobs_options, load
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
@@ -96,8 +96,7 @@ class App:
 
     @cached_property
     def blobs(self) -> Blobs:
-        options = {"folder": self.state / "blobs"} if self.settings.blobs == "file" else {}
-        blobs: Blobs = open_adapter("blobs", self.settings.blobs, **options)
+        blobs: Blobs = open_adapter("blobs", self.settings.blobs, **blobs_options(self.settings, secret))
         return blobs
 
     @cached_property

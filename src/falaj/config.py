@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,14 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("replay_from", "2000-01-01T00:00:00Z", "Where the replay clock starts."),
     Setting("ledger", "sqlite", "Ledger adapter: sqlite or memory."),
-    Setting("blobs", "file", "Blob adapter: file or memory."),
+    Setting("blobs", "file", "Blob adapter: file, s3 or memory."),
+    Setting("blobs_uri", "", "Where blobs lie in a store: s3://bucket/prefix."),
+    Setting("blobs_endpoint", "", "Address of an S3-compatible store; empty means AWS. Without TLS only on this machine."),
+    Setting("blobs_region", "us-east-1", "Region of the store."),
+    Setting(
+        "blobs_key", "", "Reference to the store's access key: env:NAME or file:PATH; empty uses the machine's own identity."
+    ),
+    Setting("blobs_secret", "", "Reference to the store's secret key: env:NAME or file:PATH."),
     Setting("online", "lmdb", "Online feature store adapter: lmdb or memory."),
     Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
     Setting("host", "process", "Where endpoints run: process or memory."),
@@ -105,6 +112,16 @@ def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapp
     for name, given in (flags or {}).items():
         values[name] = Value(_read(name, given, "flag"), "flag")
     return Settings(folder, values)
+
+
+def blobs_options(settings: Settings, secret: Callable[[str], bytes | None]) -> dict[str, Any]:
+    """What the adapter that `blobs` names is opened with. `secret` resolves a reference."""
+    if settings.blobs == "file":
+        return {"folder": settings.state_folder / "blobs"}
+    if settings.blobs != "s3":
+        return {}
+    place = {name: str(settings.values[f"blobs_{name}"].value) for name in ("uri", "endpoint", "region", "key")}
+    return {**place, "key_secret": str(settings.blobs_secret), "cache": settings.state_folder / "blobs-cache", "secret": secret}
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from tests.architecture.tree import ROOT, modules
 
 PORTS = {
     "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "stream": "Stream", "runner": "Runner", "host": "Host",
-    "mirror": "Mirror", "policy": "Policy", "notify": "Notify",
+    "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
 }  # fmt: skip
 OTHER_RIGHTS = {
     # verbs of the role table that no action and no operation asks for: where they are asked instead
@@ -141,7 +141,10 @@ def test_a_missing_driver_is_an_error_that_names_the_extra(name: str) -> None:
 import sys
 class Nothing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in {{'lmdb', 'mlflow', 'onnxruntime', 'polars', 'numpy', 'orjson', 'httptools', 'uvloop'}}:
+        if name.partition('.')[0] in {{
+            'lmdb', 'mlflow', 'onnxruntime', 'polars', 'numpy', 'orjson', 'httptools', 'uvloop', 'obstore', 'deltalake',
+            'pyiceberg', 'pyarrow', 'adbc_driver_manager', 'adbc_driver_postgresql', 'sqlalchemy', 'ibis', 'duckdb',
+        }}:
             raise ModuleNotFoundError('No module named ' + repr(name), name=name)
 sys.meta_path.insert(0, Nothing())
 from falaj.adapters import open_adapter

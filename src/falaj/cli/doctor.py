@@ -23,6 +23,16 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "serve": ("httptools", "lmdb", "numpy", "onnxruntime", "orjson", "uvloop"),
     "train": ("lightgbm", "matplotlib", "onnx", "onnxruntime"),
     "mlflow": ("alembic", "mlflow", "sqlalchemy"),
+    "contracts": ("jsonschema", "open_data_contract_standard"),
+    "sql": ("duckdb", "sqlglot"),
+    "parquet": ("pyarrow",),
+    "s3": ("obstore",),
+    "delta": ("deltalake", "pyarrow"),
+    "iceberg": ("pyarrow", "pyiceberg"),
+    "postgres": ("adbc_driver_manager", "adbc_driver_postgresql", "pg8000", "pyarrow"),
+    "database": ("sqlalchemy",),
+    "warehouse": ("ibis", "pyarrow"),
+    "redis": ("redis",),
 }
 SPACE = 1 << 30
 

@@ -1,0 +1,1 @@
+"""Stores that speak Amazon S3's protocol."""

@@ -1,0 +1,1 @@
+"""Streams as sources of tables."""

@@ -1,0 +1,1 @@
+"""Warehouses that Ibis speaks to."""

@@ -1,0 +1,1 @@
+"""What is fed with broken input, longer than the suite has time for."""
