@@ -82,14 +82,14 @@ class Spot:
         return self.value
 
 
-def parse(data: bytes, file: str) -> Spot:
+def parse(data: bytes, file: str, loader: Any = None) -> Spot:
     """The document in these bytes. Raises InvalidInput for whatever is not one plain YAML document."""
     if len(data) > LARGEST:
         raise InvalidInput(f"{file} is {len(data)} bytes long; a contract has at most {LARGEST}.", "is it the right file?")
     try:
         text = data.decode("utf-8")
         _survey(text, file)
-        return Spot(yaml.load(text, Loader=_Loader), "", file)  # noqa: S506  # a SafeLoader
+        return Spot(yaml.load(text, Loader=loader or _Loader), "", file)  # noqa: S506  # a SafeLoader
     except UnicodeDecodeError as exc:
         raise InvalidInput(f"{file} is not UTF-8 text (byte {exc.start}).", "save it as UTF-8.") from exc
     except yaml.MarkedYAMLError as exc:
@@ -135,3 +135,18 @@ class _Loader(_FASTEST):  # type: ignore[misc]
             seen.add(name)
         found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return found
+
+
+class _Plain(_Loader):
+    """Without YAML's times, which JSON does not have: a schema sees `2013-05-01` as the text that it is."""
+
+
+_Plain.yaml_implicit_resolvers = {
+    letter: [(tag, found) for tag, found in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def plain(data: bytes, file: str) -> Any:
+    """The document as JSON would hold it, for a JSON schema. Raises InvalidInput like `parse`."""
+    return parse(data, file, _Plain).value

@@ -18,6 +18,9 @@ from falaj.stages.contracts.quality import OPS
 VERSION = "v3.1.0"
 _WORDS: Mapping[str, str] = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
 _MUST: Mapping[str, str] = {op: word for word, op in OPS.items()}
+_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+"""Characters that one YAML reader takes for the end of a line and another for a letter: they are always escaped."""
+
 _LIBRARY = ("nullValues", "missingValues", "invalidValues", "duplicateValues", "rowCount")
 
 
@@ -45,7 +48,7 @@ def compose(contract: Contract, notes: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _opening(name: str) -> str:
-    named = textwrap.indent(yaml.safe_dump({"name": name}, allow_unicode=True, width=120), "  ")
+    named = textwrap.indent(_yaml({"name": name}, short=False), "  ")
     return f"schema:\n- {named[2:]}  properties:\n"
 
 
@@ -149,11 +152,12 @@ def _comments(notes: tuple[str, ...], indent: str) -> str:
 
 def _lines(fields: Mapping[str, Any]) -> str:
     """One field a line; only what has a shape of its own is written in the short form."""
-    return "".join(
-        _yaml({name: value}) if isinstance(value, (dict, list)) else yaml.safe_dump({name: value}, allow_unicode=True, width=120)
-        for name, value in fields.items()
-    )
+    return "".join(_yaml({name: value}, short=isinstance(value, (dict, list))) for name, value in fields.items())
 
 
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+def _yaml(value: Any, *, short: bool = True) -> str:
+    style = None if short else False
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120, default_flow_style=style)
+    if _BREAKS.isdisjoint(text):
+        return text
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=120, default_flow_style=style)
