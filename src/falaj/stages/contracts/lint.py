@@ -1,9 +1,10 @@
-"""Lint: what is wrong with a contract file, by the published schema, by what falaj can enforce, and by what a reader will miss."""
+"""Lint: what is wrong with a contract file by the published schema and by what falaj enforces, and what a reader will miss."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from falaj.core.errors import InvalidInput, MissingDependency
@@ -40,7 +41,9 @@ def lint(
     except InvalidInput as exc:
         return _linted(file, [Finding("", "error", exc.message, exc.hint)])
     if not isinstance(document, dict) or document.get("kind") != "DataContract":
-        return _linted(file, [Finding("kind", "error", "this is no data contract: kind is not DataContract", "is it the right file?")])
+        return _linted(
+            file, [Finding("kind", "error", "this is no data contract: kind is not DataContract", "is it the right file?")]
+        )
     found = list(_by_schema(document))
     try:
         contract = odcs.read(data, file)
@@ -62,10 +65,12 @@ def _linted(file: str, found: list[Finding]) -> Linted:
 
 
 def _by_schema(document: Any) -> Iterator[Finding]:
-    for error in _validator().iter_errors(document):
+    for error in islice(_validator().iter_errors(document), MOST_FINDINGS):
         deepest = _deepest(error)
         place = _place(deepest.absolute_path)
-        yield Finding(place, "error", _said(deepest), "the standard's schema asks for it: bitol-io.github.io/open-data-contract-standard")
+        yield Finding(
+            place, "error", _said(deepest), "the standard's schema asks for it: bitol-io.github.io/open-data-contract-standard"
+        )
 
 
 def _validator() -> Any:
@@ -91,7 +96,9 @@ def _deepest(error: Any) -> Any:
 def _said(error: Any) -> str:
     """jsonschema's own sentence, without the value where it would fill the screen."""
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
-        return str(error.message).split(" (", 1)[1].rstrip(")")[:200] if " (" in error.message else "has a key that is not allowed"
+        return (
+            str(error.message).split(" (", 1)[1].rstrip(")")[:200] if " (" in error.message else "has a key that is not allowed"
+        )
     return str(error.message) if len(error.message) <= 200 else f"{error.message[:120]} … must keep {error.validator}"
 
 
@@ -101,5 +108,3 @@ def _place(path: Any) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 FORMS: Mapping[str, str] = {
     # form: the pattern that every value keeps
@@ -26,7 +27,23 @@ _NAMES: Mapping[str, str] = {
     "a trail on the network": "ip ipaddress mac imei deviceid cookie",
 }
 _WORDS: Mapping[str, str] = {word: what for what, words in _NAMES.items() for word in words.split()}
-_OF_THINGS = frozenset("file table column product plane airport airline carrier station company host city country model".split())
+_OF_THINGS = frozenset(
+    [
+        "file",
+        "table",
+        "column",
+        "product",
+        "plane",
+        "airport",
+        "airline",
+        "carrier",
+        "station",
+        "company",
+        "host",
+        "city",
+        "model",
+    ]
+)
 """A name beside one of these is the name of a thing."""
 
 _SPLIT = re.compile(r"[^a-z0-9]+")
@@ -36,7 +53,7 @@ def spoken_of(column: str) -> str:
     """What personal data the column's name speaks of, such as `a birth`; empty where it speaks of none."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)
     words = [word for word in _SPLIT.split(spaced.lower()) if word]
-    joined = {"".join(words), *("".join(pair) for pair in zip(words, words[1:], strict=False))}
+    joined = {"".join(words), *("".join(pair) for pair in pairwise(words))}
     if _OF_THINGS.intersection(words):
         return ""
     return next((what for word, what in _WORDS.items() if word in words or word in joined), "")
