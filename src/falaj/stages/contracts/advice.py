@@ -54,7 +54,7 @@ def fit(contract: Contract, times: Iterable[str], others: Mapping[str, Contract]
         elif others[dataset].kinds.get(target) != column.kind:
             seen = others[dataset].kinds.get(target, "no such column")
             yield Finding(
-                at, "error", f"{column.name} is a {column.kind}; {dataset}.{target}: {seen}", "refer to one of its kind."
+                at, "error", f"{column.name} is of kind {column.kind}; {dataset}.{target}: {seen}", "refer to one of its kind."
             )
 
 

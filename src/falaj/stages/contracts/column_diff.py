@@ -34,6 +34,8 @@ def level(place: str, was: str, now: str) -> Edit:
         return consumers(place, "classification changed", was, now, "who may read it cannot be compared")
     if other > one:
         return consumers(place, "classification raised", was, now, "fewer people may read it")
+    if other == one:
+        return nobody(place, "classification stated", was, now, "it means the same", words_only=True)
     return nobody(place, "classification lowered", was, now, "more people may read it: ask who decides that")
 
 

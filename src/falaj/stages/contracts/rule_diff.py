@@ -62,7 +62,12 @@ def _changed(place: str, old: Quality, new: Quality) -> Iterator[Edit]:
             tightened, loosened = compared(one, other)
             yield sided(place, told(old), told(new), tightened=tightened, loosened=loosened)
             return
-    elif replace(_body(old), values=()) == replace(_body(new), values=()) and old.values is not None and new.values is not None:
+    elif (
+        replace(_body(old), values=()) == replace(_body(new), values=())
+        and old.values is not None
+        and new.values is not None
+        and old.op in ("==", "<", "<=")
+    ):
         yield _listed(place, old, new)
         return
     yield both(place, "rule changed", told(old), told(new), "the two cannot be compared")
