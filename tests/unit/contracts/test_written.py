@@ -35,6 +35,7 @@ def _json(data: bytes) -> Any:
     return json.loads(json.dumps(yaml.safe_load(data), default=lambda value: value.isoformat()))
 
 
+@pytest.mark.slow
 @given(contracts())
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_written_is_read_back_the_same_and_is_valid(contract: Contract) -> None:
