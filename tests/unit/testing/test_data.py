@@ -18,7 +18,7 @@ from falaj.stages.contracts.spec import Dataset
 def source(since, until):
     at = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(10)]
     rows = pl.DataFrame(
-        {"id": [f"t{n}" for n in range(10)], "at": at, "known_at": at, "miles": [MILES] * 10, "seats": [1] * 10, "zone": ["east"] * 10}
+        {"id": [f"t{n}" for n in range(10)], "at": at, "known_at": at, "miles": [MILES] * 10, "seats": [1] * 10, "zone": "east"}
     )
     return rows.filter(pl.col("known_at") <= until)
 
