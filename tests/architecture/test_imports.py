@@ -16,12 +16,14 @@ from tests.architecture.tree import ROOT, Module, modules
 HEAVY: Mapping[str, tuple[str, ...]] = {
     # library: the modules that may name it
     "httptools": ("falaj.inference", "falaj.serve"),
+    "jsonschema": ("falaj.stages.contracts",),
     "lightgbm": ("falaj.stages.training", "falaj.stages.gates"),
     "lmdb": ("falaj.adapters.local",),
     "matplotlib": ("falaj.stages.training", "falaj.stages.gates", "falaj.report"),
     "mlflow": ("falaj.adapters.mlflow",),
     "onnx": ("falaj.stages.training", "falaj.stages.gates"),
     "onnxruntime": ("falaj.inference", "falaj.stages.training", "falaj.stages.gates"),
+    "open_data_contract_standard": ("falaj.stages.contracts",),
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),

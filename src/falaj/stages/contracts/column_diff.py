@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from falaj.stages.contracts.bounds import RANGES, compared, edges
 from falaj.stages.contracts.contract import Column, Contract
-from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, sided
+from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, sided, wording
 
 _LEVELS = ("public", "open", "internal", "confidential", "restricted", "secret")
 
@@ -35,7 +35,7 @@ def level(place: str, was: str, now: str) -> Edit:
     if other > one:
         return consumers(place, "classification raised", was, now, "fewer people may read it")
     if other == one:
-        return nobody(place, "classification stated", was, now, "it means the same", words_only=True)
+        return wording(place, "classification stated", was, now, "it means the same")
     return nobody(place, "classification lowered", was, now, "more people may read it: ask who decides that")
 
 
@@ -69,7 +69,7 @@ def _column(old: Column, new: Column) -> Iterator[Edit]:
     if old.references != new.references:
         yield _references(old, new)
     if old.description != new.description:
-        yield nobody(name, "description changed", old.description[:80], new.description[:80], "for people", words_only=True)
+        yield wording(name, "description changed", old.description[:80], new.description[:80], "for people")
 
 
 def _kind(old: Column, new: Column) -> Edit:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from falaj.stages.contracts import sla
 from falaj.stages.contracts.column_diff import column_changes, level
 from falaj.stages.contracts.contract import Contract
-from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers
+from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, wording
 from falaj.stages.contracts.rule_diff import rule_changes
 
 Bump = Literal["none", "patch", "minor", "major"]
@@ -88,7 +88,7 @@ def _whole(old: Contract, new: Contract) -> Iterator[Edit]:
         yield nobody("team.name", "owner changed", old.owner, new.owner, "somebody else answers for it")
     for place, one, other in (("status", old.status, new.status), ("description", old.description, new.description)):
         if one != other:
-            yield nobody(place, f"{place} changed", one, other, "for people", words_only=True)
+            yield wording(place, f"{place} changed", one, other, "for people")
 
 
 def _key(old: Contract, new: Contract) -> Iterator[Edit]:
@@ -136,7 +136,7 @@ def _promise(place: str, name: str, one: Mapping[str, Any], other: Mapping[str, 
             return consumers(place, "promise weakened", was, now, "rows may come later than was promised")
         if after < before:
             return producers(place, "promise strengthened", was, now, "rows have to come sooner")
-        return nobody(place, "promise reworded", was, now, "the same length of time", words_only=True)
+        return wording(place, "promise reworded", was, now, "the same length of time")
     return both(place, "promise changed", was, now, "the two cannot be compared")
 
 

@@ -17,8 +17,13 @@ class Edit:
     words_only: bool = False
 
 
-def nobody(place: str, what: str, was: object, now: object, reason: str, *, words_only: bool = False) -> Edit:
-    return Edit(place, what, str(was), str(now), (), reason, words_only)
+def nobody(place: str, what: str, was: object, now: object, reason: str) -> Edit:
+    return Edit(place, what, str(was), str(now), (), reason)
+
+
+def wording(place: str, what: str, was: object, now: object, reason: str) -> Edit:
+    """It reads otherwise and means the same."""
+    return Edit(place, what, str(was), str(now), (), reason, words_only=True)
 
 
 def consumers(place: str, what: str, was: object, now: object, reason: str) -> Edit:
@@ -41,4 +46,4 @@ def sided(place: str, was: object, now: object, *, tightened: bool, loosened: bo
         return producers(place, "limit tightened", was, now, "values that were good are kept out")
     if loosened:
         return consumers(place, "limit loosened", was, now, "values come in that nobody had to expect")
-    return nobody(place, "limit reworded", was, now, "it means the same", words_only=True)
+    return wording(place, "limit reworded", was, now, "it means the same")

@@ -186,7 +186,7 @@ def _side(spot: Spot) -> tuple[str, str]:
     wanted = "one column, as in planes.tailnum"
     ends = list(spot.items()) if isinstance(spot.value, list) else [spot]
     if len(ends) != 1 or not isinstance(ends[0].value, str) or not _TARGET.fullmatch(ends[0].value):
-        raise spot.fail(wanted, "falaj looks up single columns by name, not keys of several columns and not ids.")
+        raise spot.fail(wanted, "values are looked up in single columns, by name: not in keys of several columns, not by ids.")
     name, _, column = ends[0].value.partition(".")
     return name, column
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from falaj.stages.contracts.bounds import allowed, compared
 from falaj.stages.contracts.contract import Quality
-from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, sided
+from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, sided, wording
 
 _WEIGHT = {"info": 0, "warning": 1, "error": 2, "stop": 3}
 
@@ -25,7 +25,7 @@ def rule_changes(old: tuple[Quality, ...], new: tuple[Quality, ...]) -> Iterator
             continue
         same = renamed.pop(_body(check), None)
         if same is not None:
-            yield nobody(place, "rule renamed", check.name, same.name, "quarantine names it otherwise", words_only=True)
+            yield wording(place, "rule renamed", check.name, same.name, "quarantine names it otherwise")
             yield from _severity(place, check, same)
         elif _WEIGHT[check.severity] >= _WEIGHT["error"]:
             yield consumers(place, "rule removed", told(check), "", "nobody keeps it any longer")
