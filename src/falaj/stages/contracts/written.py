@@ -39,7 +39,7 @@ def compose(contract: Contract, notes: Mapping[str, tuple[str, ...]]) -> str:
     parts = [_comments(notes.get("", ()), ""), _lines(_head(contract)), _opening(contract.name)]
     for column in contract.columns:
         place = contract.key.index(column.name) + 1 if column.name in contract.key else 0
-        body = _property(column, place, own.pop(column.name, []))
+        body = _property(column, place, own.pop(column.name, []), has_others=len(contract.key) > 1)
         parts += [_comments(notes.get(column.name, ()), "  "), textwrap.indent(_yaml([body]), "  ")]
     rest = [_rule(check) for checks in own.values() for check in checks]
     if rest:
@@ -74,13 +74,14 @@ def _head(contract: Contract) -> dict[str, Any]:
     return head
 
 
-def _property(column: Column, place: int, checks: list[Quality]) -> dict[str, Any]:
+def _property(column: Column, place: int, checks: list[Quality], *, has_others: bool) -> dict[str, Any]:
+    """`place`: the column's place in the key, from 1, or 0; `has_others`: whether the key has more columns."""
     body: dict[str, Any] = {"name": column.name}
     if column.description:
         body["description"] = column.description
     body["logicalType"] = column.kind
     if place:
-        body |= {"primaryKey": True, "primaryKeyPosition": place}
+        body |= {"primaryKey": True, **({"primaryKeyPosition": place} if has_others else {})}
     elif column.required:
         body["required"] = True
     if column.unique:
