@@ -111,6 +111,15 @@ def test_what_is_no_yaml_is_a_finding_too() -> None:
         assert lint(data).verdict == "deny"
 
 
+def test_a_contract_too_large_for_the_schema_is_told_so() -> None:
+    columns = "".join(f"      - {{name: c{n}, logicalType: string}}\n" for n in range(4000))
+    found = lint((CONTRACT.split("schema:")[0] + f"schema:\n  - name: t\n    properties:\n{columns}").encode())
+    assert [(finding.severity, finding.message.split(";")[0]) for finding in found.findings] == [
+        ("error", "schema[0].properties must hold 1 to 200 columns, got 4,000."),
+        ("warning", "it holds 12,026 values"),
+    ]
+
+
 def test_a_dataset_needs_its_times_and_what_it_refers_to() -> None:
     text = CONTRACT.replace("{name: seats,", "{name: seats, relationships: [{to: planes.seats}],")
     contract = odcs.read(text.encode())

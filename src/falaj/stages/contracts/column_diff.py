@@ -53,7 +53,7 @@ def _column(old: Column, new: Column) -> Iterator[Edit]:
             yield producers(name, f"{what} added", "", what, f"{why} are kept out")
         elif one and not other:
             yield consumers(name, f"{what} removed", what, "", f"{why} can come now")
-    if old.limits != new.limits and old.kind == new.kind:
+    if old.limits != new.limits and (old.kind == new.kind or {old.kind, new.kind} == {"integer", "number"}):
         tightened, loosened = compared(edges(old.limits), edges(new.limits))
         yield sided(f"{name} limits", _limits(old), _limits(new), tightened=tightened, loosened=loosened)
     yield from _text_rules(old, new)

@@ -14,6 +14,9 @@ from falaj.stages.contracts.document import plain
 from falaj.stages.contracts.finding import Finding
 
 MOST_FINDINGS = 100
+MOST_VALUES = 8000
+"""The published schema costs about a millisecond for each value, and two hundred columns with their rules have fewer."""
+
 _ORDER = {"error": 0, "warning": 1, "advice": 2}
 
 
@@ -44,7 +47,7 @@ def lint(
         return _linted(
             file, [Finding("kind", "error", "this is no data contract: kind is not DataContract", "is it the right file?")]
         )
-    found = list(_by_schema(document))
+    found = list(_by_schema(document) if _size(document) <= MOST_VALUES else _too_large(_size(document)))
     try:
         contract = odcs.read(data, file)
     except InvalidInput as exc:
@@ -71,6 +74,17 @@ def _by_schema(document: Any) -> Iterator[Finding]:
         yield Finding(
             place, "error", _said(deepest), "the standard's schema asks for it: bitol-io.github.io/open-data-contract-standard"
         )
+
+
+def _size(value: Any) -> int:
+    """How many values a document holds. It is not deeper than the reader of documents allows."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_size, parts))
+
+
+def _too_large(size: int) -> Iterator[Finding]:
+    message = f"it holds {size:,} values; up to {MOST_VALUES:,} are compared with the published schema"
+    yield Finding("", "warning", message, "keep lists of values in a dataset of their own, and refer to it with `relationships`.")
 
 
 def _validator() -> Any:
