@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from falaj.core.errors import InvalidInput
-from falaj.stages.contracts import odcs, sla
+from falaj.stages.contracts import odcs, spans
 from falaj.stages.contracts.contract import Contract, Quality
 from tests.fuzz.contracts import RICH
 
@@ -32,7 +32,7 @@ def test_everything_at_once_is_read() -> None:
         "zone": ("zones", "name"),
     }
     assert contract.sla["freshness"] == {"value": 2, "unit": "h", "element": "rich.at"}
-    assert sla.promised(contract, "retention") == timedelta(days=3 * 365)
+    assert spans.promised(contract, "retention") == timedelta(days=3 * 365)
     naive = contract.column("naive")
     assert naive is not None
     assert naive.naive_is_utc
@@ -155,7 +155,7 @@ def test_a_tables_relationship_names_one_of_its_columns(relation: str, says: str
 def test_promises_are_lengths_of_time(old: str, new: str, says: str) -> None:
     if not says:
         text = CONTRACT.replace(old, new)
-        assert sla.promised(odcs.read(text.encode()), "retention") == timedelta(days=5 * 365)
+        assert spans.promised(odcs.read(text.encode()), "retention") == timedelta(days=5 * 365)
         with pytest.raises(InvalidInput, match="say it once"):
             changed("slaProperties:", "slaProperties:\n  - {property: retention, value: 4, unit: y}", text)
         return

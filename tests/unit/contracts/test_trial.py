@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -106,7 +105,7 @@ class Given:
     def look(self, name: str) -> dict[str, Any]:
         raise NotImplementedError
 
-    def open_source(self, source: From) -> Given:
+    def source(self, name: str) -> Given:
         return self
 
     def read(self, since: Any, until: Any) -> Any:
@@ -120,7 +119,13 @@ def test_a_named_source_is_opened_and_read_to_its_end() -> None:
     assert rows_of(Given(trips(2)), whole, None, END)["loaded_at"].to_list() == [END, END]
 
 
-def test_a_derived_dataset_is_tested_by_its_inputs(tmp_path: Path) -> None:
-    derived = Dataset("late", "late.odcs.yaml", Derived(("trips",), "select * from trips"), time="at", known="known_at")
-    with pytest.raises(InvalidInput, match="is made of trips"):
-        rows_of(Given(), derived, None, END)
+def test_a_source_that_nobody_opens_is_refused(world: World) -> None:
+    derived = Dataset(
+        "late", "late.odcs.yaml", Derived(("trips",), "select * from trips", over="all"), time="at", known="made_at"
+    )
+    assert rows_of(Given(trips(2)), derived, None, END)["made_at"].to_list() == [END, END]
+
+    closed = world.contracts()
+    if not hasattr(closed, "source"):
+        with pytest.raises(InvalidInput, match="cannot be opened here"):
+            rows_of(closed, derived, None, END)

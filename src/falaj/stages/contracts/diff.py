@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from falaj.stages.contracts import sla
+from falaj.stages.contracts import spans
 from falaj.stages.contracts.column_diff import column_changes, level
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, wording
@@ -110,14 +110,14 @@ def _promises(old: Contract, new: Contract) -> Iterator[Edit]:
             continue
         was, now = _told(one), _told(other)
         if one is None:
-            more = name in sla.KEPT
+            more = name in spans.KEPT
             make = producers if more else nobody
             yield make(place, "promise added", was, now, "it has to be kept" if more else "more is said")
         elif other is None:
             yield consumers(place, "promise removed", was, now, "nobody keeps it any longer")
         else:
             yield _promise(place, name, one, other)
-    before, after = sla.promised(old, "retention"), sla.promised(new, "retention")
+    before, after = spans.promised(old, "retention"), spans.promised(new, "retention")
     if before != after:
         was, now = str(before or ""), str(after or "")
         if before is not None and (after is None or after < before):
@@ -129,7 +129,7 @@ def _promises(old: Contract, new: Contract) -> Iterator[Edit]:
 
 
 def _promise(place: str, name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Edit:
-    before, after = (sla.span(entry["value"], str(entry["unit"])) for entry in (one, other))
+    before, after = (spans.span(entry["value"], str(entry["unit"])) for entry in (one, other))
     was, now = _told(one), _told(other)
     if name in ("latency", "freshness", "frequency") and before and after and one["element"] == other["element"]:
         if after > before:

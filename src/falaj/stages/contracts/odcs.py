@@ -16,7 +16,7 @@ from falaj.core.codec import canonical, digest
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import moment
 from falaj.core.ref import Ref
-from falaj.stages.contracts import sla
+from falaj.stages.contracts import spans
 from falaj.stages.contracts.contract import Column, Contract, Limit, Quality
 from falaj.stages.contracts.document import Spot, parse
 from falaj.stages.contracts.quality import REFUSED as _REFUSED
@@ -280,7 +280,7 @@ def _promises(top: Spot, table: str, kinds: Mapping[str, str], labels: Mapping[s
             if kinds.get(column) != "timestamp":
                 raise spot.get("element").fail(f"a timestamp of {table}, as in {table}.known_at")
     stated, label = found.get("retention"), labels.get("retention")
-    if stated is not None and label is not None and sla.span(stated["value"], stated["unit"]) != sla.labelled(label):
+    if stated is not None and label is not None and spans.span(stated["value"], stated["unit"]) != spans.labelled(label):
         raise InvalidInput(
             f"{top.file}: retention is {stated['value']} {stated['unit']} in slaProperties and {label!r} in customProperties.",
             "say it once.",
@@ -291,10 +291,10 @@ def _promises(top: Spot, table: str, kinds: Mapping[str, str], labels: Mapping[s
 
 def _promise(spot: Spot, name: str, usual: str) -> Mapping[str, Any]:
     value, unit = spot.get("value"), spot.get("unit").text("")
-    if name in sla.KEPT:
+    if name in spans.KEPT:
         spot.only(_SLA, _REFUSED)
-        if sla.span(value.number(), unit) is None:
-            raise spot.fail("a length of time, as in value: 6, unit: h", f"units: {', '.join(sla.UNITS)}.")
+        if spans.span(value.number(), unit) is None:
+            raise spot.fail("a length of time, as in value: 6, unit: h", f"units: {', '.join(spans.UNITS)}.")
     elif isinstance(value.value, (int, float)) and not isinstance(value.value, bool):
         value.number()
     elif not isinstance(value.value, (str, bool)):

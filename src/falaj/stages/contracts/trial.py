@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from falaj.core.errors import FalajError, InvalidInput, MissingDependency, NotFo
 from falaj.core.moments import iso, moment
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.rules import REASONS, Rule, check
-from falaj.stages.contracts.spec import Dataset, Derived, From
+from falaj.stages.contracts.spec import Dataset, Derived
 
 if TYPE_CHECKING:
     from falaj.ports.source import Source
@@ -54,7 +54,7 @@ def judge(contracts: Datasets, name: str, until: datetime, *, everything: bool =
             declared.ref, RULE, "hold", (), None, None, f"everything until {mark} was taken in; --everything looks again"
         )
     frame = rows_of(contracts, declared, since, until)
-    promise = () if declared.brings == "all" else (_promise(declared.known, since, until),)
+    promise = () if _is_whole(declared) else (_promise(declared.known, since, until),)
     judged = check(frame, contract, also=promise)
     which = _which(frame, contract, promise) if any(item.passed is False for item in judged.checks) else {}
     checks = tuple(_told(item, which) for item in judged.checks)
@@ -72,13 +72,8 @@ def names_of(contract: Contract) -> tuple[str, ...]:
 
 def rows_of(contracts: Datasets, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
     """What the source of a dataset hands out for (since, until]. Raises Unavailable, MissingDependency, InvalidInput."""
-    source = declared.source
-    if isinstance(source, Derived):
-        raise InvalidInput(
-            f"{declared.name!r} is made of {', '.join(source.inputs)}.", "test those; it has no source of its own."
-        )
     try:
-        frame = _opened(contracts, source, since, until) if isinstance(source, From) else source(since, until)
+        frame = _handed_out(contracts, declared, since, until)
     except FalajError:
         raise
     except ModuleNotFoundError as exc:
@@ -90,18 +85,25 @@ def rows_of(contracts: Datasets, declared: Dataset, since: datetime | None, unti
         raise Unavailable(f"The source of {declared.name!r} failed: {type(exc).__name__}: {text}", "mend the source.") from exc
     if not isinstance(frame, pl.DataFrame):
         raise InvalidInput(f"The source of {declared.name!r} returned a {type(frame).__name__}.", "return a polars.DataFrame.")
-    if declared.brings == "all" and declared.known not in frame.columns:
+    if _is_whole(declared) and declared.known not in frame.columns:
         return frame.with_columns(pl.lit(until).dt.cast_time_unit("ms").alias(declared.known))
     return frame
 
 
-def _opened(contracts: Datasets, source: From, since: datetime | None, until: datetime) -> pl.DataFrame:
-    open_source: Any = getattr(contracts, "open_source", None)
-    if open_source is None:
-        raise InvalidInput(f"A source {source.scheme!r} cannot be opened here.", "give a function of (since, until).")
-    opened: Source = open_source(source)
-    frames = list(opened.read(since, until))
+def _handed_out(contracts: Datasets, declared: Dataset, since: datetime | None, until: datetime) -> Any:
+    """By a function itself; whatever else a source is, whoever keeps the datasets has to open it."""
+    if callable(declared.source):
+        return declared.source(since, until)
+    opened: Callable[[str], Source] | None = getattr(contracts, "source", None)
+    if opened is None:
+        raise InvalidInput(f"The source of {declared.name!r} cannot be opened here.", "give a function of (since, until).")
+    frames = list(opened(declared.name).read(since, until))
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+
+def _is_whole(declared: Dataset) -> bool:
+    """Whether the source always hands out the whole table, whose rows become known by being taken in."""
+    return declared.brings == "all" or (isinstance(declared.source, Derived) and declared.source.over == "all")
 
 
 def _declared(contracts: Datasets, name: str) -> Dataset:
