@@ -1,7 +1,7 @@
 """Every code block of the README and of the guides runs as it stands there.
 
-A `python` block is executed; a `console` block's `$ falaj …` lines are run and must end well. Blocks of one page share a
-folder and their names. A block under `<!-- not run: reason -->` is left out.
+A `python` block is executed; a `console` block's `$ falaj …` lines are run and must end well; a block with a title is a file.
+Blocks of one page share a folder and their names. A block under `<!-- not run: reason -->` is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 _BLOCK = re.compile(
-    r"(?P<skip><!-- not run: .+? -->\n)?```(?P<kind>python|console)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<body>.*?)```", re.DOTALL
+    r"(?P<skip><!-- not run: .+? -->\n)?```(?P<kind>python|console|yaml)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<body>.*?)```",
+    re.DOTALL,
 )
 
 

@@ -111,6 +111,13 @@ def _reading(place: Place) -> Iterator[App]:
         yield app
 
 
+def _infer(place: Place) -> Any:
+    """It reads a data file of this machine and writes one, so it is a terminal's command and no route."""
+    from falaj.cli.infer import infer_contract
+
+    return infer_contract(place)
+
+
 def _doctor(place: Place) -> Any:
     from falaj.cli.doctor import examine
 
@@ -134,6 +141,21 @@ LOCAL: tuple[Local, ...] = (
         "What happened, as one page for the browser, with nothing loaded from elsewhere.",
         _write_report,
         (Argument("to", "the file (default: report.html)"),),
+    ),
+    Local(
+        ("contract", "infer"),
+        "A first contract from a data file of the project, or from a declared dataset's source.",
+        _infer,
+        (
+            Argument(
+                "what", "a .csv, .parquet, .jsonl or .ndjson file in the project's folder, or a declared dataset", required=True
+            ),
+            Argument("name", "the dataset's name (default: the file's)"),
+            Argument("time", "the column that says when it happened"),
+            Argument("known", "the column that says when the row became known"),
+            Argument("owner", "the team that answers for it"),
+            Argument("to", "the new file to write in the project's folder (default: the contract is shown)"),
+        ),
     ),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
 )

@@ -142,7 +142,7 @@ def _parser_of(command: Command) -> _Parser:
         version = {"none": "", "optional": "[@version]", "needed": "@version"}[command.subject.version]
         parser.add_argument("subject", metavar=command.subject.kind + version, help=command.subject.help)
     for argument in command.arguments:
-        _add(parser, argument, isinstance(command, Local))
+        _add(parser, argument, argument.placed or isinstance(command, Local))
     common = parser.add_argument_group("every command knows")
     _add_common(common, argparse.SUPPRESS)  # type: ignore[arg-type]  # a group takes arguments just as a parser does
     return parser

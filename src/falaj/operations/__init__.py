@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import dataset, feature, models, run, serving, trust
+from falaj.operations import contract, dataset, feature, models, run, serving, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
+    *contract.OPERATIONS,
     *dataset.OPERATIONS,
     *feature.OPERATIONS,
     *run.OPERATIONS,

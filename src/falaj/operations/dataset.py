@@ -23,6 +23,13 @@ def _quarantine(asked: Asked) -> Any:
     return {"rows": rows.height, "shown": rows.head(asked["limit"]).to_dicts()}
 
 
+def _test(asked: Asked) -> Any:
+    from falaj.stages.contracts.trial import judge
+
+    until = asked["until"] or asked.app.kernel.now()
+    return judge(asked.app.contracts, asked.about.name, until, everything=asked["everything"])
+
+
 def _ingest(asked: Asked) -> Any:
     return asked.app.contracts.ingest(asked.actor, asked.about, until=asked["until"] or asked.app.kernel.now())
 
@@ -38,6 +45,18 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=False,
     ),
     Operation("dataset", "ingest", "Takes in what is new, after its contract has been checked.", _ingest, DATASET, (UNTIL,)),
+    Operation(
+        "dataset",
+        "test",
+        "Asks the source and checks what it gives by the contract; nothing is taken in.",
+        _test,
+        DATASET,
+        (
+            Argument("until", "judge what was known at that time (default: now)", "time"),
+            Argument("everything", "judge all that the source has, not only what is new", "flag", False),
+        ),
+        changes=False,
+    ),
     Operation(
         "dataset",
         "quarantine",

@@ -26,6 +26,8 @@ class Argument:
     default: Any = None
     required: bool = False
     one_of: tuple[str, ...] = ()
+    placed: bool = False
+    """Whether a command line has it behind its two words, without `--name`. It is required then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Column:
     classification: str = ""
     references: tuple[str, str] | None = None
     """(dataset, column): every value must be there, in that dataset as it is known when this one is taken in."""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Quality:
     values: tuple[Any, ...] | None = None
     pattern: str = ""
     expression: Node | None = None
+    text: str = ""
+    """The expression as it was written."""
 
     @property
     def of_rows(self) -> bool:
@@ -74,6 +77,10 @@ class Contract:
     """Classification, purposes, retention and whatever else customProperties say about the whole dataset."""
     digest: str = ""
     """SHA-256 of the file it was read from."""
+    id: str = ""
+    status: str = ""
+    description: str = ""
+    """What it is for, as `description.purpose` says."""
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)

@@ -6,34 +6,44 @@ roles, price, support, and quality rules of type `text`. Everything else is enfo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 from falaj.core.codec import canonical, digest
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import moment
-from falaj.stages.contracts import expression
+from falaj.core.ref import Ref
+from falaj.stages.contracts import spans
 from falaj.stages.contracts.contract import Column, Contract, Limit, Quality
 from falaj.stages.contracts.document import Spot, parse
+from falaj.stages.contracts.quality import REFUSED as _REFUSED
+from falaj.stages.contracts.quality import TOLD as _TOLD
+from falaj.stages.contracts.quality import listed, named, pattern_of, read_rules
+from falaj.stages.contracts.written import completed, compose
 
-VERSIONS = ("v3.1.0", "v3.0.2", "v3.0.1", "v3.0.0")
+VERSIONS = ("v3.2.0", "v3.1.0", "v3.0.2", "v3.0.1", "v3.0.0")
 KINDS = ("string", "integer", "number", "boolean", "timestamp", "date")
 MOST_COLUMNS = 200
 """The columns are listed in the ledger's event, whose leaf is limited."""
 
 MOST_LABEL_BYTES = 4096
 
-_TOLD = frozenset({"id", "description", "businessName", "tags", "authoritativeDefinitions", "customProperties"})
 _TOP = _TOLD | {
     "apiVersion", "kind", "name", "version", "status", "tenant", "domain", "dataProduct", "servers", "schema", "support", "price",
-    "team", "roles", "slaProperties", "contractCreatedTs",
+    "team", "roles", "slaProperties", "slaDefaultElement", "contractCreatedTs", "context",
 }  # fmt: skip
-_OBJECT = _TOLD | {"name", "physicalName", "physicalType", "logicalType", "dataGranularityDescription", "properties", "quality"}
+_OBJECT = _TOLD | {
+    "name", "physicalName", "physicalType", "logicalType", "dataGranularityDescription", "properties", "quality", "relationships",
+    "context",
+}  # fmt: skip
 _PROPERTY = _TOLD | {
     "name", "physicalName", "physicalType", "logicalType", "logicalTypeOptions", "required", "unique", "primaryKey",
     "primaryKeyPosition", "quality", "classification", "examples", "criticalDataElement", "encryptedName",
-    "transformSourceObjects", "transformLogic", "transformDescription", "partitioned", "partitionKeyPosition",
+    "transformSourceObjects", "transformLogic", "transformDescription", "partitioned", "partitionKeyPosition", "relationships",
+    "enum", "semanticType",
 }  # fmt: skip
 _RANGE: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _NUMBERS = frozenset({*_RANGE, "multipleOf", "format"})
@@ -50,19 +60,11 @@ _WIDTHS: Mapping[str, tuple[str, ...]] = {
     "integer": ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"),
     "number": ("f32", "f64"),
 }
-_RULE_TOLD = _TOLD | {"name", "type", "severity", "dimension", "businessImpact", "method", "unit"}
-_OPS: Mapping[str, str] = {
-    "mustBe": "==", "mustNotBe": "!=", "mustBeGreaterThan": ">", "mustBeGreaterOrEqualTo": ">=", "mustBeLessThan": "<",
-    "mustBeLessOrEqualTo": "<=", "mustBeBetween": "between", "mustNotBeBetween": "not between",
-}  # fmt: skip
-_METRICS: Mapping[str, frozenset[str]] = {
-    "nullValues": frozenset(),
-    "missingValues": frozenset({"missingValues"}),
-    "invalidValues": frozenset({"validValues", "pattern"}),
-    "duplicateValues": frozenset({"properties"}),
-    "rowCount": frozenset(),
-}
-_REFUSED = "remove it, or state the rule in a form that falaj enforces: docs/guides/data.md lists them."
+_RELATION = frozenset({"id", "type", "from", "to", "customProperties"})
+_SLA = frozenset(
+    {"id", "property", "value", "unit", "element", "driver", "description", "customProperties", "authoritativeDefinitions"}
+)
+_TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*\.[A-Za-z_][A-Za-z0-9_\-]*")
 
 
 def read(data: bytes, file: str = "contract") -> Contract:
@@ -71,25 +73,46 @@ def read(data: bytes, file: str = "contract") -> Contract:
     top.only(_TOP, _REFUSED)
     top.get("kind").one_of(("DataContract",))
     top.get("apiVersion").one_of(VERSIONS)
-    for name in ("id", "status"):
-        top.get(name).text()
     table = _only_table(top)
     table.only(_OBJECT, _REFUSED)
+    name = table.get("name").text(longest=80)
     columns, key, checks = _columns(table)
+    columns = _related(table, name, columns)
     kinds = {column.name: column.kind for column in columns}
-    for spot in table.get("quality").items():
-        checks.extend(_quality(spot, None, kinds))
+    checks.extend(read_rules(table.get("quality").items(), None, kinds))
+    labels = _small({**_labels(top), **_labels(table)}, file)
     return Contract(
-        name=table.get("name").text(longest=80),
+        name=name,
         version=top.get("version").text(longest=40),
         owner=_owner(top),
         columns=columns,
-        checks=_named(checks),
+        checks=named(checks),
         key=key,
-        sla=dict(map(_sla, top.get("slaProperties").items())),
-        labels=_small({**_labels(top), **_labels(table)}, file),
+        sla=_promises(top, name, kinds, labels),
+        labels=labels,
         digest=digest(data),
+        id=top.get("id").text(),
+        status=top.get("status").text(),
+        description=_prose(top.get("description").get("purpose")) if isinstance(top.get("description").value, dict) else "",
     )
+
+
+def write(contract: Contract, notes: Mapping[str, tuple[str, ...]] | None = None) -> bytes:
+    """The contract as an ODCS file in YAML, which `read` reads back the same. What it has for people only is not kept.
+
+    `notes`: comments to stand above a column, by its name, or above the file, by the empty name. Raises InvalidInput where
+    the contract says something that no file can say: a rule without its text, a name that is refused, a digest apart.
+    """
+    contract = completed(contract)
+    data = compose(contract, notes or {}).encode("utf-8", "surrogatepass")
+    again = read(data, f"the contract {contract.name!r} as written")
+    if replace(again, digest=contract.digest) != contract:
+        different = [part for part in contract.__slots__ if part != "digest" and getattr(again, part) != getattr(contract, part)]
+        raise InvalidInput(
+            f"The contract {contract.name!r} cannot be written as ODCS: its {', '.join(different)} would be read otherwise.",
+            "build it as odcs.read would: limits in order, keys required, each rule with its text.",
+        )
+    return data
 
 
 def _only_table(top: Spot) -> Spot:
@@ -102,24 +125,70 @@ def _only_table(top: Spot) -> Spot:
 
 
 def _columns(table: Spot) -> tuple[tuple[Column, ...], tuple[str, ...], list[Quality]]:
-    columns: list[Column] = []
+    columns: dict[str, Column] = {}
     places: list[tuple[int, str]] = []
     checks: list[Quality] = []
-    for spot in table.get("properties").items():
+    spots = list(table.get("properties").items())
+    if not 1 <= len(spots) <= MOST_COLUMNS:
+        raise InvalidInput(
+            f"{table.file}: {table.path}.properties must hold 1 to {MOST_COLUMNS} columns, got {len(spots):,}.",
+            "leave out what nobody uses, or make two datasets of it.",
+            path=table.path,
+        )
+    for spot in spots:
         column = _column(spot)
-        if any(other.name == column.name for other in columns):
+        if column.name in columns:
             raise spot.get("name").fail("a name that no other property has")
-        columns.append(column)
+        columns[column.name] = column
         if spot.get("primaryKey").flag():
             position = spot.get("primaryKeyPosition")
             places.append((int(position.number()) if position.value is not None else 1, column.name))
-        for rule in spot.get("quality").items():
-            checks.extend(_quality(rule, column, {}))
-    if not 1 <= len(columns) <= MOST_COLUMNS:
-        raise InvalidInput(
-            f"{table.file}: {table.path}.properties must hold 1 to {MOST_COLUMNS} columns, got {len(columns)}.", path=table.path
-        )
-    return tuple(columns), tuple(name for _place, name in sorted(places)), checks
+        checks.extend(listed(spot.get("enum"), column))
+        checks.extend(read_rules(spot.get("quality").items(), column, {}))
+    return tuple(columns.values()), tuple(name for _place, name in sorted(places)), checks
+
+
+def _related(table: Spot, own: str, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns with what they refer to, as the properties and the table itself say."""
+    found: dict[str, tuple[str, str]] = {}
+    sides = [(column.name, spot) for column, spot in _relations_of(table, columns)]
+    for spot in table.get("relationships").items():
+        spot.only(_RELATION, _REFUSED)
+        source, column = _side(spot.get("from"))
+        if source != own or column not in {column.name for column in columns}:
+            raise spot.get("from").fail(f"a column of {own}, as in {own}.{columns[0].name}")
+        sides.append((column, spot))
+    for name, spot in sides:
+        spot.get("type").one_of(("foreignKey",), "foreignKey")
+        target = _side(spot.get("to"))
+        try:
+            Ref("dataset", target[0])
+        except InvalidInput as exc:
+            raise spot.get("to").fail("a column of a dataset, as in planes.tailnum", exc.hint) from exc
+        if target[0] == own:
+            raise spot.get("to").fail("a column of another dataset")
+        if found.setdefault(name, target) != target:
+            raise spot.fail(f"the only relationship of {name!r}")
+    return tuple(replace(column, references=found.get(column.name)) for column in columns)
+
+
+def _relations_of(table: Spot, columns: tuple[Column, ...]) -> list[tuple[Column, Spot]]:
+    found = []
+    for column, place in zip(columns, table.get("properties").items(), strict=True):
+        for spot in place.get("relationships").items():
+            spot.only(_RELATION - {"from"}, _REFUSED)
+            found.append((column, spot))
+    return found
+
+
+def _side(spot: Spot) -> tuple[str, str]:
+    """`planes.tailnum` as (dataset, column). A key of several columns is refused: falaj looks values up one by one."""
+    wanted = "one column, as in planes.tailnum"
+    ends = list(spot.items()) if isinstance(spot.value, list) else [spot]
+    if len(ends) != 1 or not isinstance(ends[0].value, str) or not _TARGET.fullmatch(ends[0].value):
+        raise spot.fail(wanted, "values are looked up in single columns, by name: not in keys of several columns, not by ids.")
+    name, _, column = ends[0].value.partition(".")
+    return name, column
 
 
 def _column(spot: Spot) -> Column:
@@ -140,11 +209,12 @@ def _column(spot: Spot) -> Column:
         unique=spot.get("unique").flag(),
         width=width.one_of(_WIDTHS[kind]) if width.value is not None and kind in _WIDTHS else "",
         limits=tuple((op, _limit(options.get(word), kind)) for word, op in _RANGE.items() if options.get(word).value is not None),
-        pattern=options.get("pattern").text("") if kind == "string" else "",
+        pattern=pattern_of(options.get("pattern")) if kind == "string" else "",
         lengths=(_length(options.get("minLength")), _length(options.get("maxLength"))),
         multiple_of=_step(step) if step.value is not None else None,
         naive_is_utc=_naive_is_utc(options),
         classification=spot.get("classification").text("", longest=80),
+        description=_prose(spot.get("description")),
     )
 
 
@@ -181,101 +251,6 @@ def _limit(spot: Spot, kind: str) -> Limit:
         raise spot.fail("a date such as 2013-05-01" if kind == "date" else "a time such as 2013-05-01T09:30:00Z") from exc
 
 
-def _quality(spot: Spot, column: Column | None, kinds: Mapping[str, str]) -> Iterator[Quality]:
-    form = spot.get("type").one_of(("library", "custom", "text", "sql"), "library")
-    if form == "text":
-        spot.only(_RULE_TOLD, _REFUSED)
-    elif form == "library":
-        yield _library(spot, column, kinds)
-    elif form == "custom" and spot.get("engine").value == "falaj":
-        spot.only(_RULE_TOLD | {"engine", "implementation"}, _REFUSED)
-        text = spot.get("implementation").text(longest=300)
-        if column is not None:
-            raise spot.fail("at the table's own `quality`, where it sees every column")
-        try:
-            node = expression.read(text, kinds)
-        except InvalidInput as exc:
-            raise InvalidInput(f"{spot.file}: {spot.path}.implementation: {exc.message}", exc.hint, path=spot.path) from exc
-        yield Quality(spot.get("name").text(text, longest=120), "expression", severity=_severity(spot), expression=node)
-    else:
-        raise spot.fail(
-            "of type library, or custom with engine falaj", "falaj runs no SQL and no foreign engine; it will not pretend to."
-        )
-
-
-def _library(spot: Spot, column: Column | None, kinds: Mapping[str, str]) -> Quality:
-    spot.only(_RULE_TOLD | set(_OPS) | {"metric", "arguments"}, _REFUSED)
-    metric = spot.get("metric").one_of(tuple(_METRICS))
-    arguments = spot.get("arguments")
-    if arguments.value is None:
-        arguments = Spot({}, arguments.path, arguments.file)
-    arguments.only(_METRICS[metric], _REFUSED)
-    wide = metric == "rowCount" or (metric == "duplicateValues" and column is None)
-    if wide == (column is not None):
-        raise spot.fail("at the table's own `quality`" if wide else "at the property that it judges")
-    op, bound = _bound(spot)
-    columns = (column.name,) if column else tuple(name.one_of(tuple(kinds)) for name in arguments.get("properties").items())
-    if metric == "duplicateValues" and not columns:
-        raise arguments.get("properties").fail("a list of columns")
-    values = _values(arguments, metric, column.kind if column else "")
-    pattern = arguments.get("pattern").text("") if metric == "invalidValues" else ""
-    if metric == "invalidValues" and (bool(pattern) == (values is not None) or (pattern and column and column.kind != "string")):
-        raise arguments.fail("either `validValues`, or a `pattern` for texts")
-    return Quality(
-        name=spot.get("name").text(f"{metric} {', '.join(columns)}".strip(), longest=120),
-        metric=metric,
-        columns=columns,
-        op=op,
-        bound=bound,
-        percent=spot.get("unit").one_of(("rows", "percent"), "rows") == "percent",
-        severity=_severity(spot),
-        values=values,
-        pattern=pattern,
-    )
-
-
-def _values(arguments: Spot, metric: str, kind: str) -> tuple[Any, ...] | None:
-    key = {"invalidValues": "validValues", "missingValues": "missingValues"}.get(metric)
-    if key is None or arguments.get(key).value is None:
-        return None
-    wanted: Mapping[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
-    found = []
-    for spot in arguments.get(key).items():
-        right = isinstance(spot.value, wanted.get(kind, ())) and (kind == "boolean" or not isinstance(spot.value, bool))
-        if not right and not (spot.value is None and metric == "missingValues"):
-            raise spot.fail(f"a {kind}")
-        if kind in ("integer", "number"):
-            spot.number()
-        found.append(spot.value)
-    return tuple(found)
-
-
-def _bound(spot: Spot) -> tuple[str, float | tuple[float, float]]:
-    stated = [word for word in _OPS if spot.get(word).value is not None]
-    if len(stated) != 1:
-        raise InvalidInput(f"{spot.file}: {spot.path} must hold one of {', '.join(_OPS)}, got {len(stated)}.", path=spot.path)
-    bound = spot.get(stated[0])
-    if "between" not in _OPS[stated[0]]:
-        return _OPS[stated[0]], bound.number()
-    ends = [end.number() for end in bound.items()]
-    if len(ends) != 2 or ends[0] >= ends[1]:
-        raise bound.fail("two numbers, the smaller first")
-    return _OPS[stated[0]], (ends[0], ends[1])
-
-
-def _severity(spot: Spot) -> str:
-    return spot.get("severity").one_of(("error", "warning", "info"), "error")
-
-
-def _named(checks: list[Quality]) -> tuple[Quality, ...]:
-    twice = {check.name for check in checks if sum(other.name == check.name for other in checks) > 1}
-    if twice:
-        raise InvalidInput(
-            f"Two quality rules are named {min(twice)!r}.", "give each rule its own `name`: it is the reason shown in quarantine."
-        )
-    return tuple(checks)
-
-
 def _owner(top: Spot) -> str:
     """The team's name; v3.0 lists members instead, of whom the one with the role `owner` counts."""
     team = top.get("team")
@@ -285,12 +260,46 @@ def _owner(top: Spot) -> str:
     return next((m.get("username").text() for m in members if m.get("role").value == "owner"), "")
 
 
-def _sla(spot: Spot) -> tuple[str, Mapping[str, Any]]:
-    name = spot.get("property").text(longest=80)
-    value = spot.get("value").value
-    if not isinstance(value, (str, int, float)):
-        raise spot.get("value").fail("a text, a number or true or false")
-    return name, {"value": value, "unit": spot.get("unit").text(""), "element": spot.get("element").text("")}
+def _prose(spot: Spot) -> str:
+    """What is for people is never a reason to refuse."""
+    return spot.value if isinstance(spot.value, str) else ""
+
+
+def _promises(top: Spot, table: str, kinds: Mapping[str, str], labels: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """SLA property → value, unit, element. What falaj keeps an eye on must be a length of time."""
+    found: dict[str, Mapping[str, Any]] = {}
+    usual = top.get("slaDefaultElement").text("")
+    for spot in top.get("slaProperties").items():
+        name = spot.get("property").text(longest=80)
+        if name in found:
+            raise spot.get("property").fail("a property that stands once")
+        found[name] = _promise(spot, name, usual)
+        element = str(found[name]["element"])
+        if name in ("latency", "freshness") and element and element != table:
+            column = element.removeprefix(f"{table}.")
+            if kinds.get(column) != "timestamp":
+                raise spot.get("element").fail(f"a timestamp of {table}, as in {table}.known_at")
+    stated, label = found.get("retention"), labels.get("retention")
+    if stated is not None and label is not None and spans.span(stated["value"], stated["unit"]) != spans.labelled(label):
+        raise InvalidInput(
+            f"{top.file}: retention is {stated['value']} {stated['unit']} in slaProperties and {label!r} in customProperties.",
+            "say it once.",
+            path="slaProperties",
+        )
+    return found
+
+
+def _promise(spot: Spot, name: str, usual: str) -> Mapping[str, Any]:
+    value, unit = spot.get("value"), spot.get("unit").text("")
+    if name in spans.KEPT:
+        spot.only(_SLA, _REFUSED)
+        if spans.span(value.number(), unit) is None:
+            raise spot.fail("a length of time, as in value: 6, unit: h", f"units: {', '.join(spans.UNITS)}.")
+    elif isinstance(value.value, (int, float)) and not isinstance(value.value, bool):
+        value.number()
+    elif not isinstance(value.value, (str, bool)):
+        raise value.fail("a text, a number or true or false")
+    return {"value": value.value, "unit": unit, "element": spot.get("element").text(usual)}
 
 
 def _labels(spot: Spot) -> dict[str, Any]:
