@@ -25,7 +25,8 @@ class Side:
 
 
 def diff(one: Side, other: Side, key: tuple[str, ...], *, known: str, state: bool) -> dict[str, Any]:
-    """{"from", "to", "by", "columns": {added, removed, changed}, "rows": {before, after, added, removed, changed, same}, "drift"}.
+    """{"from", "to", "by", "columns": {added, removed, changed}, "rows": {before, after, added, removed, changed, same},
+    "drift"}.
 
     Rows by `key`; without one, by all columns that both have, so that none can have changed. A null equals a null. `drift`: of
     each column that both snapshots counted in the same bins, the Jensen-Shannon divergence from one to the other.

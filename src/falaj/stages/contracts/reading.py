@@ -153,7 +153,10 @@ class Datasets:
         if isinstance(declared.source, From):
             if self._open_source is None:
                 raise InvalidInput(f"The source of {name!r} cannot be opened here.", "give a function of (since, until).")
-            return self._open_source(declared.source)
+            try:
+                return self._open_source(declared.source)
+            except TypeError as exc:  # an option that the adapter has not, or lacks
+                raise InvalidInput(f"The source of {name!r} cannot be opened: {exc}.", "mend the options of From(…).") from exc
         if not callable(declared.source):
             raise InvalidInput(f"The source of {name!r} is no source.", "give a function of (since, until), or From(…).")
         return FunctionSource(declared.source)

@@ -10,12 +10,14 @@ from typing import Any
 
 from falaj.core.codec import canonical, encode
 from falaj.core.decision import Check
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.stages.contracts.rules import Finding
 
 FORM = "falaj.report/1"
 _LONGEST = 200
+MOST = 50
 
 
 def write(blobs: Blobs, about: Ref, until: datetime | None, checks: Sequence[Check], findings: Sequence[Finding]) -> str:
@@ -45,4 +47,8 @@ def plain(value: Any) -> Any:
         return value if abs(value) <= 2**53 else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return iso(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value[:MOST]]
     return (value if isinstance(value, str) else str(value))[:_LONGEST].encode("utf-8", "replace").decode()
