@@ -36,9 +36,7 @@ def seen(values: list[Any], around: Around | None = None, parts: int = 1, **rule
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("metric", "value"), [("mean", "2.5"), ("minimum", "1"), ("maximum", "4"), ("sum", "10")]
-)
+@pytest.mark.parametrize(("metric", "value"), [("mean", "2.5"), ("minimum", "1"), ("maximum", "4"), ("sum", "10")])
 def test_figures_are_over_finite_values_of_all_parts(metric: str, value: str, parts: int) -> None:
     values = [1.0, None, 2.0, math.nan, 3.0, math.inf, 4.0]
     assert seen(values, parts=parts, metric=metric, op="between", bound=(float(value), float(value) + 0.1)) == (value, True)

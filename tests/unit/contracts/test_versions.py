@@ -76,7 +76,8 @@ def test_a_table_that_has_not_changed_makes_no_version_whatever_is_wrong_with_it
 def test_null_and_nan_are_no_change(table: World) -> None:
     table.write(WHOLE.replace("{name: seats", "{name: note, logicalType: string}\n      - {name: seats"))
     table.rows = table.rows.with_columns(
-        note=pl.when(pl.col("id") == "t1").then(pl.lit("x")).otherwise(None), miles=pl.when(pl.col("id") == "t2").then(None).otherwise("miles")
+        note=pl.when(pl.col("id") == "t1").then(pl.lit("x")).otherwise(None),
+        miles=pl.when(pl.col("id") == "t2").then(None).otherwise("miles"),
     )
     contracts = table.contracts(brings="all")
     contracts.ingest(ANNA, TRIPS, until=day(1))
@@ -132,7 +133,9 @@ _TABLE = st.dictionaries(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 
 
 @given(st.lists(_TABLE, min_size=1, max_size=5))
 @settings(max_examples=25, deadline=None)
-def test_the_state_at_any_time_is_what_the_tables_said(tmp_path_factory: pytest.TempPathFactory, tables: list[dict[int, int | None]]) -> None:
+def test_the_state_at_any_time_is_what_the_tables_said(
+    tmp_path_factory: pytest.TempPathFactory, tables: list[dict[int, int | None]]
+) -> None:
     world = World(tmp_path_factory.mktemp("w"), trips(10))
     world.write(WHOLE)
     contracts = world.contracts(brings="all", part_rows=3, source=lambda _since, _until: world.rows)
