@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from falaj.core.codec import decode
 from falaj.core.asset import Asset
+from falaj.core.codec import decode
 from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.stages.contracts.quarantine import explained, read_rows
 

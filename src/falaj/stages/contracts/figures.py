@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,13 @@ from falaj.stages.contracts.rows import Again, References, bound_text, repeats, 
 
 AGGREGATES = ("mean", "minimum", "maximum", "sum", "distinct")
 _LEAST, _MOST = "least", "most"
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "mean": ("sum", "n"), "sum": ("sum",), "minimum": (_LEAST,), "maximum": (_MOST,),
+}  # fmt: skip
+_ADDED: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
+    "sum": pl.Expr.sum, "n": pl.Expr.count, _LEAST: pl.Expr.min, _MOST: pl.Expr.max,
+}  # fmt: skip
+"""Of which parts a figure is made, and how each is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,10 @@ def measures(contract: Contract, around: Around, again: Again | None = None) -> 
         elif quality.metric == "drift":
             found += _counts(place, it, ((around.profile or {}).get("columns", {})).get(name))
         else:
-            finite = it.cast(pl.Float64)
-            finite = finite.filter(finite.is_finite())
-            found += [finite.sum().alias(f"_{place}_sum"), finite.len().alias(f"_{place}_n")]
-            found += [finite.min().alias(f"_{place}_{_LEAST}"), finite.max().alias(f"_{place}_{_MOST}")]
+            number = it.cast(pl.Float64)
+            finite = pl.when(number.is_finite()).then(number)  # a filter would copy the column
+            for part in _PARTS[quality.metric]:
+                found.append(_ADDED[part](finite).alias(f"_{place}_{part}"))
     return found
 
 

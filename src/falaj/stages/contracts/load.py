@@ -176,7 +176,7 @@ class _Split:
         seen = self._judge.look(part)
         if seen is None:
             return
-        bad = self._judge.bad(part, seen)
+        bad = self._judge.bad(seen)
         self.count += bad.height
         if self._is_one:
             self._held, self._bad = [self._judge.good(seen)], [bad]

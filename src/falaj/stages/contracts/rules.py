@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,7 @@ MOST_SHOWN = 10
 """So many rows of each failed check are named and shown in the report."""
 
 __all__ = [
-    "MOST_BYTES", "REASONS", "ROW", "Around", "Checked", "Finding", "Judge", "Rule", "check", "expr", "rules_of",
+    "MOST_BYTES", "REASONS", "ROW", "Around", "Checked", "Finding", "Judge", "Rule", "Seen", "check", "expr", "rules_of",
 ]  # fmt: skip
 
 
@@ -70,8 +72,19 @@ def check(
         return Checked(
             frame.clear(), empty(frame), shorten(checks), frame.height, 0, stopped, tuple(judge.findings()), tuple(checks)
         )
-    bad = judge.bad(frame, seen)
+    bad = judge.bad(seen)
     return Checked(judge.good(seen), bad, shorten(checks), frame.height, bad.height, "", tuple(judge.findings()), tuple(checks))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One part that was looked at. `at`: which of its rows break anything; `marks`: what these break, row for row."""
+
+    rows: pl.DataFrame
+    start: int
+    at: pl.Series
+    marks: pl.DataFrame
+    frame: pl.DataFrame
 
 
 @dataclass(slots=True)
@@ -119,58 +132,56 @@ class Judge:
             self.rules = ()
         self._tallies = [_Tally() for _ in self.rules]
 
-    def look(self, frame: pl.DataFrame) -> pl.DataFrame | None:
-        """The part with its columns cast and, for each rule, the rows that break it; None where the load is stopped."""
+    def look(self, frame: pl.DataFrame) -> Seen | None:
+        """What each rule says of the part, with its columns cast; None where the load is stopped."""
         start, self.rows = self.rows, self.rows + frame.height
         if self.stopped:
             return None
-        again = [column.meta.output_name() for column in self._again.values()]
+        again = [_name(column) for column in self._again.values()]
         query = frame.lazy().select(*self._unfit, *self._casts, *again)
         try:
             if self._measures and frame.height:  # one value each, which polars keeps as one value beside the rows
-                seen = query.with_columns(*self._masks, *self._measures).collect()
-                add(self._totals, {name: seen[name][0] for name in map(_name, self._measures)})
+                rows = query.with_columns(*self._masks, *self._measures).collect()
+                add(self._totals, {name: rows[name][0] for name in map(_name, self._measures)})
             else:
-                seen = query.with_columns(self._masks).collect()
+                rows = query.with_columns(self._masks).collect()
         except pl.exceptions.PolarsError as exc:
             self._fail(exc)
             return None
-        for place, tally in enumerate(self._tallies):
-            self._count(tally, place, frame, seen, start)
+        counts = [int(rows[f"_{place}"].sum()) for place in range(len(self.rules))]
+        found = [place for place, count in enumerate(counts) if count]
+        at = _any([rows[f"_{place}"] for place in found]).arg_true() if found else pl.Series([], dtype=pl.UInt32)
+        seen = Seen(rows, start, at, rows.select(f"_{place}" for place in found)[at], frame)
+        for place in found:
+            self._count(place, counts[place], seen)
         return seen
 
-    def good(self, seen: pl.DataFrame) -> pl.DataFrame:
+    def good(self, seen: Seen) -> pl.DataFrame:
         """The rows that came through, as the contract has them."""
         broken = self.broken(seen)
-        return seen.select(self.names) if broken is None else seen.lazy().select(self.names).filter(~broken).collect()
+        rows = seen.rows.lazy().select(self.names)
+        return (rows if broken is None else rows.filter(~broken)).collect()
 
     def cast(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows that came through, as the contract has them."""
         return frame.lazy().select(self._casts).collect()
 
-    def broken(self, seen: pl.DataFrame) -> pl.Series | None:
+    def broken(self, seen: Seen) -> pl.Series | None:
         """True for each row that is kept out; None where there is none."""
-        out = [seen[f"_{place}"] for place, rule in enumerate(self.rules) if self._keeps_out(rule)]
-        found: pl.Series | None = None
-        for mask in out:
-            if mask.any():
-                found = mask if found is None else found | mask
-        return found
+        out = self._out(seen)
+        return _any([seen.rows[name] for name in out]) if out else None
 
-    def bad(self, frame: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    def bad(self, seen: Seen) -> pl.DataFrame:
         """The rows that are kept out, as they came, with `_reasons` and their place in the load."""
-        broken = self.broken(seen)
-        own = [name for name in frame.columns if name not in (REASONS, ROW) and not name.startswith("_again_")]
-        if broken is None:
-            return empty(frame.select(own))
-        out = {rule.name: f"_{place}" for place, rule in enumerate(self.rules) if self._keeps_out(rule)}
-        reasons = seen.filter(broken).select(
-            pl.concat_list([pl.when(pl.col(mask)).then(pl.lit(name)) for name, mask in out.items()])
-            .list.drop_nulls()
-            .alias(REASONS)
-        )[REASONS]
-        places = broken.arg_true().cast(pl.Int64) + (self.rows - frame.height)
-        return frame.select(own).filter(broken).with_columns(reasons, places.alias(ROW))
+        out = self._out(seen)
+        own = [name for name in seen.frame.columns if name not in (REASONS, ROW) and not name.startswith("_again_")]
+        if not out:
+            return empty(seen.frame.select(own))
+        broken = _any([seen.marks[name] for name in out])
+        at = seen.at.filter(broken)
+        reasons = pl.concat_list([pl.when(pl.col(mask)).then(pl.lit(name)) for mask, name in out.items()])
+        told = seen.marks.filter(broken).select(reasons.list.drop_nulls().alias(REASONS))[REASONS]
+        return seen.frame.select(own)[at].with_columns(told, (at.cast(pl.Int64) + seen.start).alias(ROW))
 
     def checks(self) -> list[Check]:
         """What was asked and seen, over all parts. Sets `stopped` where a rule about the whole load is broken."""
@@ -204,17 +215,23 @@ class Judge:
     def _keeps_out(self, rule: Rule) -> bool:
         return rule.keeps_out or (rule.stops and not self.whole)
 
-    def _count(self, tally: _Tally, place: int, frame: pl.DataFrame, seen: pl.DataFrame, start: int) -> None:
-        mask = seen[f"_{place}"]
-        count = int(mask.sum())
+    def _out(self, seen: Seen) -> dict[str, str]:
+        """Of each rule that keeps rows of this part out: the column that says which, and its name."""
+        return {
+            f"_{n}": rule.name for n, rule in enumerate(self.rules) if f"_{n}" in seen.marks.columns and self._keeps_out(rule)
+        }
+
+    def _count(self, place: int, count: int, seen: Seen) -> None:
+        tally = self._tallies[place]
         tally.count += count
         room = MOST_SHOWN - len(tally.rows)
-        if not count or room <= 0:
+        if room <= 0:
             return
-        at = mask.arg_true().head(room)
-        names = [name for name in dict.fromkeys([*self.contract.key, *self.rules[place].columns]) if name in frame.columns]
-        tally.rows += [start + number for number in at.to_list()]
-        tally.sample += frame.select(names)[at].to_dicts() if names else []
+        at = seen.at.filter(seen.marks[f"_{place}"]).head(room)
+        columns = dict.fromkeys([*self.contract.key, *self.rules[place].columns])
+        names = [name for name in columns if name in seen.frame.columns]
+        tally.rows += [seen.start + number for number in at.to_list()]
+        tally.sample += seen.frame.select(names)[at].to_dicts() if names else []
 
     def _fail(self, exc: Exception) -> None:
         """A rule that cannot be computed stops the load: nobody knows what it would have kept out."""
@@ -253,6 +270,10 @@ def _told(rule: Rule, count: int, rows: int, keeps_out: bool) -> Check:
     measured = 100 * count / rows if quality.percent and rows else float(count)
     passed = within_bound(quality, measured)
     return Check(f"{scope(quality)}{quality.name}", rule.wanted, f"{measured:.4g} %" if quality.percent else seen, passed)
+
+
+def _any(masks: list[pl.Series]) -> pl.Series:
+    return functools.reduce(operator.or_, masks)
 
 
 def _name(expression: pl.Expr) -> str:
