@@ -1,6 +1,7 @@
 """Twenty checks of a contract over ten million rows, against one bare polars query and against Great Expectations.
 
 Each is measured in a process of its own that has read the same file before the clock starts; its peak memory holds the table.
+CPU seconds, best of five; Great Expectations once, told to answer yes or no, which is the least that it can be asked for.
 """
 
 from __future__ import annotations
@@ -118,22 +119,24 @@ def main() -> int:
         table(ROWS).write_parquet(file, compression="lz4")
         # The two alternate, and the better of each counts: so that both see the same machine.
         runs = {which: [apart(which, file) for _ in range(2)] for which in ("bare", "falaj")}
-        least, ours = (min(runs[which], key=lambda run: run["seconds"]) for which in ("bare", "falaj"))
+        least, ours = (min(runs[which], key=lambda run: run["cpu"]) for which in ("bare", "falaj"))
         if GX_ROWS != ROWS:
             table(GX_ROWS).write_parquet(small, compression="lz4")
         peer = ask("great_expectations", "gx_checks", str(small if GX_ROWS != ROWS else file), timeout=3600)
-    scaled = peer["seconds"] * ROWS / peer["rows"]
-    rows = f"{ROWS:,} rows"
-    how = "" if peer["rows"] == ROWS else f"; measured at {peer['rows']:,} rows and scaled"
+    scaled = peer["cpu"] * ROWS / peer["rows"]
+    how = "" if peer["rows"] == ROWS else f", measured at {peer['rows']:,} rows and scaled"
+    mine = ours["cpu"] * 1000
     return show(
         [
             Figure(
-                f"{ours['checks']} checks, {rows}, and the split", ours["seconds"] * 1000, "ms", "one bare polars query",
-                ours["seconds"] / least["seconds"], 1.5 * least["seconds"] * 1000, f"{ours['quarantined']:,} rows in quarantine",
+                f"{ours['checks']} checks of {ROWS:,} rows, and the split", mine, "ms", "one bare polars query",
+                ours["cpu"] / least["cpu"], 1500 * least["cpu"],
+                f"{ours['seconds'] * 1000:,.0f} ms on the clock, bare {least['seconds'] * 1000:,.0f}; "
+                f"{ours['quarantined']:,} rows in quarantine",
             ),
             Figure(
-                f"the same, against Great Expectations {peer['version']}", ours["seconds"] * 1000, "ms",
-                f"its {peer['checks']} checks", ours["seconds"] / scaled, scaled * 100, f"it took {scaled:.1f} s{how}",
+                f"the same beside Great Expectations {peer['version']}", mine, "ms", f"its {peer['checks']} checks, split not",
+                ours["cpu"] / scaled, 100 * scaled, f"it took {scaled * 1000:,.0f} ms{how}",
             ),
             Figure("peak memory, the table in it", ours["peak_mb"], "MB", "bare", ours["peak_mb"] / least["peak_mb"]),
             Figure("peak memory of Great Expectations", peer["peak_mb"], "MB", note=f"{peer['rows']:,} rows"),

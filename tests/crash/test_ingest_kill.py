@@ -47,11 +47,8 @@ def test_a_disk_that_refuses_to_write_on_leaves_nothing_and_loses_nothing(tmp_pa
 def test_a_small_file_system_that_is_full_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mount = shutil.which("mount")
-    if (
-        not mount
-        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)], capture_output=True).returncode
-    ):
+    mount = [str(shutil.which("mount")), "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(small)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a file system of its own")
     try:
         run = child(small / "full")

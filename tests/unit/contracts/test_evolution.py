@@ -46,8 +46,9 @@ def test_new_columns_come_in_stay_out_or_make_the_load_wait(world: World, rule: 
 def test_a_held_load_comes_in_whole_once_the_contract_names_its_columns(world: World) -> None:
     world.rows = wider(100)
     world.contracts(new_columns="hold").ingest(ANNA, TRIPS, until=DAY_1)
-    more = "      - {name: tip, logicalType: number}\n      - {name: driver, logicalType: string}\n    quality:\n      - {name: known"
-    world.write(CONTRACT.replace("    quality:\n      - {name: known", more))
+    rules = "    quality:\n      - {name: known"
+    more = "      - {name: tip, logicalType: number}\n      - {name: driver, logicalType: string}\n"
+    world.write(CONTRACT.replace(rules, more + rules))
     contracts = world.contracts(new_columns="hold")
     assert contracts.ingest(ANNA, TRIPS, until=DAY_1).reason == "24 rows taken in"
     assert contracts.frame("trips")["tip"].to_list() == [2.5] * 24
@@ -176,7 +177,8 @@ def test_a_snapshot_is_pinned_by_every_model_that_was_made_from_it(world: World)
     contracts = world.contracts()
     contracts.ingest(ANNA, TRIPS, until=DAY_1)
     made = {
-        "dataset/clean@1": ("dataset/trips@1",), "candidate/delay@r1": ("dataset/clean@1",), "model/delay@1": ("candidate/delay@r1",),
+        "dataset/clean@1": ("dataset/trips@1",), "candidate/delay@r1": ("dataset/clean@1",),
+        "model/delay@1": ("candidate/delay@r1",),
         "candidate/other@r2": ("dataset/planes@1",),
     }  # fmt: skip
     with world.ledger.transaction() as tx:

@@ -142,7 +142,8 @@ class Judge:
         try:
             if self._measures and frame.height:  # one value each, which polars keeps as one value beside the rows
                 rows = query.with_columns(*self._masks, *self._measures).collect()
-                add(self._totals, {name: rows[name][0] for name in map(_name, self._measures)})
+                first = rows[:1]
+                add(self._totals, {name: first[name][0] for name in map(_name, self._measures)})
             else:
                 rows = query.with_columns(self._masks).collect()
         except pl.exceptions.PolarsError as exc:
@@ -151,7 +152,7 @@ class Judge:
         counts = [int(rows[f"_{place}"].sum()) for place in range(len(self.rules))]
         found = [place for place, count in enumerate(counts) if count]
         at = _any([rows[f"_{place}"] for place in found]).arg_true() if found else pl.Series([], dtype=pl.UInt32)
-        seen = Seen(rows, start, at, rows.select(f"_{place}" for place in found)[at], frame)
+        seen = Seen(rows, start, at, rows[[f"_{place}" for place in found]][at], frame)
         for place in found:
             self._count(place, counts[place], seen)
         return seen
@@ -159,8 +160,8 @@ class Judge:
     def good(self, seen: Seen) -> pl.DataFrame:
         """The rows that came through, as the contract has them."""
         broken = self.broken(seen)
-        rows = seen.rows.lazy().select(self.names)
-        return (rows if broken is None else rows.filter(~broken)).collect()
+        rows = seen.rows[self.names]
+        return rows if broken is None else rows.filter(~broken)
 
     def cast(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows that came through, as the contract has them."""
@@ -181,7 +182,7 @@ class Judge:
         at = seen.at.filter(broken)
         reasons = pl.concat_list([pl.when(pl.col(mask)).then(pl.lit(name)) for mask, name in out.items()])
         told = seen.marks.filter(broken).select(reasons.list.drop_nulls().alias(REASONS))[REASONS]
-        return seen.frame.select(own)[at].with_columns(told, (at.cast(pl.Int64) + seen.start).alias(ROW))
+        return seen.frame[own][at].with_columns(told, (at.cast(pl.Int64) + seen.start).alias(ROW))
 
     def checks(self) -> list[Check]:
         """What was asked and seen, over all parts. Sets `stopped` where a rule about the whole load is broken."""
@@ -217,9 +218,8 @@ class Judge:
 
     def _out(self, seen: Seen) -> dict[str, str]:
         """Of each rule that keeps rows of this part out: the column that says which, and its name."""
-        return {
-            f"_{n}": rule.name for n, rule in enumerate(self.rules) if f"_{n}" in seen.marks.columns and self._keeps_out(rule)
-        }
+        broken = set(seen.marks.columns)
+        return {f"_{n}": rule.name for n, rule in enumerate(self.rules) if f"_{n}" in broken and self._keeps_out(rule)}
 
     def _count(self, place: int, count: int, seen: Seen) -> None:
         tally = self._tallies[place]
@@ -231,7 +231,7 @@ class Judge:
         columns = dict.fromkeys([*self.contract.key, *self.rules[place].columns])
         names = [name for name in columns if name in seen.frame.columns]
         tally.rows += [seen.start + number for number in at.to_list()]
-        tally.sample += seen.frame.select(names)[at].to_dicts() if names else []
+        tally.sample += seen.frame[names][at].to_dicts() if names else []
 
     def _fail(self, exc: Exception) -> None:
         """A rule that cannot be computed stops the load: nobody knows what it would have kept out."""
