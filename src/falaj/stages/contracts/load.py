@@ -50,6 +50,8 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
         for frame in source.read(since, until):
             if not isinstance(frame, pl.DataFrame):
                 raise InvalidInput(f"The source of {name!r} returned a {type(frame).__name__}.", "return a polars.DataFrame.")
+            if pl.Object in frame.dtypes:
+                raise InvalidInput(f"The source of {name!r} hands out Python objects, which no file can keep.", _MEND)
             if first is not None and frame.schema != first.schema:
                 raise InvalidInput(f"The source of {name!r} changed its columns half-way: {_differ(first, frame)}.", _MEND)
             first = frame.clear() if first is None else first

@@ -43,7 +43,9 @@ def _rest(parts: Iterator[pl.DataFrame], start: int) -> Iterator[pl.DataFrame]:
 
 
 def _again(keys: pl.DataFrame) -> pl.Series:
-    return keys.filter(~pl.struct(pl.exclude(_ROW)).is_first_distinct())[_ROW]
+    columns = [name for name in keys.columns if name != _ROW]
+    whole = pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)
+    return keys.filter(~whole.is_first_distinct())[_ROW]
 
 
 def _from_files(held: list[pl.DataFrame], rest: Iterator[pl.DataFrame], folder: Path, budget: int) -> pl.Series:

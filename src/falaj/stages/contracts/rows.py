@@ -208,9 +208,18 @@ def _reference_rule(column: Column, known: pl.Series) -> Rule:
 
 def repeats(columns: tuple[str, ...]) -> pl.Expr:
     """The second and later rows with the same values: the first one stays. Null equals nothing."""
-    whole = pl.col(columns[0]) if len(columns) == 1 else pl.struct(*columns)
+    if len(columns) == 1:
+        return pl.col(columns[0]).map_batches(repeats_of, return_dtype=pl.Boolean)
+    whole = pl.struct(*columns)
     there = functools.reduce(operator.and_, [pl.col(name).is_not_null() for name in columns])
     return there & ~whole.is_first_distinct()
+
+
+def repeats_of(values: pl.Series) -> pl.Series:
+    """Where a value is one that came before. In a column that is in order, as keys mostly are, equal values are neighbours."""
+    if not values.null_count() and not values.dtype.is_nested() and values.is_sorted():
+        return (values == values.shift(1)).fill_null(False)
+    return values.is_not_null() & ~values.is_first_distinct()
 
 
 def _quality_broken(quality: Quality, kind: str, again: Again) -> pl.Expr:
