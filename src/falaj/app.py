@@ -208,7 +208,11 @@ class App:
     def contracts(self) -> Contracts:
         from falaj.stages.contracts.service import Contracts
 
-        return Contracts(self.kernel, self.blobs, self.project.datasets, self.settings.folder)
+        return Contracts(
+            self.kernel, self.blobs, self.project.datasets, self.settings.folder,
+            open_source=lambda s: open_adapter("source", s.scheme, folder=self.settings.folder, secret=secret, **s.options),
+            drafts=self.state / "drafts",
+        )  # fmt: skip
 
     @cached_property
     def features(self) -> Features:

@@ -71,7 +71,7 @@ class Worker:
                 self.app.clock.tell(now)
             done = Round(iso(now))
             for duty in (
-                self._reconcile, self._ingest, self._refresh, self._watch_runs, self._follow,
+                self._reconcile, self._ingest, self._watch_data, self._refresh, self._watch_runs, self._follow,
                 self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
             ):  # fmt: skip
                 with _told(done, duty):
@@ -93,6 +93,13 @@ class Worker:
             decision = self.app.contracts.ingest(WORKER, Ref("dataset", dataset.name), until=until)
             self._hear(decision, done, f"{dataset.name} was refused by its contract")
             self._due[f"ingest {dataset.name}"] = until
+
+    def _watch_data(self, now: datetime, done: Round) -> None:
+        """Whether what the contracts promise of freshness, latency and volume is kept."""
+        for name in self.app.project.datasets:
+            decision = self.app.contracts.watch(WORKER, Ref("dataset", name), now=now)
+            if decision is not None:
+                self._hear(decision, done, f"{name} does not keep its promises: {decision.reason}")
 
     def _refresh(self, now: datetime, done: Round) -> None:
         """The online store, to the newest grid point; once a day with an event that sums up what was put."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from falaj.core.errors import InvalidInput, NotFound
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 DATASET = Subject("dataset", "a dataset that the project declares, as in flights")
+LOAD = Subject("dataset", "a dataset, as in flights, or one of its snapshots, as in flights@7", "optional")
+SNAPSHOT = Subject("dataset", "a snapshot, as in flights@7", "needed")
 UNTIL = Argument("until", "take in what was known at that time (default: now)", "time")
+LIMIT = Argument("limit", "how many rows to show", "integer", 20)
 
 
 def _list_datasets(asked: Asked) -> Any:
@@ -19,8 +23,19 @@ def _brief(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quarantine(asked: Asked) -> Any:
-    rows = asked.app.contracts.quarantine(asked.about.name)
-    return {"rows": rows.height, "shown": rows.head(asked["limit"]).to_dicts()}
+    from falaj.stages.contracts.quarantine import VERSION, explained
+
+    contracts = asked.app.contracts
+    rows = contracts.quarantine(asked.about.name, waiting=bool(asked["waiting"]))
+    shown = rows.head(asked["limit"])
+    wanted: dict[str, str] = {}
+    for version in shown[VERSION].unique().to_list():
+        try:
+            told = contracts.report(asked.about.at(version))
+        except NotFound:  # kept out before there were reports
+            continue
+        wanted |= {str(found["rule"]): str(found["wanted"]) for found in told["findings"]}
+    return {"rows": rows.height, "shown": explained(shown, wanted)}
 
 
 def _test(asked: Asked) -> Any:
@@ -32,6 +47,28 @@ def _test(asked: Asked) -> Any:
 
 def _ingest(asked: Asked) -> Any:
     return asked.app.contracts.ingest(asked.actor, asked.about, until=asked["until"] or asked.app.kernel.now())
+
+
+def _replay(asked: Asked) -> Any:
+    rows = None
+    if asked["file"] or asked["rows"]:
+        import polars as pl
+
+        from falaj.stages.contracts.quarantine import read_rows
+
+        if asked["file"] and asked["rows"]:
+            raise InvalidInput("The mended rows are given twice.", "give a file or rows.")
+        given = (asked["rows"] or {}).get("rows", ())
+        try:
+            rows = read_rows(asked.app.settings.folder, asked["file"]) if asked["file"] else pl.DataFrame(given)
+        except (pl.exceptions.PolarsError, TypeError, ValueError) as exc:
+            raise InvalidInput("The mended rows are no table.", 'write {"rows": [{"_version": 1, "_row": 4, …}]}.') from exc
+    return asked.app.contracts.replay(asked.actor, asked.about, rows=rows)
+
+
+def _diff(asked: Asked) -> Any:
+    other = asked.about.at(asked["to"])
+    return asked.app.contracts.diff(asked.about, other, state=bool(asked["state"]))
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -60,10 +97,41 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "dataset",
         "quarantine",
-        "Rows that a contract kept out, with the reasons.",
+        "Rows that a contract kept out, with their place in the load, the reasons, and what is wanted instead.",
         _quarantine,
         DATASET,
-        (Argument("limit", "how many rows to show", "integer", 20),),
+        (LIMIT, Argument("waiting", "only rows that have not been mended since", "flag")),
+        changes=False,
+    ),
+    Operation(
+        "dataset",
+        "replay",
+        "Sends rows from quarantine through the contract again, as they came or as mended.",
+        _replay,
+        DATASET,
+        (
+            Argument("file", "mended rows: a .csv, .jsonl or .parquet file in the project's folder, with _version and _row"),
+            Argument("rows", 'mended rows, as {"rows": [{"_version": 1, "_row": 4, …}]}', "object"),
+        ),
+    ),
+    Operation(
+        "dataset",
+        "report",
+        "Every check of a load, and which rows broke it.",
+        lambda asked: asked.app.contracts.report(asked.about),
+        LOAD,
+        changes=False,
+    ),
+    Operation(
+        "dataset",
+        "diff",
+        "What differs from one snapshot to another: columns, rows, and how values are spread.",
+        _diff,
+        SNAPSHOT,
+        (
+            Argument("to", "the version of the other snapshot, as in 8", required=True),
+            Argument("state", "compare the whole dataset as it stood with each, not what each brought", "flag"),
+        ),
         changes=False,
     ),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,8 +16,10 @@ from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
 from falaj.core.ref import Ref
+from falaj.ports.source import Origin
 from falaj.stages.action import Kernel
 from falaj.stages.contracts.service import Contracts
+from falaj.stages.contracts.snapshots import PART_ROWS
 from falaj.stages.contracts.spec import Dataset
 
 DAY = datetime(2013, 1, 1, tzinfo=UTC)
@@ -84,12 +87,15 @@ class World:
     asked: list[tuple[datetime | None, datetime]] = field(default_factory=list)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    others: dict[str, Dataset] = field(default_factory=dict)
     source: Callable[[datetime | None, datetime], pl.DataFrame] | None = None
 
-    def contracts(self) -> Contracts:
+    def contracts(self, *, part_rows: int = PART_ROWS, **declared: Any) -> Contracts:
         kernel = Kernel(self.ledger, AllowAll(), lambda: DAY + timedelta(days=400))
-        dataset = Dataset("trips", "trips.odcs.yaml", self.source or self.fetch, time="at", known="known_at")
-        return Contracts(kernel, self.blobs, {"trips": dataset}, self.folder)
+        source = declared.pop("source", self.source or self.fetch)
+        dataset = Dataset("trips", "trips.odcs.yaml", source, time="at", known="known_at", **declared)
+        drafts = self.folder / "drafts"
+        return Contracts(kernel, self.blobs, {"trips": dataset, **self.others}, self.folder, drafts=drafts, part_rows=part_rows)
 
     def fetch(self, since: datetime | None, until: datetime) -> pl.DataFrame:
         self.asked.append((since, until))
@@ -98,6 +104,33 @@ class World:
 
     def write(self, contract: str) -> None:
         (self.folder / "trips.odcs.yaml").write_text(contract)
+
+
+class Pieces:
+    """A source that hands its rows out in pieces."""
+
+    def __init__(self, rows: pl.DataFrame, size: int, *, known: bool = True, stops_after: int | None = None) -> None:
+        self.rows, self.size, self.stops_after = rows, size, stops_after
+        self.capabilities = frozenset({"known"} if known else ())
+        self.origin = Origin("test://here", "trips")
+
+    def read(self, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
+        rows = self.rows
+        if "known" in self.capabilities:
+            rows = rows.filter(pl.col("known_at") <= until)
+            rows = rows if since is None else rows.filter(pl.col("known_at") > since)
+        for number, start in enumerate(range(0, max(rows.height, 1), self.size)):
+            if number == self.stops_after:
+                raise ConnectionResetError("the line went dead")
+            yield rows.slice(start, self.size)
+
+
+def reading(contracts: Contracts, **changes: Any) -> Contracts:
+    """The contract of the trips, changed beyond what this test's file says."""
+    declared = contracts.datasets["trips"]
+    written, contract = contracts._contract(declared)
+    contracts._read["trips"] = (written, replace(contract, **changes))
+    return contracts
 
 
 @pytest.fixture

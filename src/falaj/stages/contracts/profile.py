@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +40,22 @@ def merge(one: Profile, other: Profile) -> dict[str, Any]:
     }
 
 
+def divergence(one: Sequence[int], other: Sequence[int]) -> float | None:
+    """Jensen-Shannon divergence of two counts in the same bins, base 2: 0 where the shares are equal, 1 where none is shared.
+
+    None where one of them counted nothing. J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145-151.
+    """
+    n, m = sum(one), sum(other)
+    if not n or not m:
+        return None
+    found = 0.0
+    for a, b in zip(one, other, strict=True):
+        p, q = a / n, b / m
+        for share in (p, q):
+            found += 0.5 * share * math.log2(2 * share / (p + q)) if share else 0.0
+    return min(max(found, 0.0), 1.0)
+
+
 def _column(series: pl.Series, like: Mapping[str, Any] | None) -> dict[str, Any]:
     dtype = series.dtype
     missing = series.null_count()
@@ -49,6 +66,8 @@ def _column(series: pl.Series, like: Mapping[str, Any] | None) -> dict[str, Any]
             series.cast(pl.Datetime("ms")).to_physical() if isinstance(dtype, (pl.Datetime, pl.Date)) else series.to_physical()
         )
         return {"kind": "time", "missing": missing, "first": _whole(times.min()), "last": _whole(times.max())}
+    if dtype.is_nested() or dtype == pl.Binary:
+        return {"kind": "text", "missing": missing}
     texts = series.cast(pl.String)
     if like is not None and like["kind"] == "category":
         return _category(texts, list(like["values"]))
@@ -102,6 +121,10 @@ def _category(texts: pl.Series, values: list[str]) -> dict[str, Any]:
 def _merged(name: str, one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
     if one is None or other is None:
         return dict(one or other or {})
+    for empty, full in ((one, other), (other, one)):
+        # A part without a single number has no bins of its own: it adds what is missing, and nothing else.
+        if empty.get("edges") == [] and not sum(empty["counts"]) and full.get("kind") == "number":
+            return {**full, "missing": one["missing"] + other["missing"]}
     for part in ("kind", "edges", "values"):
         if one.get(part) != other.get(part):
             raise InvalidInput(

@@ -2,141 +2,115 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 import polars as pl
 
 from falaj.core.asset import Asset
-from falaj.core.codec import canonical, decode, encode
-from falaj.core.decision import Check, Decision
-from falaj.core.errors import Conflict, FalajError, InvalidInput, MissingDependency, NotFound, Unavailable
-from falaj.core.moments import from_millis, iso, moment
+from falaj.core.codec import decode, encode
+from falaj.core.decision import Check, Decision, Verdict
+from falaj.core.errors import Conflict, NotFound
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
-from falaj.ports.blobs import Blobs
-from falaj.stages.action import Act, Draft, Kernel, action
-from falaj.stages.contracts import odcs
+from falaj.stages.action import Act, Draft, action
+from falaj.stages.contracts import difference, quarantine, report, sla
 from falaj.stages.contracts.contract import Contract
-from falaj.stages.contracts.document import LARGEST
-from falaj.stages.contracts.profile import profile
-from falaj.stages.contracts.rules import REASONS, Checked, Rule, check
-from falaj.stages.contracts.snapshots import Snapshots, covers, parquet, span, union, within
-from falaj.stages.contracts.spec import Dataset
+from falaj.stages.contracts.drafts import Draft as Space
+from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.keeping import Keeping, Kept, Load, after
+from falaj.stages.contracts.load import By, Judged, judge, labels_of, pieces, take
+from falaj.stages.contracts.odcs import MOST_COLUMNS
+from falaj.stages.contracts.quarantine import MENDS, Mended
+from falaj.stages.contracts.reading import Datasets, promise, to_millis
+from falaj.stages.contracts.rows import KINDS
+from falaj.stages.contracts.rules import REASONS, ROW, Around
+from falaj.stages.contracts.snapshots import parquet, union
+from falaj.stages.contracts.spec import Dataset, Derived
+from falaj.stages.contracts.versions import Table, key_of
 
 RULE = "contract"
+__all__ = ["RULE", "Contracts", "Head"]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a dataset stands: its newest snapshot, and until when everything known has been taken in."""
+class Contracts(Datasets):
+    """The datasets of a project, taken in and looked after."""
 
-    version: int = 0
-    watermark: datetime | None = None
-    known_rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One call of a source, judged."""
-
-    head: Head
-    until: datetime
-    contract: Contract
-    written: bytes
-    """The contract file."""
-    checked: Checked
-
-
-class Contracts:
-    """The datasets of a project. `folder` is the project's, where the contract files are."""
-
-    def __init__(
-        self, kernel: Kernel, blobs: Blobs, datasets: Mapping[str, Dataset], folder: Path, *, zone: str = "local"
-    ) -> None:
-        self.kernel = kernel
-        self.blobs = blobs
-        self.datasets = datasets
-        self.folder = folder
-        self.zone = zone
-        self._snapshots = Snapshots(kernel.ledger, blobs)
-        self._read: dict[str, tuple[bytes, Contract]] = {}
+    @property
+    def _keeping(self) -> Keeping:
+        return Keeping(self._snapshots, self.blobs, self.part_rows)
 
     @action("dataset.ingest")
     def ingest(self, act: Act, dataset: Ref, *, until: datetime) -> Decision:
         """Takes in what became known up to `until`: good rows as a snapshot, the others to quarantine with their reasons.
 
-        A load that breaks the contract as a whole is denied and nothing of it is kept; the watermark stays, so that the next
-        call asks for the same rows again. The same `until` again changes nothing. Raises Unavailable where the source fails,
-        InvalidInput where the contract cannot be read, Conflict where somebody else took in the same period meanwhile.
+        A load that breaks the contract as a whole is denied, one with columns that somebody has to look at is held; nothing
+        of either is kept, and the watermark stays, so that the next call asks for the same rows again. The same `until` again
+        changes nothing, and so does a table that has not changed. Raises Unavailable where the source fails or the disk is
+        full, InvalidInput where the contract cannot be read, Conflict where somebody else took in the same period meanwhile.
         """
         declared = self._declared(dataset.name)
-        until = _to_millis(until)
+        until = to_millis(until)
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
             return self._repeated(dataset, head, act)
-        load = self._load(declared, head, until)
-        if load.checked.stopped:
-            return self._refuse(act, dataset.bare, load)
-        if not load.checked.rows:
-            return self._move(act, dataset.bare, load)
-        return self._keep(act, declared, load)
+        with self._drafts.open() as space:
+            load = self._load(declared, head, until, space)
+            if load.judged.stopped or load.held:
+                return self._refuse(act, dataset.bare, load)
+            return self._keep(act, declared, load)
 
-    def frame(
-        self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: Literal["time", "known"] = "time"
-    ) -> pl.DataFrame:
-        """The rows of all snapshots whose event time (or, by `known`, whose known time) is in (since, until], as they came.
+    @action("dataset.replay")
+    def replay(self, act: Act, dataset: Ref, *, rows: pl.DataFrame | None = None) -> Decision:
+        """Sends rows from quarantine through the contract once more: as they came, or as `rows` has mended them.
 
-        Raises Conflict where a snapshot is not what was written.
+        What keeps the contract now comes in as a new snapshot, known from now on, whose label `mends` says which rows it
+        mends; what does not stays. A row comes in once: replayed again, it is not there any more and nothing changes.
+        `rows` names each row by `_version` and `_row`; a column that it lacks stays as it came. Raises InvalidInput.
         """
-        column = getattr(self._declared(name), by)
-        frames = [self._snapshots.frame(asset) for asset in self.assets(name, since, until, by=by)]
-        return within(union(frames, self._schema(name)), column, since, until)
+        declared, head = self._declared(dataset.name), self._head(dataset.name)
+        written, contract = self._contract(declared)
+        loads = list(self._waiting(dataset.name, head, rows))
+        now = to_millis(act.now)
+        found = quarantine.replay(iter(loads), contract, declared.known, now, Around(self._references(contract, now)))
+        if not found.good.height:
+            return self._unmended(act, dataset.bare, found)
+        ref = declared.ref.at(head.version + 1)
+        good = self._keeping.write(declared, lambda: iter([found.good]), self._profile(dataset.name, head.version))
+        digest = self.blobs.put(parquet(found.places))
+        empty = Judged((), (), (), found.tried, 0, "", lambda: iter(()), lambda: iter(()))
+        load = Load(
+            head, head.watermark or now, contract, written, empty, {"namespace": "falaj", "name": f"quarantine/{ref.name}"}
+        )
+        labels = {**self._keeping.labels(load, since=head.watermark), **self._keeping.shape(contract, good), MENDS: digest}
+        asset = Asset(ref, good.digest, good.digest, self.zone, labels, created_at=act.now)
+        rest = found.tried - found.good.height
+        reason = f"{found.good.height:,} rows mended, {rest:,} still broken"
+        decision = Decision(ref, RULE, "allow", found.checks, act.actor, act.now, reason)
+        with act.change(ref) as draft:
+            _still(draft, declared.ref, head)
+            draft.put("asset", str(ref), asset)
+            rows_now = head.known_rows + good.rows
+            draft.put("head", str(declared.ref), replace(head, version=head.version + 1, mended=now, known_rows=rows_now))
+            draft.decide(decision)
+            draft.note(rows=found.good.height, still_broken=rest, digest=asset.digest, mends=digest, contract=contract.digest)
+        return decision
 
-    def recent(self, name: str, since: datetime | None, until: datetime) -> pl.DataFrame:
-        """Every good row that became known in (since, until]: from snapshots, and what came after them straight from the source.
+    @action("dataset.watch")
+    def watch(self, act: Act, dataset: Ref, *, now: datetime) -> Decision | None:
+        """Whether the contract's promises (freshness, latency, volume) are kept; None where it makes none. Rows stay as they are.
 
-        The watermark parts the two, so no row counts twice. A load that would be denied as a whole adds nothing.
+        Recorded where the answer is another than before.
         """
-        declared, head, until = self._declared(name), self._head(name), _to_millis(until)
-        mark = head.watermark
-        start = mark if since is None or (mark is not None and mark > since) else since
-        # What came after the snapshots cannot be in them: looking there would cost more than all the rest.
-        is_after = mark is not None and since is not None and since >= mark
-        kept = None if is_after or not head.version else self.frame(name, since=since, until=until, by="known")
-        asked = self._ask(declared, start, until) if start is None or start < until else None
-        if asked is None or asked.is_empty():
-            return kept if kept is not None else pl.DataFrame(schema=self._schema(name))
-        checked = check(asked, self.contract(name), also=_promise(declared, start, until), whole=False)
-        fresh = pl.DataFrame(schema=self._schema(name)) if checked.stopped else checked.good
-        return fresh if kept is None else union([kept, fresh])
-
-    def assets(
-        self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: Literal["time", "known"] = "time"
-    ) -> list[Asset]:
-        """The snapshots that hold rows of (since, until], by version."""
-        found = self._snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
-        return [asset for asset in found if (since is None and until is None) or covers(asset, by, since, until)]
-
-    def row(self, asset: Ref, column: str, value: Any) -> Mapping[str, Any]:
-        """The one row of a snapshot where `column` is `value`. Raises NotFound for none, Conflict for several."""
-        body = self.kernel.ledger.get("asset", str(asset))
-        if body is None:
-            raise NotFound(f"There is no asset {asset}.", f"falaj dataset show {asset.name}")
-        frame = self._snapshots.frame(decode(Asset, body))
-        if column not in frame.columns:
-            raise NotFound.named("column", column, frame.columns)
-        try:
-            found = frame.filter(pl.col(column) == pl.lit(value))
-        except pl.exceptions.PolarsError as exc:
-            raise InvalidInput(f"{value!r} cannot be compared with the column {column!r} ({frame.schema[column]}).") from exc
-        if found.height != 1:
-            kind = NotFound if not found.height else Conflict
-            raise kind(f"{asset} has {found.height or 'no'} rows where {column} is {value!r}.", "name the value of a key column.")
-        return found.row(0, named=True)
+        declared = self._declared(dataset.name)
+        decision = sla.kept(declared, self._contract(declared)[1], self._head(dataset.name), now)
+        if decision is not None and self._is_news(decision):
+            with act.change() as draft:
+                draft.decide(decision)
+                draft.note(verdict=decision.verdict)
+        return decision
 
     def look(self, name: str) -> dict[str, Any]:
         """Where the dataset stands: version, watermark, rows, contract, latest decision."""
@@ -155,91 +129,141 @@ class Contracts:
             ],
             "labels": dict(good[-1].labels) if good else {},
             "decision": self._refusal(declared.ref) or (encode(self._taken(declared.ref, head)) if head.version else None),
+            "promises": self.kernel.ledger.get("decision", f"{declared.ref}|{sla.RULE}"),
         }
 
-    def quarantine(self, name: str) -> pl.DataFrame:
-        """Every row that was kept out, as it came, with `_reasons` and the `_version` of its load."""
-        found = self._snapshots.assets("quarantine", self._declared(name).name, self._head(name).version)
-        frames = [self._snapshots.frame(asset).with_columns(_version=pl.lit(int(asset.ref.version or 0))) for asset in found]
-        empty = {**self._schema(name), REASONS: pl.List(pl.String), "_version": pl.Int32}
-        return union(frames, empty)
+    def quarantine(self, name: str, *, waiting: bool = False) -> pl.DataFrame:
+        """Every row that was kept out, as it came, with `_reasons`, the `_version` of its load and its `_row` there.
 
-    def contract(self, name: str) -> Contract:
-        """The contract as the file says now. Raises InvalidInput where it cannot be read."""
-        return self._contract(self._declared(name))[1]
+        `waiting`: only those that have not been mended since.
+        """
+        head = self._head(self._declared(name).name)
+        frames = [
+            quarantine.rows_of(self._snapshots, asset) for asset in self._snapshots.assets("quarantine", name, head.version)
+        ]
+        empty = {**self._schema(name), REASONS: pl.List(pl.String), ROW: pl.Int64, "_version": pl.Int64}
+        found = union(frames, empty)
+        return quarantine.waiting(found, quarantine.mended(self.blobs, self.assets(name))) if waiting else found
 
-    def _declared(self, name: str) -> Dataset:
-        if name not in self.datasets:
-            raise NotFound.named("dataset", name, self.datasets)
-        return self.datasets[name]
+    def report(self, dataset: Ref) -> dict[str, Any]:
+        """Every check of a load and the rows that broke it: of a version, or of the newest load, let in or not.
 
-    def _head(self, name: str) -> Head:
-        body = self.kernel.ledger.get("head", f"dataset/{name}")
-        return Head() if body is None else decode(Head, body)
-
-    def _contract(self, declared: Dataset) -> tuple[bytes, Contract]:
-        path = (self.folder / declared.contract).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise InvalidInput(f"The contract {declared.contract!r} is outside the project.", "keep it in the project's folder.")
-        try:
-            with path.open("rb") as file:
-                written = file.read(LARGEST + 1)
-        except OSError as exc:
+        Raises NotFound where every check passed, or there was no such load.
+        """
+        declared = self._declared(dataset.name)
+        version = dataset.version or str(self._head(dataset.name).version)
+        denied = None if dataset.version else self.kernel.ledger.get("report", str(declared.ref))
+        body = None if denied else self.kernel.ledger.get("asset", str(declared.ref.at(version)))
+        digest = str((denied or (decode(Asset, body).labels if body else {})).get("report", ""))
+        if not digest:
             raise NotFound(
-                f"The dataset {declared.name!r} has no contract at {path}: {exc.strerror}.", "write it, or mend `contract`."
-            ) from exc
-        held = self._read.get(declared.name)
-        if held is None or held[0] != written:
-            contract = odcs.read(written, declared.contract)
-            for column in (declared.time, declared.known):
-                if contract.kinds.get(column) != "timestamp":
-                    raise InvalidInput(
-                        f"{declared.contract} has no timestamp {column!r}, which the dataset {declared.name!r} names.", "add it."
-                    )
-            held = self._read[declared.name] = (written, contract)
-        return held
-
-    def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
-        if not callable(declared.source):
-            raise InvalidInput(f"The source of {declared.name!r} cannot be opened yet.", "give a function of (since, until).")
-        try:
-            frame = declared.source(since, until)
-        except FalajError:
-            raise
-        except ModuleNotFoundError as exc:
-            raise MissingDependency(
-                f"The source of {declared.name!r} needs {exc.name!r}, which is not installed.", f"pip install {exc.name}"
-            ) from exc
-        except Exception as exc:  # a source is the user's code: whatever it raises, the load can be tried again
-            text = str(exc)[:300]
-            raise Unavailable(
-                f"The source of {declared.name!r} failed: {type(exc).__name__}: {text}", "mend the source; nothing was taken in."
-            ) from exc
-        if not isinstance(frame, pl.DataFrame):
-            raise InvalidInput(
-                f"The source of {declared.name!r} returned a {type(frame).__name__}.", "return a polars.DataFrame."
+                f"There is no report of {declared.ref.at(version)}: every check passed, or there was no such load.",
+                f"falaj dataset show {dataset.name}",
             )
-        return frame
+        return report.read(self.blobs, digest)
 
-    def _load(self, declared: Dataset, head: Head, until: datetime) -> Load:
+    def diff(self, one: Ref, other: Ref, *, state: bool = False) -> dict[str, Any]:
+        """What differs from one snapshot to another: columns, rows by the contract's key, and each column's drift.
+
+        `state`: not the two snapshots alone but the dataset as it stood with each, by key the newest row. Without a key whole
+        rows are compared. Raises NotFound where there is no such snapshot.
+        """
+        contract = self.contract(one.name)
+        known = self._declared(one.name).known
+        sides = [difference.Side(ref, *self._side(ref, state)) for ref in (one, other)]
+        return difference.diff(sides[0], sides[1], contract.key, known=known, state=state)
+
+    def pinned(self, asset: Ref) -> list[Ref]:
+        """The models and candidates that were made from a snapshot, by whatever way: while one lives, it has to be kept."""
+        made = [decode(Asset, body) for _key, body in self.kernel.ledger.find("asset")]
+        needed, found = {asset}, set[Ref]()
+        while fresh := {each.ref for each in made if each.ref not in needed and needed & set(each.inputs)}:
+            needed |= fresh
+            found |= {ref for ref in fresh if ref.kind in ("model", "candidate")}
+        return sorted(found)
+
+    def _side(self, ref: Ref, state: bool) -> tuple[pl.LazyFrame, Mapping[str, Any]]:
+        self._declared(ref.name)
+        body = self.kernel.ledger.get("asset", str(ref))
+        if body is None or not (ref.version or "").isdecimal():
+            raise NotFound(f"There is no snapshot {ref}.", f"falaj dataset show {ref.name}")
+        upto = self._snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
+        rows = pl.concat([scan for each in upto for scan in self._snapshots.scan(each)], how="diagonal_relaxed")
+        return rows, self._profile(ref.name, int(ref.version or 0)) or {}
+
+    def _load(self, declared: Dataset, head: Head, until: datetime, space: Space) -> Load:
         written, contract = self._contract(declared)
-        frame = self._ask(declared, head.watermark, until)
-        return Load(head, until, contract, written, check(frame, contract, also=_promise(declared, head.watermark, until)))
+        source = self.source(declared.name)
+        inputs = declared.source.inputs if isinstance(declared.source, Derived) else ()
+        taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
+        table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
+        frames: Iterator[pl.DataFrame] = pieces(source, declared, head.watermark, until)
+        rows = take(map(table.stamp, frames) if table else frames, space, self.part_rows)
+        new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
+        by = By(
+            contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
+            new if declared.new_columns == "allow" else (),
+        )  # fmt: skip
+        judged = judge(rows, by, space)
+        held = _columns_refused(declared, contract, new)
+        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, held)
+
+    def _table(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Table:
+        key = key_of(contract, declared.name)
+        held = self.scan(declared.name, until=until, by="known") if head.known_rows else None
+        return Table(held, key, declared.known, until, self.quarantine(declared.name) if head.version else None)
+
+    def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
+        drifts = any(quality.metric == "drift" for quality in contract.checks)
+        like = self._profile(declared.name, head.load_version, "load_profile") if drifts else None
+        return Around(self._references(contract, until), head.load_rows, like)
+
+    def _references(self, contract: Contract, until: datetime) -> dict[tuple[str, str], pl.Series]:
+        """Of each column that the contract refers to, every value that is known by then."""
+        found: dict[tuple[str, str], pl.Series] = {}
+        for column in contract.columns:
+            if column.references is None or column.references in found:
+                continue
+            dataset, other = column.references
+            rows = self.scan(dataset, until=until, by="known")
+            names = rows.collect_schema().names()
+            if other not in names:
+                raise NotFound.named(f"column of {dataset!r}", other, names)
+            values = rows.select(pl.col(other).cast(KINDS[column.kind])).unique().collect(engine="streaming")
+            found[column.references] = values[other].drop_nulls()
+        return found
+
+    def _waiting(self, name: str, head: Head, given: pl.DataFrame | None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
+        """The rows that wait, load by load, each as mended where `given` mends it, beside what of that load came in."""
+        good = self._snapshots.assets("dataset", name, head.version)
+        done = quarantine.mended(self.blobs, good)
+        for asset in self._snapshots.assets("quarantine", name, head.version):
+            rows = quarantine.waiting(quarantine.rows_of(self._snapshots, asset), done)
+            rows = quarantine.merged(rows, given) if given is not None else rows
+            if rows.height:
+                own = next((each for each in good if each.ref.version == asset.ref.version), None)
+                yield rows, self._snapshots.frame(own) if own else None
+
+    def _unmended(self, act: Act, dataset: Ref, found: Mended) -> Decision:
+        """Nothing came in. Where there was something to replay, that is a refusal, with its evidence."""
+        if not found.tried:
+            return Decision(dataset, RULE, "allow", (), act.actor, act.now, "nothing to mend")
+        reason = f"none of {found.tried:,} rows keeps the contract"
+        decision = Decision(dataset, "replay", "deny", found.checks, act.actor, act.now, reason)
+        with act.change() as draft:
+            draft.decide(decision)
+            draft.note(
+                rows=found.tried, verdict="deny", report=report.write(self.blobs, dataset, None, found.checks, found.findings)
+            )
+        return decision
 
     def _repeated(self, dataset: Ref, head: Head, act: Act) -> Decision:
         taken = self._taken(dataset, head)
         if taken is not None:
             return taken
         seen = iso(head.watermark) if head.watermark else "nothing"
-        return Decision(
-            dataset.bare,
-            RULE,
-            "allow",
-            (Check("watermark", "later than before", seen, True),),
-            act.actor,
-            act.now,
-            "nothing to take in",
-        )
+        checks = (Check("watermark", "later than before", seen, True),)
+        return Decision(dataset.bare, RULE, "allow", checks, act.actor, act.now, "nothing to take in")
 
     def _taken(self, dataset: Ref, head: Head) -> Decision | None:
         """The decision that let the newest snapshot in."""
@@ -247,113 +271,118 @@ class Contracts:
         return decode(Decision, body) if body is not None else None
 
     def _refusal(self, dataset: Ref) -> Mapping[str, Any] | None:
-        """The deny that still stands: the next load that comes in clears it."""
+        """The deny or hold that still stands: the next load that comes in clears it."""
         return self.kernel.ledger.get("decision", f"{dataset.bare}|{RULE}")
 
     def _refuse(self, act: Act, dataset: Ref, load: Load) -> Decision:
-        checked = load.checked
-        decision = Decision(dataset, RULE, "deny", checked.checks, act.actor, act.now, checked.stopped)
+        judged = load.judged
+        verdict: Verdict = "deny"
+        checks, reason = judged.checks, judged.stopped
+        if not reason:
+            waits = self.datasets[dataset.name].new_columns == "hold"
+            checks = (Check("new columns", "none that the contract does not name", load.held, None if waits else False), *checks)
+            verdict = "hold" if waits else "deny"
+            reason = f"{load.held}; name them in the contract" + (", or set new_columns to drop or allow" if waits else "")
+        decision = Decision(dataset, RULE, verdict, checks, act.actor, act.now, reason)
         body = self._refusal(dataset)
         before = decode(Decision, body) if body is not None else None
-        if before is not None and (before.verdict, before.checks, before.reason) == ("deny", decision.checks, decision.reason):
+        if before is not None and (before.verdict, before.checks, before.reason) == (
+            decision.verdict, decision.checks, decision.reason,
+        ):  # fmt: skip
             return before  # told already: a source that stays broken must not fill the ledger
+        told = report.write(self.blobs, dataset, load.until, judged.every, judged.findings) if judged.findings else ""
         with act.change() as draft:
             draft.decide(decision)
-            draft.note(rows=checked.rows, verdict="deny", contract=load.contract.digest, until=load.until)
+            if told:
+                draft.put("report", str(dataset), {"report": told, "until": load.until})
+            draft.note(rows=judged.rows, verdict=decision.verdict, contract=load.contract.digest, until=load.until)
+            draft.note(**({"report": told} if told else {}))
         return decision
-
-    def _move(self, act: Act, dataset: Ref, load: Load) -> Decision:
-        """No new rows: the watermark moves, and nothing else."""
-        with act.change() as draft:
-            _still(draft, dataset, load.head)
-            draft.put("head", str(dataset), Head(load.head.version, load.until, load.head.known_rows))
-            draft.note(rows=0, until=load.until)
-        return Decision(dataset, RULE, "allow", load.checked.checks, act.actor, act.now, "no new rows")
 
     def _keep(self, act: Act, declared: Dataset, load: Load) -> Decision:
         """Blobs first, the record last: a crash in between leaves bytes that no record names."""
-        checked, head = load.checked, load.head
-        ref = declared.ref.at(head.version + 1)
-        labels = self._labels(declared, load)
-        good = self._asset(ref, checked.good, act.now, {**labels, **self._shape(declared, load)})
-        bad = self._asset(Ref("quarantine", ref.name, ref.version), checked.bad, act.now, labels) if checked.quarantined else None
-        reason = f"{checked.good.height:,} rows taken in" + (f", {checked.quarantined:,} in quarantine" if bad else "")
-        decision = Decision(ref, RULE, "allow", checked.checks, act.actor, act.now, reason)
+        kept = self._keeping.keep(declared, load, self._profile(declared.name, load.head.version)) if load.judged.rows else None
+        if kept is None or (load.table is not None and not kept.is_new):
+            return self._move(act, declared, load, kept.gone if kept else 0)
+        ref, head = declared.ref.at(load.head.version + 1), after(load.head, load, kept.good)
+        decision = _taken_in(ref, act, load, kept)
+        told = report.write(self.blobs, ref, load.until, load.judged.every, load.judged.findings)
+        good, bad = self._assets(ref, load, kept, {"report": told} if told else {}, act.now)
         with act.change(ref) as draft:
-            _still(draft, declared.ref, head)
+            _still(draft, declared.ref, load.head, clears=True)
             draft.put("asset", str(ref), good)
             if bad is not None:
                 draft.put("asset", str(bad.ref), bad)
-            draft.put("head", str(declared.ref), Head(head.version + 1, load.until, head.known_rows + checked.good.height))
+            draft.put("head", str(declared.ref), head)
             draft.decide(decision)
-            draft.note(rows=checked.good.height, quarantined=checked.quarantined, digest=good.digest)
+            self._promise(draft, declared, load.contract, head, act.now)
+            draft.note(rows=kept.good.rows, quarantined=kept.bad.rows if kept.bad else 0, digest=good.digest)
             draft.note(contract=load.contract.digest, until=load.until)
         return decision
 
-    def _asset(self, ref: Ref, frame: pl.DataFrame, at: datetime, labels: Mapping[str, Any]) -> Asset:
-        digest = self.blobs.put(parquet(frame))
-        return Asset(ref, digest, digest, self.zone, {**labels, "rows": frame.height}, created_at=at)
+    def _assets(self, ref: Ref, load: Load, kept: Kept, told: Mapping[str, Any], now: datetime) -> tuple[Asset, Asset | None]:
+        labels = {**self._keeping.labels(load, since=load.head.watermark), **told}
+        own = {**labels, **self._keeping.shape(load.contract, kept.good), "load_rows": load.judged.rows}
+        if load.table is not None:
+            own["load_profile"] = self._keeping.whole_profile(load, kept.good)
+        good = Asset(ref, kept.good.digest, kept.good.digest, self.zone, own, load.inputs, created_at=now)
+        if kept.bad is None:
+            return good, None
+        parts = {"parts": kept.bad.parts} if kept.bad.parts > 1 else {}
+        aside, rest = Ref("quarantine", ref.name, ref.version), {**labels, "rows": kept.bad.rows, **parts}
+        return good, Asset(aside, kept.bad.digest, kept.bad.digest, self.zone, rest, load.inputs, created_at=now)
 
-    def _labels(self, declared: Dataset, load: Load) -> dict[str, Any]:
-        contract = load.contract
-        return {
-            **contract.labels,
-            "contract": self.blobs.put(load.written),
-            "contract_version": contract.version,
-            "owner": contract.owner,
-            "since": load.head.watermark,
-            "until": load.until,
-        }
+    def _move(self, act: Act, declared: Dataset, load: Load, gone: int) -> Decision:
+        """No new rows: the watermark moves, and nothing else."""
+        head = replace(load.head, watermark=load.until)
+        with act.change() as draft:
+            _still(draft, declared.ref, load.head, clears=True)
+            draft.put("head", str(declared.ref), head)
+            self._promise(draft, declared, load.contract, head, act.now)
+            draft.note(rows=0, until=load.until, **({"gone": gone} if gone else {}))
+        return Decision(declared.ref, RULE, "allow", load.judged.checks, act.actor, act.now, "no new rows")
 
-    def _shape(self, declared: Dataset, load: Load) -> dict[str, Any]:
-        """What the good rows look like: names and types, the periods they cover, and the digest of their profile."""
-        good = load.checked.good
-        classes = sorted({column.classification for column in load.contract.columns if column.classification})
-        return {
-            "columns": {name: str(dtype) for name, dtype in good.schema.items()},
-            **({"column_classes": classes[:20]} if classes else {}),
-            **span(good, (("time", declared.time), ("known", declared.known))),
-            "profile": self.blobs.put(canonical(profile(good, self._profile(declared.name, load.head.version)))),
-        }
+    def _promise(self, draft: Draft, declared: Dataset, contract: Contract, head: Head, now: datetime) -> None:
+        """What the load means for the contract's promises, where that is news."""
+        decision = sla.kept(declared, contract, head, now)
+        if decision is not None and self._is_news(decision):
+            draft.decide(decision)
 
-    def _profile(self, name: str, version: int) -> Mapping[str, Any] | None:
-        """The profile of a snapshot: each one keeps the bins of the one before, and so of the first."""
-        body = self.kernel.ledger.get("asset", f"dataset/{name}@{version}") if version else None
-        digest = decode(Asset, body).labels.get("profile") if body is not None else None
-        return dict(json.loads(self.blobs.get(digest))) if digest else None
-
-    def profile(self, asset: Ref) -> Mapping[str, Any]:
-        """What the rows of one snapshot look like. Raises NotFound."""
-        version = asset.version or ""
-        found = self._profile(asset.name, int(version)) if asset.kind == "dataset" and version.isdecimal() else None
-        if found is None:
-            raise NotFound(f"There is no profile of {asset}.", f"falaj dataset show {asset.name}")
-        return found
-
-    def _schema(self, name: str) -> dict[str, Any]:
-        """The columns of a dataset without rows, as the contract states them."""
-        kinds = {"string": pl.String, "integer": pl.Int64, "number": pl.Float64, "boolean": pl.Boolean, "date": pl.Date}
-        return {column: kinds.get(kind, pl.Datetime("ms", "UTC")) for column, kind in self.contract(name).kinds.items()}
+    def _is_news(self, decision: Decision) -> bool:
+        """Whether another answer stood before. How old the newest row is changes all the time; that it is too old does not."""
+        body = self.kernel.ledger.get("decision", f"{decision.subject}|{decision.rule}")
+        before = decode(Decision, body) if body is not None else None
+        return before is None or (before.verdict, _failed(before)) != (decision.verdict, _failed(decision))
 
 
-def _promise(declared: Dataset, since: datetime | None, until: datetime) -> tuple[Rule, ...]:
-    """A source promises rows known in (since, until]. Any other may have been taken in before, or would be known too early."""
-    it = pl.col(declared.known)
-    late = it.is_null() | (it > pl.lit(until))
-    broken = late if since is None else late | (it <= pl.lit(since))
-    wanted = f"in ({iso(since) if since else 'ever'}, {iso(until)}]"
-    return (Rule(f"{declared.known} is in the period asked for", wanted, broken),)
+def _failed(decision: Decision) -> tuple[str, ...]:
+    return tuple(item.name for item in decision.failed)
 
 
-def _still(draft: Draft, dataset: Ref, head: Head) -> None:
+def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept) -> Decision:
+    checks = load.judged.checks
+    if load.table is not None:
+        checks = (*checks, Check("info: rows that the source no longer has", "told, and kept", f"{kept.gone:,}", kept.gone == 0))
+    reason = f"{kept.good.rows:,} rows taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
+    return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)
+
+
+def _still(draft: Draft, dataset: Ref, head: Head, *, clears: bool = False) -> None:
     """Reads the head again under the write lock: of two that took in the same period, one is refused. A standing deny ends."""
     body = draft.get("head", str(dataset))
     if (Head() if body is None else decode(Head, body)) != head:
         raise Conflict(f"{dataset} was taken in by somebody else meanwhile.", "call ingest again.")
-    if draft.get("decision", f"{dataset}|{RULE}") is not None:
-        draft.remove("decision", f"{dataset}|{RULE}")
+    if not clears:
+        return
+    for kind, key in (("decision", f"{dataset}|{RULE}"), ("report", str(dataset))):
+        if draft.get(kind, key) is not None:
+            draft.remove(kind, key)
 
 
-def _to_millis(at: datetime) -> datetime:
-    """Down to the millisecond, in which all times are kept."""
-    return from_millis((moment(at) - from_millis(0)) // timedelta(milliseconds=1))
+def _columns_refused(declared: Dataset, contract: Contract, new: tuple[str, ...]) -> str:
+    """Why a load with columns that the contract does not name may not come in; empty where it may."""
+    if new and declared.new_columns in ("hold", "deny"):
+        return f"new columns: {', '.join(new)[:300]}"
+    if declared.new_columns == "allow" and (len(new) + len(contract.columns) > MOST_COLUMNS or any(len(n) > 64 for n in new)):
+        return f"{len(new)} new columns, more or longer than {MOST_COLUMNS} of 64 characters"
+    return ""

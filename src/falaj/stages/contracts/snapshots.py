@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import Any
@@ -12,14 +14,21 @@ from typing import Any
 import polars as pl
 
 from falaj.core.asset import Asset
-from falaj.core.codec import decode
+from falaj.core.codec import canonical, decode, encode
 from falaj.core.errors import Conflict, FalajError
 from falaj.core.moments import moment
 from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger
+from falaj.stages.contracts.profile import merge, profile
 
 CACHE_BYTES = 24 << 20
 """The newest few months of a table of this size; the rest is read from disk again."""
+PART_ROWS = 1_000_000
+PART_BYTES = 128 << 20
+"""A table beyond one of the two is written, and judged, in parts."""
+FORM = "falaj.snapshot/1"
+_HEAD_ROWS = 10_000
+_Spans = Sequence[tuple[str, str]]
 
 
 def parquet(frame: pl.DataFrame) -> bytes:
@@ -27,6 +36,32 @@ def parquet(frame: pl.DataFrame) -> bytes:
     out = io.BytesIO()
     frame.rechunk().write_parquet(out, compression="zstd", compression_level=3, row_group_size=65_536)
     return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet blob of a snapshot. `spans`: `time_first` and the like, as the asset's labels have them for the whole."""
+
+    digest: str
+    rows: int
+    spans: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A snapshot's bytes, kept. One part: `digest` is the Parquet file's; several: that of a list of them, in JSON."""
+
+    digest: str
+    rows: int
+    parts: int
+    columns: Mapping[str, str]
+    spans: Mapping[str, Any]
+    profile: Mapping[str, Any]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        found = {"rows": self.rows, "columns": dict(self.columns), **self.spans}
+        return found if self.parts == 1 else {**found, "parts": self.parts}
 
 
 class Snapshots:
@@ -45,24 +80,88 @@ class Snapshots:
         found = [asset for asset in found if asset.ref.kind == kind and asset.ref.name == name and _version(asset) <= upto]
         return sorted(found, key=_version)
 
+    def write(
+        self,
+        frames: Iterable[pl.DataFrame],
+        spans: _Spans = (),
+        like: Mapping[str, Any] | None = None,
+        *,
+        is_profiled: bool = True,
+    ) -> Written:
+        """Keeps the frames, at least one, as one snapshot. Nothing shows it before an asset names it.
+
+        `like`: the profile whose bins are kept. Without one, those of the first part count.
+        """
+        parts: list[Part] = []
+        seen: dict[str, Any] | None = None
+        columns: dict[str, str] = {}
+        for frame in frames:
+            digest = self.blobs.put(parquet(frame))
+            parts.append(Part(digest, frame.height, encode(span(frame, spans))))
+            if is_profiled:
+                one = profile(frame, seen or like)
+                seen = one if seen is None else merge(seen, one)
+            columns = columns or {name: str(dtype) for name, dtype in frame.schema.items()}
+        whole = _spans_of(parts, [prefix for prefix, _ in spans])
+        rows = sum(part.rows for part in parts)
+        digest = parts[0].digest
+        if len(parts) > 1:
+            body = {"form": FORM, "rows": rows, "columns": columns, "parts": encode(parts)}
+            digest = self.blobs.put(canonical(body))
+        return Written(digest, rows, len(parts), columns, whole, seen or {})
+
+    def parts(self, asset: Asset) -> list[Part]:
+        """The Parquet files of one asset, in order. Raises NotFound, or Conflict where the list of them is none."""
+        if "parts" not in asset.labels:
+            return [Part(asset.digest, int(asset.labels.get("rows", -1)), asset.labels)]
+        try:
+            body = json.loads(self.blobs.get(asset.digest))
+            if body["form"] != FORM or sum(part["rows"] for part in body["parts"]) != asset.labels.get("rows"):
+                raise ValueError(body["form"])
+            return [decode(Part, part) for part in body["parts"]]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise Conflict(f"{asset.ref} is no readable list of parts.", "restore the blob from a backup.") from exc
+
     def frame(self, asset: Asset) -> pl.DataFrame:
-        """The rows of one asset. Raises NotFound where the file is gone, Conflict where it is not what was written."""
+        """The rows of one asset. Raises NotFound where a file is gone, Conflict where it is not what was written."""
+        return union([self._read(asset, part) for part in self.parts(asset)])
+
+    def frames(
+        self, asset: Asset, by: str, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """The parts that can hold rows of (since, until], one at a time."""
+        for part in self._covering(asset, by, since, until):
+            yield self._read(asset, part)
+
+    def scan(
+        self, asset: Asset, by: str = "time", since: datetime | None = None, until: datetime | None = None
+    ) -> list[pl.LazyFrame]:
+        """The same parts unread. Their digests are checked now; they are read when the query runs."""
+        return [pl.scan_parquet(self.blobs.path(part.digest)) for part in self._covering(asset, by, since, until)]
+
+    def _covering(self, asset: Asset, by: str, since: datetime | None, until: datetime | None) -> list[Part]:
+        found = self.parts(asset)
+        if len(found) == 1 or (since is None and until is None):
+            return found
+        return [part for part in found if _covers(part.spans, by, since, until)]
+
+    def _read(self, asset: Asset, part: Part) -> pl.DataFrame:
         with self._lock:
-            held = self._held.get(asset.digest)
+            held = self._held.get(part.digest)
             if held is not None:
-                self._held.move_to_end(asset.digest)
+                self._held.move_to_end(part.digest)
                 return held
         try:
-            frame = pl.read_parquet(io.BytesIO(self.blobs.get(asset.digest)))
+            frame = pl.read_parquet(io.BytesIO(self.blobs.get(part.digest)))
         except FalajError:
             raise
         except (pl.exceptions.PolarsError, OSError, ValueError) as exc:
             why = (str(exc).splitlines() or [""])[0][:200]
             raise Conflict(f"{asset.ref} is no readable Parquet file: {why}.", "restore the blob from a backup.") from exc
-        wanted = asset.labels.get("rows")
-        if wanted is not None and frame.height != wanted:
-            raise Conflict(f"{asset.ref} holds {frame.height} rows, its record says {wanted}.", "falaj audit verify")
-        self._hold(asset.digest, frame)
+        if part.rows not in (-1, frame.height):
+            raise Conflict(f"{asset.ref} holds {frame.height} rows, its record says {part.rows}.", "falaj audit verify")
+        if part.digest == asset.digest or frame.estimated_size() <= self._room:  # one of many parts may be larger than all else
+            self._hold(part.digest, frame)
         return frame
 
     def _hold(self, digest: str, frame: pl.DataFrame) -> None:
@@ -74,7 +173,11 @@ class Snapshots:
 
 def covers(asset: Asset, column_span: str, since: datetime | None, until: datetime | None) -> bool:
     """Whether the asset can hold rows of (since, until] by the labels `<column_span>_first` and `<column_span>_last`."""
-    first, last = asset.labels.get(f"{column_span}_first"), asset.labels.get(f"{column_span}_last")
+    return _covers(asset.labels, column_span, since, until)
+
+
+def _covers(spans: Mapping[str, Any], prefix: str, since: datetime | None, until: datetime | None) -> bool:
+    first, last = spans.get(f"{prefix}_first"), spans.get(f"{prefix}_last")
     if first is None or last is None:
         return False
     return (since is None or moment(last) > since) and (until is None or moment(first) <= until)
@@ -98,6 +201,58 @@ def span(frame: pl.DataFrame, columns: Iterable[tuple[str, str]]) -> dict[str, A
     found: dict[str, Any] = {}
     for prefix, column in columns:
         found[f"{prefix}_first"], found[f"{prefix}_last"] = frame[column].min(), frame[column].max()
+    return found
+
+
+def part_rows(head: pl.DataFrame, most: int = PART_ROWS) -> int:
+    """How many rows make a part, told by the first rows alone, so that it does not matter how a source cuts its pieces."""
+    if not head.height:
+        return most
+    texts = [name for name, dtype in head.schema.items() if dtype == pl.String]
+    length = sum(int(head[name].str.len_bytes().sum()) for name in texts)
+    each = 8 * head.width + 8 * len(texts) + length / head.height
+    return min(most, max(_HEAD_ROWS, int(PART_BYTES / each)))
+
+
+def recut(frames: Iterable[pl.DataFrame], most: int = PART_ROWS) -> Iterator[pl.DataFrame]:
+    """The same rows in parts of equal size, as `part_rows` says, and a last one of what is left. Nothing gives nothing."""
+    held: list[pl.DataFrame] = []
+    count = rows = 0
+    for frame in frames:
+        held.append(frame)
+        count += frame.height
+        if not rows and count >= min(_HEAD_ROWS, most):
+            rows = part_rows(pl.concat(held).head(min(_HEAD_ROWS, most)), most)
+        if not rows or count <= rows:
+            continue
+        whole = pl.concat(held)
+        full = (count - 1) // rows * rows  # the last part is never empty
+        for start in range(0, full, rows):
+            yield whole.slice(start, rows)
+        held, count = [whole.slice(full)], count - full
+    if held:
+        yield pl.concat(held)
+
+
+def sampled(frames: Iterable[pl.DataFrame], rows: int = PART_ROWS) -> pl.DataFrame:
+    """Every k-th row, about as many as one part has: enough to find the bins of a profile in."""
+    found: list[pl.DataFrame] = []
+    step = 1
+    for frame in frames:
+        found.append(frame.gather_every(step))
+        while sum(each.height for each in found) > rows:
+            step *= 2
+            found = [each.gather_every(2) for each in found]
+    return pl.concat(found)
+
+
+def _spans_of(parts: Sequence[Part], prefixes: Iterable[str]) -> dict[str, Any]:
+    """From the first of the firsts to the last of the lasts: as texts of one form they sort as times do."""
+    found: dict[str, Any] = {}
+    for prefix in prefixes:
+        firsts = [part.spans[f"{prefix}_first"] for part in parts if part.spans[f"{prefix}_first"] is not None]
+        lasts = [part.spans[f"{prefix}_last"] for part in parts if part.spans[f"{prefix}_last"] is not None]
+        found[f"{prefix}_first"], found[f"{prefix}_last"] = min(firsts, default=None), max(lasts, default=None)
     return found
 
 

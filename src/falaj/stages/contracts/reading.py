@@ -1,0 +1,232 @@
+"""Reading datasets: their rows for any period and as known at any time, their snapshots, and what these look like."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from falaj.core.asset import Asset
+from falaj.core.codec import decode
+from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.moments import from_millis, iso, moment
+from falaj.core.ref import Ref
+from falaj.ports.blobs import Blobs
+from falaj.ports.source import Source
+from falaj.stages.action import Kernel
+from falaj.stages.contracts import odcs
+from falaj.stages.contracts.contract import Contract
+from falaj.stages.contracts.document import LARGEST
+from falaj.stages.contracts.drafts import Drafts
+from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.load import FunctionSource, pieces
+from falaj.stages.contracts.rows import KINDS, Rule
+from falaj.stages.contracts.rules import check
+from falaj.stages.contracts.snapshots import PART_ROWS, Snapshots, covers, union, within
+from falaj.stages.contracts.spec import Dataset, Derived, From
+from falaj.stages.contracts.versions import key_of, latest
+
+By = Literal["time", "known"]
+
+
+class Datasets:
+    """The datasets of a project, as they can be read. `folder` is the project's, where the contract files are.
+
+    `open_source` opens a source that is named by its adapter. `drafts`: where loads that do not fit into one part are kept
+    until they are judged; by default a folder beside the contracts that is only made when it is needed.
+    """
+
+    def __init__(
+        self, kernel: Kernel, blobs: Blobs, datasets: Mapping[str, Dataset], folder: Path, *, zone: str = "local",
+        open_source: Callable[[From], Source] | None = None, drafts: Path | None = None, part_rows: int = PART_ROWS,
+    ) -> None:  # fmt: skip
+        self.kernel = kernel
+        self.blobs = blobs
+        self.datasets = datasets
+        self.folder = folder
+        self.zone = zone
+        self.part_rows = part_rows
+        self._open_source = open_source
+        self._drafts = Drafts(drafts or folder / ".drafts")
+        self._snapshots = Snapshots(kernel.ledger, blobs)
+        self._read: dict[str, tuple[bytes, Contract]] = {}
+
+    def frame(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: By = "time") -> pl.DataFrame:
+        """The rows of all snapshots whose event time (or, by `known`, whose known time) is in (since, until], as they came.
+
+        Raises Conflict where a snapshot is not what was written.
+        """
+        column = getattr(self._declared(name), by)
+        found = self.assets(name, since, until, by=by)
+        frames = [
+            within(frame, column, since, until) for asset in found for frame in self._snapshots.frames(asset, by, since, until)
+        ]
+        return union(frames, self._schema(name))
+
+    def scan(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: By = "time") -> pl.LazyFrame:
+        """The same rows as a query that has not read them yet: only the parts of the period are opened when it runs."""
+        column = pl.col(getattr(self._declared(name), by))
+        found = self.assets(name, since, until, by=by)
+        scans = [scan for asset in found for scan in self._snapshots.scan(asset, by, since, until)]
+        rows = pl.concat(scans, how="diagonal_relaxed") if scans else pl.LazyFrame(schema=self._schema(name))
+        rows = rows.filter(column > pl.lit(since)) if since is not None else rows
+        return rows.filter(column <= pl.lit(until)) if until is not None else rows
+
+    def current(self, name: str, at: datetime | None = None) -> pl.DataFrame:
+        """Of each key of the contract the row that was known at `at`, by default now, in the order they became known.
+
+        Raises InvalidInput where the contract has no key.
+        """
+        key = key_of(self.contract(name), name)
+        return latest(self.scan(name, until=at, by="known"), key, self._declared(name).known).collect()
+
+    def recent(self, name: str, since: datetime | None, until: datetime) -> pl.DataFrame:
+        """Every good row that became known in (since, until]: from snapshots, and what came after them straight from the source.
+
+        The watermark parts the two, so no row counts twice. A load that would be denied as a whole adds nothing. What hands
+        out whole tables becomes known by being taken in: of such a dataset, as of a derived one, only snapshots count.
+        """
+        declared, head, until = self._declared(name), self._head(name), to_millis(until)
+        mark = head.watermark
+        start = mark if since is None or (mark is not None and mark > since) else since
+        # What came after the snapshots cannot be in them: looking there would cost more than all the rest.
+        newest = max((at for at in (mark, head.mended) if at is not None), default=None)
+        is_after = newest is not None and since is not None and since >= newest
+        kept = None if is_after or not head.version else self.frame(name, since=since, until=until, by="known")
+        is_asked = not self.brings_all(declared) and not isinstance(declared.source, Derived)
+        asked = self._ask(declared, start, until) if is_asked and (start is None or start < until) else None
+        if asked is None or asked.is_empty():
+            return kept if kept is not None else pl.DataFrame(schema=self._schema(name))
+        checked = check(asked, self.contract(name), also=promise(declared, start, until), whole=False)
+        fresh = pl.DataFrame(schema=self._schema(name)) if checked.stopped else checked.good
+        return fresh if kept is None else union([kept, fresh])
+
+    def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: By = "time") -> list[Asset]:
+        """The snapshots that hold rows of (since, until], by version."""
+        found = self._snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
+        return [asset for asset in found if (since is None and until is None) or covers(asset, by, since, until)]
+
+    def row(self, asset: Ref, column: str, value: Any) -> Mapping[str, Any]:
+        """The one row of a snapshot where `column` is `value`. Raises NotFound for none, Conflict for several."""
+        body = self.kernel.ledger.get("asset", str(asset))
+        if body is None:
+            raise NotFound(f"There is no asset {asset}.", f"falaj dataset show {asset.name}")
+        found: list[pl.DataFrame] = []
+        for frame in self._snapshots.frames(decode(Asset, body), "time"):
+            if column not in frame.columns:
+                raise NotFound.named("column", column, frame.columns)
+            try:
+                found.append(frame.filter(pl.col(column) == pl.lit(value)))
+            except pl.exceptions.PolarsError as exc:
+                raise InvalidInput(f"{value!r} cannot be compared with the column {column!r} ({frame.schema[column]}).") from exc
+        rows = union(found)
+        if rows.height != 1:
+            kind = NotFound if not rows.height else Conflict
+            raise kind(f"{asset} has {rows.height or 'no'} rows where {column} is {value!r}.", "name the value of a key column.")
+        return rows.row(0, named=True)
+
+    def profile(self, asset: Ref) -> Mapping[str, Any]:
+        """What the rows of one snapshot look like. Raises NotFound."""
+        version = asset.version or ""
+        found = self._profile(asset.name, int(version)) if asset.kind == "dataset" and version.isdecimal() else None
+        if found is None:
+            raise NotFound(f"There is no profile of {asset}.", f"falaj dataset show {asset.name}")
+        return found
+
+    def contract(self, name: str) -> Contract:
+        """The contract as the file says now. Raises InvalidInput where it cannot be read."""
+        return self._contract(self._declared(name))[1]
+
+    def source(self, name: str) -> Source:
+        """The dataset's source, opened. Raises InvalidInput, NotFound or MissingDependency where it cannot be."""
+        declared = self._declared(name)
+        if isinstance(declared.source, Derived):
+            # It brings a query engine, which few datasets need.
+            derive = importlib.import_module("falaj.stages.contracts.derive")
+            opened: Source = derive.derived(declared, self._input)
+            return opened
+        if isinstance(declared.source, From):
+            if self._open_source is None:
+                raise InvalidInput(f"The source of {name!r} cannot be opened here.", "give a function of (since, until).")
+            try:
+                return self._open_source(declared.source)
+            except TypeError as exc:  # an option that the adapter has not, or lacks
+                raise InvalidInput(f"The source of {name!r} cannot be opened: {exc}.", "mend the options of From(…).") from exc
+        if not callable(declared.source):
+            raise InvalidInput(f"The source of {name!r} is no source.", "give a function of (since, until), or From(…).")
+        return FunctionSource(declared.source)
+
+    def brings_all(self, declared: Dataset) -> bool:
+        """Whether its source always hands out everything, so that what is held has to be compared with it."""
+        is_all = isinstance(declared.source, Derived) and declared.source.over == "all"
+        return is_all or declared.brings == "all"
+
+    def _input(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
+        """What a derived dataset reads: of a period every row, from the beginning of each key the row known by then."""
+        contract = self.contract(name)
+        rows = self.scan(name, since=since, until=until, by="known")
+        return latest(rows, contract.key, self._declared(name).known) if since is None and contract.key else rows
+
+    def _declared(self, name: str) -> Dataset:
+        if name not in self.datasets:
+            raise NotFound.named("dataset", name, self.datasets)
+        return self.datasets[name]
+
+    def _head(self, name: str) -> Head:
+        body = self.kernel.ledger.get("head", f"dataset/{name}")
+        return Head() if body is None else decode(Head, body)
+
+    def _contract(self, declared: Dataset) -> tuple[bytes, Contract]:
+        path = (self.folder / declared.contract).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise InvalidInput(f"The contract {declared.contract!r} is outside the project.", "keep it in the project's folder.")
+        try:
+            with path.open("rb") as file:
+                written = file.read(LARGEST + 1)
+        except OSError as exc:
+            raise NotFound(
+                f"The dataset {declared.name!r} has no contract at {path}: {exc.strerror}.", "write it, or mend `contract`."
+            ) from exc
+        held = self._read.get(declared.name)
+        if held is None or held[0] != written:
+            contract = odcs.read(written, declared.contract)
+            for column in (declared.time, declared.known):
+                if contract.kinds.get(column) != "timestamp":
+                    raise InvalidInput(
+                        f"{declared.contract} has no timestamp {column!r}, which the dataset {declared.name!r} names.", "add it."
+                    )
+            held = self._read[declared.name] = (written, contract)
+        return held
+
+    def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
+        return pl.concat(list(pieces(self.source(declared.name), declared, since, until)))
+
+    def _profile(self, name: str, version: int, label: str = "profile") -> Mapping[str, Any] | None:
+        """The profile of a snapshot: each one keeps the bins of the one before, and so of the first."""
+        body = self.kernel.ledger.get("asset", f"dataset/{name}@{version}") if version else None
+        labels = decode(Asset, body).labels if body is not None else {}
+        digest = labels.get(label, labels.get("profile"))
+        return dict(json.loads(self.blobs.get(digest))) if digest else None
+
+    def _schema(self, name: str) -> dict[str, Any]:
+        """The columns of a dataset without rows, as the contract states them."""
+        return {column: KINDS[kind] for column, kind in self.contract(name).kinds.items()}
+
+
+def promise(declared: Dataset, since: datetime | None, until: datetime) -> tuple[Rule, ...]:
+    """A source promises rows known in (since, until]. Any other may have been taken in before, or would be known too early."""
+    it = pl.col(declared.known)
+    late = it.is_null() | (it > pl.lit(until))
+    broken = late if since is None else late | (it <= pl.lit(since))
+    wanted = f"in ({iso(since) if since else 'ever'}, {iso(until)}]"
+    return (Rule(f"{declared.known} is in the period asked for", wanted, broken, None, (declared.known,)),)
+
+
+def to_millis(at: datetime) -> datetime:
+    """Down to the millisecond, in which all times are kept."""
+    return from_millis((moment(at) - from_millis(0)) // timedelta(milliseconds=1))

@@ -1,0 +1,75 @@
+"""Promises about a dataset as a whole: how fresh it is, how soon what is known is taken in, and how much comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from falaj.core.decision import Check, Decision, judge
+from falaj.core.errors import InvalidInput
+from falaj.core.moments import length, short
+from falaj.stages.contracts.contract import Contract
+from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.spec import Dataset
+
+RULE = "sla"
+_UNITS: Mapping[str, str] = {
+    "": "d", "d": "d", "day": "d", "days": "d", "h": "h", "hr": "h", "hour": "h", "hours": "h", "w": "w", "week": "w",
+    "weeks": "w",     "m": "m", "min": "m", "minute": "m", "minutes": "m", "s": "s", "sec": "s", "second": "s", "seconds": "s",
+}  # fmt: skip
+
+
+def kept(declared: Dataset, contract: Contract, head: Head, now: datetime) -> Decision | None:
+    """Whether the contract's promises are kept at `now`; None where it makes none that falaj measures.
+
+    freshness  the newest row, by the promise's element (the time it happened, or else when it was known), is not older
+    latency    everything that was known that long ago, and the dataset's `every` longer, has been taken in
+    volume     the newest load handed out at least so many rows
+
+    Before the first load nothing can be seen. Raises InvalidInput where a promise cannot be read.
+    """
+    checks = [_LOOK[name](declared, promise, head, now) for name, promise in sorted(contract.sla.items()) if name in _LOOK]
+    if not checks:
+        return None
+    failed = [item for item in checks if item.passed is False]
+    reason = "; ".join(f"{item.name}: wanted {item.wanted}, got {item.seen}" for item in failed)
+    return Decision(declared.ref, RULE, judge(checks), tuple(checks), at=now, reason=reason or "promises are kept")
+
+
+def _freshness(declared: Dataset, promise: Mapping[str, Any], head: Head, now: datetime) -> Check:
+    column = str(promise.get("element") or "").rpartition(".")[2]
+    newest = head.newest_time if column == declared.time else head.newest_known
+    return _age("freshness", _span("freshness", promise), newest, now)
+
+
+def _latency(declared: Dataset, promise: Mapping[str, Any], head: Head, now: datetime) -> Check:
+    return _age("latency", _span("latency", promise) + length(declared.every), head.watermark, now)
+
+
+def _volume(declared: Dataset, promise: Mapping[str, Any], head: Head, now: datetime) -> Check:
+    wanted = promise.get("value")
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+        raise InvalidInput(f"The promise of volume is {wanted!r}, which is no number of rows.", "write value: 1000, unit: rows.")
+    seen = head.load_rows
+    told = "nothing yet" if seen is None else f"{seen:,} rows"
+    return Check("volume", f">= {wanted:,} rows a load", told, None if seen is None else seen >= wanted)
+
+
+_LOOK = {"freshness": _freshness, "latency": _latency, "volume": _volume}
+
+
+def _age(name: str, wanted: timedelta, newest: datetime | None, now: datetime) -> Check:
+    if newest is None:
+        return Check(name, f"<= {short(wanted)}", "nothing yet", None)
+    seen = max(now - newest, timedelta(0))
+    return Check(name, f"<= {short(wanted)}", short(timedelta(seconds=round(seen.total_seconds()))), seen <= wanted)
+
+
+def _span(name: str, promise: Mapping[str, Any]) -> timedelta:
+    value, unit = promise.get("value"), str(promise.get("unit") or "").lower()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or unit not in _UNITS:
+        raise InvalidInput(
+            f"The promise of {name} is {value!r} {unit!r}, which is no length of time.", "write value: 6, unit: h."
+        )
+    return length(f"{value:.6f}{_UNITS[unit]}")
