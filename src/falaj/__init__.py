@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from falaj.stages.alerts.spec import Alerting as Alerting
     from falaj.stages.contracts.spec import Dataset as Dataset
+    from falaj.stages.contracts.spec import Derived as Derived
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
     from falaj.stages.features.spec import category as category
@@ -34,6 +35,7 @@ _PLACES = {
     "Alerting": "falaj.stages.alerts.spec",
     "Canary": "falaj.stages.rollouts.spec",
     "Dataset": "falaj.stages.contracts.spec",
+    "Derived": "falaj.stages.contracts.spec",
     "Endpoint": "falaj.stages.rollouts.spec",
     "FitContext": "falaj.stages.training.spec",
     "Fitted": "falaj.stages.training.spec",

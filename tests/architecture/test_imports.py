@@ -15,6 +15,7 @@ from tests.architecture.tree import ROOT, Module, modules
 
 HEAVY: Mapping[str, tuple[str, ...]] = {
     # library: the modules that may name it
+    "duckdb": ("falaj.stages.contracts",),
     "httptools": ("falaj.inference", "falaj.serve"),
     "lightgbm": ("falaj.stages.training", "falaj.stages.gates"),
     "lmdb": ("falaj.adapters.local",),
@@ -22,6 +23,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("falaj.adapters.mlflow",),
     "onnx": ("falaj.stages.training", "falaj.stages.gates"),
     "onnxruntime": ("falaj.inference", "falaj.stages.training", "falaj.stages.gates"),
+    "sqlglot": ("falaj.stages.contracts",),
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
