@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import dataset, feature, models, run, serving, trust
+from falaj.operations import dataset, feature, lineage, models, run, serving, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *dataset.OPERATIONS,
     *feature.OPERATIONS,
+    *lineage.OPERATIONS,
     *run.OPERATIONS,
     *models.OPERATIONS,
     *serving.OPERATIONS,

@@ -144,7 +144,8 @@ def queries(draw: st.DrawFn) -> str:
     elif shape == 1:
         text = f"select sum({first}) as c0, count(*) as c1, max({second}) as c2 from a t where {where} group by {third}"
     elif shape == 2:
-        text = f"with w as (select {first} as v, t.k, t.z from a t where {where}) select v as c0, b.p as c1 from w join b on w.k = b.k"
+        inner = f"select {first} as v, t.k, t.z from a t where {where}"
+        text = f"with w as ({inner}) select v as c0, b.p as c1 from w join b on w.k = b.k"
     elif shape == 3:
         text = f"select {first} as c0, sum({second}) over (partition by t.k order by {third}, t.x) as c1 from a t where {where}"
     elif shape == 4:
