@@ -29,6 +29,7 @@ INTERNAL: Mapping[str, str] = {
     # an @action verb that no face offers: why
     "alert.deliver": "the worker delivers what an alert owes",
     "alert.open": "monitors open alerts",
+    "lineage.export": "the worker hands new events to the OpenLineage collector",
     "monitor.look": "the worker looks on schedule",
     "monitor.start": "a monitor starts with the model that it watches",
     "predictions.seal": "the worker seals what the inference server closed",

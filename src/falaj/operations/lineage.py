@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from falaj.core.errors import FalajError, InvalidInput
+from falaj.core.errors import InvalidInput
 from falaj.core.ref import Ref
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
@@ -38,35 +38,16 @@ ABOUT = Anything("ref", "what is asked about, as in dataset/flights, column/flig
 
 def lineage_of(app: App, about: Ref | None, *, direction: Any = "both", level: Any = None, at: datetime | None = None) -> Any:
     """The lineage of one thing, or of the whole project. Raises NotFound where nothing has that name."""
+    from falaj.openlineage import columns_of, origin_of
     from falaj.stages.governance.graph import Declared, as_of, lineage
 
     project = app.project
     declared = Declared(
         project.datasets, project.views, project.trainings, project.endpoints,
-        lambda name: _columns(app, name), lambda name: _origin(app, name),
+        lambda name: columns_of(app, name), lambda name: "/".join(dataclasses.astuple(origin_of(app, name))),
     )  # fmt: skip
     records = as_of(app.ledger.events(), at) if at is not None else app.ledger.find
     return replace(lineage(declared, records, about, direction=direction, level=level), at=at)
-
-
-def _columns(app: App, name: str) -> Sequence[str]:
-    """By the contract; a contract that cannot be read has none, and its dataset is shown all the same."""
-    try:
-        return tuple(app.contracts.contract(name).kinds)
-    except FalajError:
-        return ()
-
-
-def _origin(app: App, name: str) -> str:
-    from falaj.stages.contracts.origin import origin_of
-
-    declared = app.project.datasets[name]
-    try:
-        written = (app.settings.folder / declared.contract).read_bytes()
-    except OSError:
-        written = b""
-    found = origin_of(declared, written)
-    return f"{found.namespace}/{found.name}"
 
 
 def _show(asked: Asked) -> Any:
