@@ -149,3 +149,18 @@ def _cast(given: Any, wanted: type) -> Any:
     if wanted is int and isinstance(given, float):
         raise ValueError(given)
     return wanted(given)
+
+
+def secret(reference: str) -> bytes | None:
+    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
+    if not reference:
+        return None
+    kind, _, where = reference.partition(":")
+    if kind == "env" and os.environ.get(where):
+        return os.environ[where].encode()
+    if kind == "file" and Path(where).is_file():
+        return Path(where).read_bytes().strip()
+    raise InvalidInput(
+        f"The secret reference {kind}:… leads nowhere.",
+        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
+    )

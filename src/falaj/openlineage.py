@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from falaj.adapters import open_adapter
+from falaj.config import secret
 from falaj.core.errors import FalajError, InvalidInput
 from falaj.ports.source import Origin
 
@@ -27,8 +28,6 @@ def exports_of(app: App) -> Exports:
 
 
 def _sink(app: App) -> Any:
-    from falaj.app import secret
-
     where = str(app.settings.openlineage)
     if not where.startswith("file:"):
         return open_adapter("lineage", "http", url=where, key=secret(str(app.settings.openlineage_key)))
