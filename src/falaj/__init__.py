@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from falaj.stages.alerts.spec import Alerting as Alerting
     from falaj.stages.contracts.spec import Dataset as Dataset
     from falaj.stages.contracts.spec import Derived as Derived
+    from falaj.stages.contracts.spec import From as From
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
     from falaj.stages.features.spec import category as category
@@ -39,6 +40,7 @@ _PLACES = {
     "Endpoint": "falaj.stages.rollouts.spec",
     "FitContext": "falaj.stages.training.spec",
     "Fitted": "falaj.stages.training.spec",
+    "From": "falaj.stages.contracts.spec",
     "Gate": "falaj.stages.gates.spec",
     "Monitor": "falaj.stages.monitoring.spec",
     "Training": "falaj.stages.training.spec",

@@ -28,7 +28,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
     "uvloop": ("falaj.inference", "falaj.serve"),
-    "yaml": ("falaj.stages.contracts",),
+    "yaml": ("falaj.stages.contracts", "falaj.adapters.feast"),
 }
 NO_CLOCK_NO_CHANCE = {"time", "random", "secrets", "os", "socket", "subprocess", "sqlite3", "logging", "threading", "asyncio"}
 STAGES_MAY_NOT = {"socket", "subprocess", "sqlite3", "random", "time"}

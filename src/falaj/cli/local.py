@@ -93,6 +93,13 @@ def _write_report(place: Place) -> Any:
         return {"report": str(write_report(app, path))}
 
 
+def _import_features(place: Place) -> Any:
+    """It writes a module and contracts on this machine, and takes nothing into the ledger."""
+    from falaj.cli.feast import import_features
+
+    return import_features(Path(place.given["repository"]), Path(place.given.get("to") or "features.py"), place.dry_run)
+
+
 def _draw_lineage(place: Place) -> Any:
     """The picture is written on this machine, so it is a terminal's command and no route."""
     from falaj.console.lineage_picture import write_picture
@@ -149,6 +156,16 @@ LOCAL: tuple[Local, ...] = (
         "What happened, as one page for the browser, with nothing loaded from elsewhere.",
         _write_report,
         (Argument("to", "the file (default: report.html)"),),
+    ),
+    Local(
+        ("feature", "import"),
+        "Writes a Feast repository's entities, views and sources as a module of falaj, without running it.",
+        _import_features,
+        (
+            Argument("repository", "the folder with the feature definitions", required=True),
+            Argument("to", "the Python file to write (default: features.py); contracts go beside it"),
+        ),
+        changes=True,
     ),
     Local(
         ("lineage", "draw"),
