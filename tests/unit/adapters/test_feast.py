@@ -92,7 +92,7 @@ def test_entities_views_and_sources_are_carried_over(repository: Path) -> None:
     assert (view.time, view.created, view.ttl) == ("event_timestamp", "created", "1w")
     assert names["driver_fresh"].ttl == "2h"
     assert names["customer_rides"].entity == "customer"
-    assert names["driver_stats_data"].source == From("files", {"path": "data/stats.parquet"})
+    assert names["driver_stats_data"].source == From("files", {"path": "data/stats.parquet", "known": "created"})
     assert names["rides_data"].source == From("postgres", {"url": "env:DATABASE_URL", "table": "rides"})
     assert names["rides_data"].brings == "all"
     assert names["v1_recipe"].names == ("driver_hourly.rate", "customer_rides.rides")
@@ -103,6 +103,7 @@ def test_first_contracts_can_be_read(repository: Path) -> None:
     contract = odcs.read(made.contracts["contracts/driver_stats.odcs.yaml"].encode(), "driver_stats")
     assert contract.key == ("driver_id", "event_timestamp")
     assert contract.kinds["rate"] == "number"
+    assert contract.kinds["driver_id"] == "integer"
     assert contract.kinds["created"] == "timestamp"
 
 

@@ -134,10 +134,12 @@ def _view(view: Made, sets: dict[str, _Set], context: tuple[Mapping[str, Made], 
             continue
         kind = _kind(feature.given.get("dtype", feature.given.get("1")))
         column = feature.text("name")
-        if column in keys or column in (dataset.time, dataset.created):
+        if column in (dataset.time, dataset.created):
             continue
         if kind:
             dataset.columns.setdefault(column, kind)
+        if column in keys:
+            continue
         (features if kind in target.types else skipped).append(column)
     if isinstance(view.given.get("udf"), Unknown):
         made.lost.append(f"{view.kind} {name!r} ({view.where}): its transformation is code; write it as a derived dataset.")
@@ -243,16 +245,18 @@ def _recipe(service: Made, made: Imported) -> str:
 def _source(each: _Set, made: Imported) -> str:
     """`From(…)` of the nearest source that falaj has, as the start of a declaration."""
     source = each.source
+    when = {"known": each.created} if each.created else {}
     path, table, asked = source.text("path"), source.text("table", "table_ref"), source.text("query")
     if source.kind in ("FileSource", "SparkSource", "RaySource") and path:
         if path.startswith(("s3://", "s3a://")):
-            return f"From('s3', {{'path': {path.replace('s3a://', 's3://')!r}}})"
+            return f"From('s3', { ({'path': path.replace('s3a://', 's3://')} | when)!r})"
         if "://" in path or path.startswith(("/", "%", "~")):
             made.lost.append(f"the source {each.name!r} ({source.where}): {path} has to be brought into the project's folder.")
-        return f"From('files', {{'path': {path!r}}})"
+        return f"From('files', { ({'path': path} | when)!r})"
     scheme = _SCHEMES.get(source.kind, "database" if source.kind in _TABLES else "")
     if scheme and (table or asked):
         options = {"url": "env:DATABASE_URL", **({"query": asked} if asked and not table else {"table": table})}
+        options |= when
         options |= {"schema": source.text("schema")} if table and source.text("schema") else {}
         made.lost.append(f"the source {each.name!r} ({source.where}): its address; DATABASE_URL is to hold it.")
         return f"From({scheme!r}, {options!r})"
@@ -320,8 +324,8 @@ def _settings(folder: Path, found: Repository) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(_SETTINGS_BYTES + 1)
-        if len(data) > _SETTINGS_BYTES or b"&" in data.replace(b"&&", b""):
-            raise InvalidInput("it is too long, or has anchors.")
+        if len(data) > _SETTINGS_BYTES or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)):
+            raise InvalidInput("it is too long, or has aliases.")
         body = yaml.safe_load(data)
     except (yaml.YAMLError, OSError, ValueError, RecursionError, InvalidInput) as exc:
         found.unread.append(f"feature_store.yaml: it cannot be read ({type(exc).__name__}).")

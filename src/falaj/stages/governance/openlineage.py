@@ -141,7 +141,8 @@ def _ingest(event: Event, known: Known) -> _Story | None:
         story.inputs = [_ours(known, put, version=versions.get(put, "")) for put in plan.inputs]
         story.sql = plan.sql
     elif name in known.datasets:
-        origin = known.origin(name)
+        seen = labels.get("origin")
+        origin = Origin(str(seen["namespace"]), str(seen["name"])) if isinstance(seen, Mapping) else known.origin(name)
         story.inputs = [_dataset(origin.namespace, origin.name, dataSource=_source(origin))]
     output = _ours(known, name, version=str(event.subject.version or ""))
     if labels.get("columns"):
