@@ -98,6 +98,16 @@ def test_a_lateral_subquery_is_followed() -> None:
     assert {"w.temp", "f.origin", "w.origin"} <= set(direct["warmest"]) | indirect
 
 
+def test_without_a_contract_what_is_asked_of_a_dataset_that_stands_alone_is_its_column() -> None:
+    found = read_lineage("select id, arr - sched as delay from raw where origin <> 'XXX'", {"raw": []})
+    assert found.direct["delay"] == {("raw", "arr"): "transformation", ("raw", "sched"): "transformation"}
+    assert found.indirect == {("raw", "origin")}
+    assert read_lineage("select a.id from raw a join raw b on a.k = b.k", {"raw": []}).indirect == {("raw", "k")}
+    for query in ("select * from raw", "select id from raw join flights on k = id"):
+        with pytest.raises(InvalidInput, match="cannot be followed"):
+            read_lineage(query, {"raw": [], "flights": ["dep"]})
+
+
 @pytest.mark.parametrize(
     "query", ["select columns('d.*') from flights", "select nothing from flights", "delete from flights", "("]
 )

@@ -54,19 +54,19 @@ def read_lineage(sql: str, inputs: Mapping[str, Sequence[str]]) -> ColumnLineage
     except ModuleNotFoundError as exc:
         raise MissingDependency.of("Column lineage", "sqlglot", "sql") from exc
     schema: dict[str, object] = {
-        f'"{name}"': {f'"{column}"': "unknown" for column in columns} for name, columns in inputs.items()
+        f'"{name}"': {f'"{column}"': "unknown" for column in columns} for name, columns in inputs.items() if columns
     }
     try:
         written = sqlglot.parse_one(sql, read="duckdb")
         names = {found.name.lower(): found.name for found in written.find_all(sqlglot.exp.Identifier)}
         names |= {column.lower(): column for columns in inputs.values() for column in columns}
-        plain = qualify(written, schema=schema, dialect="duckdb", validate_qualify_columns=True, quote_identifiers=False)
+        plain = qualify(written, schema=schema, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False)
         scope = build_scope(plain)
     except (sqlglot.errors.SqlglotError, ValueError, KeyError, AttributeError, RecursionError) as exc:
         raise InvalidInput(f"The columns of the query cannot be followed: {(str(exc).splitlines() or [''])[0][:300]}") from exc
     if scope is None:
         raise InvalidInput("The columns of the query cannot be followed: it is no SELECT.")
-    reading = _Reading({name.lower(): name for name in inputs}, names)
+    reading = _Reading({name.lower(): name for name in inputs}, names, {name for name in inputs if not inputs[name]})
     found = reading.scope(scope)
     return ColumnLineage(
         {names.get(name, name): dict(sorted(behind.items())) for name, behind in found.columns.items()}, frozenset(found.indirect)
@@ -85,6 +85,8 @@ class _Found:
 class _Reading:
     datasets: Mapping[str, str]
     names: Mapping[str, str]
+    without: set[str]
+    """Datasets whose columns nobody knows: whatever is asked of one that stands alone is taken to be one of them."""
     done: dict[int, _Found] = field(default_factory=dict)
     so_far: dict[int, _Found] = field(default_factory=dict)
     """The first SELECT of a recursive query → what the whole query is known to give."""
@@ -219,9 +221,20 @@ class _Reading:
                 return behind, found.indirect
         raise InvalidInput("The columns of the query cannot be followed into one of its subqueries.")
 
+    def _alone(self, scope: Scope) -> str:
+        """The one dataset that a SELECT reads, where its columns are not known."""
+        from sqlglot import exp
+
+        sources = [source for _, source in scope.selected_sources.values()]
+        only = sources[0] if len(sources) == 1 else None
+        dataset = self.datasets.get(only.name.lower(), "") if isinstance(only, exp.Table) else ""
+        return dataset if dataset in self.without else ""
+
     def _column(self, scope: Scope, column: exp.Column) -> Behind:
         from sqlglot import exp
 
+        if not column.table and (alone := self._alone(scope)):
+            return {(alone, self.names.get(column.name.lower(), column.name)): "identity"}
         at: Scope | None = scope
         while at is not None and column.table not in at.sources:
             at = at.parent  # a correlated subquery speaks of the query around it

@@ -142,6 +142,7 @@ def lineage(
     _datasets(graph, declared, fine)
     _views(graph, declared, fine)
     _models(graph, declared, records, fine)
+    _sources(graph, declared)
     if about is None:
         starts: tuple[str, ...] = tuple(graph.nodes)
         nodes, edges = dict(graph.nodes), list(graph.edges)
@@ -186,10 +187,16 @@ def _datasets(graph: Graph, declared: Declared, level: str) -> None:
             continue
         for column in known[name]:
             graph.node(f"column/{name}.{column}", group=f"dataset/{name}", title=column)
-            if source:
-                graph.edge(source, f"column/{name}.{column}", "loaded")
         if plan:
             _derived(graph, name, plan, known)
+
+
+def _sources(graph: Graph, declared: Declared) -> None:
+    """Every column that somebody speaks of, whether a contract names it or not, came out of the dataset's source."""
+    for node in [node for node in graph.nodes.values() if node.kind == "column"]:
+        name = node.group.partition("/")[2]
+        if name in declared.datasets and not isinstance(declared.datasets[name].source, Derived):
+            graph.edge(graph.node(f"source/{declared.origin(name)}"), node.key, "loaded")
 
 
 def _derived(graph: Graph, name: str, plan: Derived, known: Mapping[str, Sequence[str]]) -> None:
@@ -209,8 +216,8 @@ def _rows(graph: Graph, name: str, group: str, ends: tuple[Sequence[str], Sequen
         return
     rows = graph.node(f"rows/{name}", group=group, title="(which rows)")
     for above in deciding:
-        if above in graph.nodes:
-            graph.edge(above, rows, "indirect")
+        dataset, _, column = above.removeprefix("column/").partition(".")
+        graph.edge(graph.node(above, group=f"dataset/{dataset}", title=column), rows, "indirect")
     for column in columns:
         graph.edge(rows, column, "indirect")
 
