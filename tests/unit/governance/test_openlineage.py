@@ -117,15 +117,16 @@ def test_real_events_are_valid_and_tell_the_way_of_a_model(whole: Life) -> None:
 
 
 def test_a_start_and_an_end_share_an_id_and_the_same_event_gives_the_same() -> None:
-    start, end = told(ingested("clean"), known())
+    start, end, *checked = told(ingested("clean"), known())
     assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")
     assert start["run"]["runId"] == end["run"]["runId"]
-    assert told(ingested("clean"), known()) == [start, end]
+    assert told(ingested("clean"), known()) == [start, end, *checked]
+    assert {one["run"]["facets"]["parent"]["run"]["runId"] for one in checked} == {start["run"]["runId"]}
     assert told(replace(ingested("clean"), seq=8), known())[0]["run"]["runId"] != start["run"]["runId"]
 
 
 def test_a_derived_load_tells_its_query_its_columns_and_its_versions() -> None:
-    _, end = told(ingested("clean"), known())
+    _, end, *_ = told(ingested("clean"), known())
     assert end["job"]["facets"]["sql"]["query"] == CLEAN.sql
     (put,) = end["inputs"]
     assert (put["namespace"], put["name"], put["facets"]["version"]["datasetVersion"]) == ("falaj://shop", "raw", "2")
@@ -139,16 +140,17 @@ def test_a_derived_load_tells_its_query_its_columns_and_its_versions() -> None:
 
 
 def test_an_outside_source_keeps_its_own_name() -> None:
-    start, end = told(ingested("raw"), known())
+    start, end, *_ = told(ingested("raw"), known())
     assert (end["inputs"][0]["namespace"], end["inputs"][0]["name"]) == ("file", "raw.csv")
     assert start["outputs"] == [{"namespace": "falaj://shop", "name": "raw"}]
 
 
 def test_a_refused_load_fails_with_the_names_of_what_failed() -> None:
-    _, end = told(ingested("raw", "deny"), known())
+    _, end, _, checked = told(ingested("raw", "deny"), known())
     assert end["eventType"] == "FAIL"
     assert end["run"]["facets"]["errorMessage"]["message"] == "refused by its contract: miles >= 0"
-    (assertion,) = end["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert (checked["job"]["name"], checked["inputs"][0]["name"]) == ("check.raw", "raw")
+    (assertion,) = checked["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
     assert (assertion["name"], assertion["success"]) == ("miles >= 0", False)
 
 
@@ -194,12 +196,12 @@ def test_what_is_new_is_handed_over_once_and_nothing_new_leaves_no_event() -> No
     world = Sending()
     world.happen(event("key.create", "key/anna"), ingested("raw"), ingested("clean"))
     exports = world.exports()
-    assert world.go(exports) == 4
+    assert world.go(exports) == 8
     leaves = list(world.ledger.leaves())
     assert world.go(exports) == 0
     assert world.go(world.exports()) == 0, "another process goes on where the ledger says"
     assert list(world.ledger.leaves()) == leaves
-    assert [one["eventType"] for one in world.sink.events] == ["START", "COMPLETE"] * 2
+    assert [one["eventType"] for one in world.sink.events] == ["START", "COMPLETE"] * 4
 
 
 def test_a_collector_that_is_down_gets_the_same_ones_later() -> None:
@@ -210,7 +212,7 @@ def test_a_collector_that_is_down_gets_the_same_ones_later() -> None:
     with pytest.raises(Unavailable):
         world.go(exports)
     world.sink.is_down = False
-    assert world.go(exports) == 2
+    assert world.go(exports) == 4
     ids = {one["run"]["runId"] for one in world.sink.events}
     again = Sending()
     again.happen(ingested("raw"))
@@ -222,8 +224,8 @@ def test_a_long_ledger_goes_over_in_portions() -> None:
     world = Sending()
     world.happen(*(ingested("raw") for _ in range(250)))
     exports = world.exports()
-    assert [world.go(exports) for _ in range(4)] == [200, 200, 100, 0]
-    assert world.ledger.get("cursor", "lineage/openlineage") == {"seq": 250 + 1}
+    assert [world.go(exports) for _ in range(6)] == [200] * 5 + [0]
+    assert world.ledger.get("cursor", "lineage/openlineage") == {"seq": 249}
 
 
 def test_the_setting_names_a_file_in_the_state_folder_or_an_address(tmp_path: Path) -> None:

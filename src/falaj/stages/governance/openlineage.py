@@ -94,7 +94,12 @@ def told(event: Event, known: Known) -> list[Json]:
     story = tell(event, known) if tell is not None else None
     if story is None:
         return []
-    return [_event(event, known, (kind, known.run(f"event/{event.seq}")), story) for kind in ("START", story.end)]
+    run = known.run(f"event/{event.seq}")
+    made = [_event(event, known, (kind, run), story) for kind in ("START", story.end)]
+    if event.verb == "dataset.ingest" and (checked := _checked(event, known, (run, story.job))) is not None:
+        again = known.run(f"event/{event.seq}/check")
+        made += [_event(event, known, (kind, again), checked) for kind in ("START", "COMPLETE")]
+    return made
 
 
 def _event(event: Event, known: Known, what: tuple[str, str], story: _Story) -> Json:
@@ -142,7 +147,8 @@ def _ingest(event: Event, known: Known) -> _Story | None:
         story.sql = plan.sql
     elif name in known.datasets:
         seen = labels.get("origin")
-        origin = Origin(str(seen["namespace"]), str(seen["name"])) if isinstance(seen, Mapping) else known.origin(name)
+        is_told = isinstance(seen, Mapping) and seen.get("namespace") != "python"  # a function says less than its contract
+        origin = Origin(str(seen["namespace"]), str(seen["name"])) if is_told else known.origin(name)
         story.inputs = [_dataset(origin.namespace, origin.name, dataSource=_source(origin))]
     output = _ours(known, name, version=str(event.subject.version or ""))
     if labels.get("columns"):
@@ -161,14 +167,24 @@ def _ingest(event: Event, known: Known) -> _Story | None:
             "nominalTime", nominalStartTime=str(labels.get("since") or until), nominalEndTime=str(until)
         )
     decision = _decision(event)
-    if decision and story.inputs and decision.get("checks"):
-        story.inputs[0]["inputFacets"] = {"dataQualityAssertions": _assertions(decision)}
     if event.facts.get("verdict") == "deny":
         failed = [str(check["name"]) for check in (decision or {}).get("checks", ()) if check["passed"] is False]
         story.end = "FAIL"
         story.run["errorMessage"] = _error(f"refused by its contract: {', '.join(failed)[:300] or 'the load as a whole'}")
         story.outputs = [_bare(output)]
     return story
+
+
+def _checked(event: Event, known: Known, parent: tuple[str, str]) -> _Story | None:
+    """The contract's checks as a run of their own: assertions belong to a run's input, and what was checked is the dataset."""
+    decision = _decision(event)
+    if decision is None or not decision.get("checks"):
+        return None
+    run, job = parent
+    judged = _ours(known, event.subject.name, version=str(event.subject.version or ""))
+    judged["inputFacets"] = {"dataQualityAssertions": _assertions(decision)}
+    by = _facet("parent", run={"runId": run}, job={"namespace": known.namespace, "name": job})
+    return _Story(f"check.{event.subject.name}", "TASK", [judged], [], {"parent": by})
 
 
 def _materialise(event: Event, known: Known) -> _Story | None:
