@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from falaj.stages.contracts.sources import stream as stream
     from falaj.stages.contracts.sources import warehouse as warehouse
     from falaj.stages.contracts.spec import Dataset as Dataset
+    from falaj.stages.contracts.spec import Derived as Derived
+    from falaj.stages.contracts.spec import From as From
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
     from falaj.stages.features.spec import category as category
@@ -42,9 +44,11 @@ _PLACES = {
     "Alerting": "falaj.stages.alerts.spec",
     "Canary": "falaj.stages.rollouts.spec",
     "Dataset": "falaj.stages.contracts.spec",
+    "Derived": "falaj.stages.contracts.spec",
     "Endpoint": "falaj.stages.rollouts.spec",
     "FitContext": "falaj.stages.training.spec",
     "Fitted": "falaj.stages.training.spec",
+    "From": "falaj.stages.contracts.spec",
     "Gate": "falaj.stages.gates.spec",
     "Monitor": "falaj.stages.monitoring.spec",
     "Training": "falaj.stages.training.spec",

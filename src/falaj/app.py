@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
-from falaj.config import Settings, blobs_options, load
+from falaj.config import Settings, blobs_options, load, secret
 from falaj.core.actor import Actor
-from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
+from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
 from falaj.ports.stream import Stream
@@ -382,18 +382,3 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         write_once(keys / "operator.key", text.encode())
         app.ledger.checkpoint()
     return text
-
-
-def secret(reference: str) -> bytes | None:
-    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
-    if not reference:
-        return None
-    kind, _, where = reference.partition(":")
-    if kind == "env" and os.environ.get(where):
-        return os.environ[where].encode()
-    if kind == "file" and Path(where).is_file():
-        return Path(where).read_bytes().strip()
-    raise InvalidInput(
-        f"The secret reference {kind}:… leads nowhere.",
-        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
-    )

@@ -50,6 +50,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("mlflow_uri", "", "Address of an MLflow server; empty keeps a SQLite file in the state folder."),
     Setting("webhook", "", "Address that alerts are sent to; empty writes them to the log only."),
     Setting("webhook_secret", "", "Reference to the webhook's signing secret: env:NAME or file:PATH."),
+    Setting("openlineage", "", "Where OpenLineage events go: file:PATH (in the state folder) or https://…; empty sends none."),
+    Setting("openlineage_key", "", "Reference to the collector's API key: env:NAME or file:PATH."),
     Setting("api_host", "127.0.0.1", "Address that the control plane listens on."),
     Setting("api_port", 7700, "Port of the control plane; 0 picks a free one."),
     Setting("serve_host", "127.0.0.1", "Address that inference servers listen on."),
@@ -164,3 +166,18 @@ def _cast(given: Any, wanted: type) -> Any:
     if wanted is int and isinstance(given, float):
         raise ValueError(given)
     return wanted(given)
+
+
+def secret(reference: str) -> bytes | None:
+    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
+    if not reference:
+        return None
+    kind, _, where = reference.partition(":")
+    if kind == "env" and os.environ.get(where):
+        return os.environ[where].encode()
+    if kind == "file" and Path(where).is_file():
+        return Path(where).read_bytes().strip()
+    raise InvalidInput(
+        f"The secret reference {kind}:… leads nowhere.",
+        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
+    )

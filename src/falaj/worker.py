@@ -23,6 +23,7 @@ from falaj.ports.stream import Cursor
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.stages.governance.exports import Exports
 
 WORKER = Actor("worker", "service", ("service",))
 """Who acts when the platform itself does what a person declared."""
@@ -63,6 +64,7 @@ class Worker:
         self._parity: dict[str, Cursor] = {}
         self._weighed: dict[str, int] = {}
         self._running: set[str] = set()
+        self._exports: Exports | None = None
 
     def tick(self, now: datetime) -> Round:
         """One round at the time `now`. Each duty stands alone: one that fails is told in `problems`, the others go on."""
@@ -72,7 +74,7 @@ class Worker:
             done = Round(iso(now))
             for duty in (
                 self._reconcile, self._ingest, self._watch_data, self._refresh, self._watch_runs, self._follow,
-                self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
+                self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver, self._tell_lineage,
             ):  # fmt: skip
                 with _told(done, duty):
                     duty(now, done)
@@ -255,6 +257,15 @@ class Worker:
     def _deliver(self, now: datetime, done: Round) -> None:
         self.app.alerts.deliver_due(WORKER, now)
         done.open_alerts = [str(alert.ref) for alert in self.app.alerts.all() if alert.state == "open"]
+
+    def _tell_lineage(self, now: datetime, done: Round) -> None:
+        """New events to the OpenLineage collector, where there is one."""
+        if self._exports is None and self.app.settings.openlineage:
+            from falaj.openlineage import exports_of
+
+            self._exports = exports_of(self.app)
+        if self._exports is not None:
+            self._exports.export(WORKER, Ref("lineage", "openlineage"))
 
     def _hear(self, decision: Decision, done: Round, line: str) -> None:
         """A denial opens an alert or counts it once more, enough clear looks resolve it."""

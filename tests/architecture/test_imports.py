@@ -18,6 +18,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "adbc_driver_manager": ("falaj.adapters.postgres",),
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
     "deltalake": ("falaj.adapters.delta",),
+    "duckdb": ("falaj.stages.contracts",),
     "httptools": ("falaj.inference", "falaj.serve"),
     "ibis": ("falaj.adapters.warehouse",),
     "jsonschema": ("falaj.stages.contracts",),
@@ -32,11 +33,12 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "pyiceberg": ("falaj.adapters.iceberg",),
     "sqlalchemy": ("falaj.adapters.database",),
     "open_data_contract_standard": ("falaj.stages.contracts",),
+    "sqlglot": ("falaj.stages.contracts",),
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
     "uvloop": ("falaj.inference", "falaj.serve"),
-    "yaml": ("falaj.stages.contracts",),
+    "yaml": ("falaj.stages.contracts", "falaj.adapters.feast"),
 }
 NO_CLOCK_NO_CHANCE = {"time", "random", "secrets", "os", "socket", "subprocess", "sqlite3", "logging", "threading", "asyncio"}
 STAGES_MAY_NOT = {"socket", "subprocess", "sqlite3", "random", "time"}

@@ -23,7 +23,7 @@ from tests.architecture.tree import ROOT, modules
 
 PORTS = {
     "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "stream": "Stream", "runner": "Runner", "host": "Host",
-    "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
+    "lineage": "Lineage", "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
 }  # fmt: skip
 OTHER_RIGHTS = {
     # verbs of the role table that no action and no operation asks for: where they are asked instead

@@ -93,6 +93,28 @@ def _write_report(place: Place) -> Any:
         return {"report": str(write_report(app, path))}
 
 
+def _import_features(place: Place) -> Any:
+    """It writes a module and contracts on this machine, and takes nothing into the ledger."""
+    from falaj.cli.feast import import_features
+
+    return import_features(Path(place.given["repository"]), Path(place.given.get("to") or "features.py"), place.dry_run)
+
+
+def _draw_lineage(place: Place) -> Any:
+    """The picture is written on this machine, so it is a terminal's command and no route."""
+    from falaj.console.lineage_picture import write_picture
+    from falaj.operations.lineage import ABOUT, lineage_of
+
+    given = place.given
+    path = Path(given.get("to") or "lineage.svg")
+    if place.dry_run:
+        return {"dry_run": True, "would_write": str(path)}
+    about = ABOUT.read(given["about"]) if given.get("about") else None
+    with _reading(place, "dataset.read", "lineage") as app:
+        found = lineage_of(app, about, direction=given.get("direction") or "both", level=given.get("level"))
+        return {"picture": str(write_picture(found, path)), "nodes": len(found.nodes), "edges": len(found.edges)}
+
+
 def _summary(place: Place) -> Any:
     from falaj.console.story import story_of
 
@@ -101,13 +123,13 @@ def _summary(place: Place) -> Any:
 
 
 @contextmanager
-def _reading(place: Place) -> Iterator[App]:
-    """The app, open for somebody who may read all that the ledger tells."""
+def _reading(place: Place, right: str = "audit.read", what: str = "report") -> Iterator[App]:
+    """The app, open for somebody who may read it; by default all that the ledger tells."""
     from falaj.app import open_app
     from falaj.cli.key import who
 
     with open_app(place.project, dict(place.settings)) as app:
-        app.kernel.ask(who(app), "audit.read", Ref("report", "all"))
+        app.kernel.ask(who(app), right, Ref(what, "all"))
         yield app
 
 
@@ -155,6 +177,27 @@ LOCAL: tuple[Local, ...] = (
             Argument("known", "the column that says when the row became known"),
             Argument("owner", "the team that answers for it"),
             Argument("to", "the new file to write in the project's folder (default: the contract is shown)"),
+        ),
+    ),
+    Local(
+        ("feature", "import"),
+        "Writes a Feast repository's entities, views and sources as a module of falaj, without running it.",
+        _import_features,
+        (
+            Argument("repository", "the folder with the feature definitions", required=True),
+            Argument("to", "the Python file to write (default: features.py); contracts go beside it"),
+        ),
+        changes=True,
+    ),
+    Local(
+        ("lineage", "draw"),
+        "The lineage as a picture (SVG), or as Mermaid text.",
+        _draw_lineage,
+        (
+            Argument("to", "the file, .svg or .mmd (default: lineage.svg)"),
+            Argument("about", "only what stands above and below that, as in column/flights.arr_delay"),
+            Argument("direction", "towards the sources, towards the endpoints, or both", one_of=("up", "down", "both")),
+            Argument("level", "datasets, or each of their columns", one_of=("dataset", "column")),
         ),
     ),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),

@@ -15,6 +15,7 @@ from rich.table import Table
 _RENDERED: Mapping[str, str] = {
     # what came out: what draws it, loaded only then
     "falaj.console.story:Story": "falaj.console.summary:summary_of",
+    "falaj.stages.governance.graph:Lineage": "falaj.console.lineage_text:render",
     "falaj.stages.governance.trace:Traced": "falaj.console.trace_text:render",
 }
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[yellow]not seen[/]"}

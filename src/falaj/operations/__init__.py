@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, feature, models, run, serving, trust
+from falaj.operations import contract, dataset, feature, lineage, models, run, serving, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *contract.OPERATIONS,
     *dataset.OPERATIONS,
     *feature.OPERATIONS,
+    *lineage.OPERATIONS,
     *run.OPERATIONS,
     *models.OPERATIONS,
     *serving.OPERATIONS,
@@ -30,6 +31,7 @@ INTERNAL: Mapping[str, str] = {
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",
     "alert.open": "monitors open alerts",
+    "lineage.export": "the worker hands new events to the OpenLineage collector",
     "monitor.look": "the worker looks on schedule",
     "monitor.start": "a monitor starts with the model that it watches",
     "predictions.seal": "the worker seals what the inference server closed",

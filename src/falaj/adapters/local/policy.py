@@ -36,6 +36,7 @@ _WATCHES = frozenset(
         "model.rollback",
     }
 )
+_TELLS = frozenset({"lineage.export"})
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
@@ -53,6 +54,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SHIPS
     | _KEYS
     | _AUDITS
+    | _TELLS
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"key.read"},
     # The worker promotes too: when a rollout's evidence has decided.
@@ -62,6 +64,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _AUDITS
+    | _TELLS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }

@@ -30,13 +30,8 @@ class WebhookNotify:
         self, url: str, secret: bytes | None = None, *, timeout: float = 5.0, clock: Callable[[], float] = time.time
     ) -> None:
         """Raises InvalidInput for an address that must not be used."""
-        self._url, self._where = _checked(url)
+        self._url, self._where, self._opener = address(url, "webhook")
         self._secret, self._timeout, self._clock = secret, timeout, clock
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if _is_loopback(urlsplit(url).hostname or ""):
-            # A proxy would make the loopback address somebody else's.
-            handlers.append(urllib.request.ProxyHandler({}))
-        self._opener = urllib.request.build_opener(*handlers)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Delivers on any 2xx. Raises Unavailable otherwise; the message names neither the path nor the answer."""
@@ -64,6 +59,16 @@ def signature(secret: bytes, body: bytes, seconds: int) -> str:
     return f"t={seconds},v1={mac}"
 
 
+def address(url: str, what: str) -> tuple[str, str, urllib.request.OpenerDirector]:
+    """The address, how errors name it, and what opens it: no redirect is followed. Raises InvalidInput for an unfit one."""
+    checked, where = _checked(url, what)
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if _is_loopback(urlsplit(url).hostname or ""):
+        # A proxy would make the loopback address somebody else's.
+        handlers.append(urllib.request.ProxyHandler({}))
+    return checked, where, urllib.request.build_opener(*handlers)
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(  # noqa: PLR0917  # as the standard library has it
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
@@ -71,22 +76,22 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """A redirect would carry a signed message to an address that nobody checked."""
 
 
-def _checked(url: str) -> tuple[str, str]:
+def _checked(url: str, what: str) -> tuple[str, str]:
     """The address, and how errors name it: without its path, which often holds a token."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as exc:
-        raise InvalidInput("The webhook's address cannot be read.", "write it as https://host/path.") from exc
+        raise InvalidInput(f"The {what}'s address cannot be read.", "write it as https://host/path.") from exc
     where = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.password:
         raise InvalidInput(
-            "The webhook's address must be https://host/path, without a password.", "a secret goes into the settings."
+            f"The {what}'s address must be https://host/path, without a password.", "a secret goes into the settings."
         )
     if parts.scheme == "http" and not _is_loopback(host):
         raise InvalidInput(f"{where} is not encrypted.", "use https; http is for 127.0.0.1 only.")
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise InvalidInput("The webhook's address has a space or a control character.")
+        raise InvalidInput(f"The {what}'s address has a space or a control character.")
     return url, where
 
 

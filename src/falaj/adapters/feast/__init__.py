@@ -1,0 +1,1 @@
+"""Feast: its repositories, read without running them."""

@@ -1,0 +1,73 @@
+"""OpenLineage events written to a file of JSON lines, or posted to a collector such as Marquez."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from falaj.adapters.local.webhook import address
+from falaj.core.errors import Unavailable
+
+ANSWER_BYTES = 4096
+
+
+class FileLineage:
+    """One event a line, appended and on disk before `emit` returns. Each line is whole: a line that was cut short by a crash
+    is ended first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def emit(self, events: Sequence[Mapping[str, Any]]) -> None:
+        lines = "".join(json.dumps(event, sort_keys=True, separators=(",", ":")) + "\n" for event in events)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                file.write(lines.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as exc:
+            raise Unavailable(f"{self.path} cannot be written: {exc.strerror}.", "free space, or mend who owns it.") from exc
+
+
+class HttpLineage:
+    """Posts each event to the address as OpenLineage's HTTP transport does; `key` goes into `Authorization: Bearer`.
+
+    No redirect is followed, nothing of the answer but its status is used, and http is for loopback addresses only.
+    """
+
+    def __init__(self, url: str, key: bytes | None = None, *, timeout: float = 5.0) -> None:
+        """`url`: the whole address, as in https://marquez.example/api/v1/lineage. Raises InvalidInput for one not to be used."""
+        self._url, self._where, self._opener = address(url, "OpenLineage collector")
+        self._key, self._timeout = key, timeout
+
+    def emit(self, events: Sequence[Mapping[str, Any]]) -> None:
+        for event in events:
+            self._post(json.dumps(event, sort_keys=True, separators=(",", ":")).encode())
+
+    def _post(self, body: bytes) -> None:
+        headers = {"Content-Type": "application/json", "User-Agent": "falaj"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key.decode('ascii', 'replace')}"
+        request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310  # checked above
+        try:
+            with self._opener.open(request, timeout=self._timeout) as answer:
+                answer.read(ANSWER_BYTES)
+                status = answer.status
+        except urllib.error.HTTPError as exc:
+            status = exc.code
+            exc.close()
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise Unavailable(f"{self._where} took no lineage ({type(exc).__name__}).", "it is sent again.") from None
+        if not 200 <= status < 300:
+            raise Unavailable(f"{self._where} answered {status} to a lineage event.", "it is sent again; 4xx: mend the settings.")
