@@ -1,4 +1,4 @@
-"""Both online stores keep the contract; LMDB also across processes, restarts and bad files."""
+"""Every online store keeps the contract; LMDB also across processes, restarts and bad files."""
 
 from __future__ import annotations
 

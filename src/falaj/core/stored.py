@@ -13,6 +13,7 @@ A float is read back bit by bit, NaN with its payload too; what was an integer, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from typing import NamedTuple, TypeAlias
@@ -138,10 +139,11 @@ def key_of(entity: str, longest: int) -> bytes:
 
 def view_key(view: str) -> bytes:
     """A view's name as part of a key: never empty, at most 100 bytes, without a zero byte. Raises InvalidInput."""
-    key = view.encode("utf-8", "replace")
-    if not view or "\0" in view or len(key) > 100:
-        raise InvalidInput(f"The view name {view!r} cannot be kept online.", "use at most 100 letters, digits and '_'.")
-    return key
+    with contextlib.suppress(UnicodeEncodeError):
+        key = view.encode()
+        if 0 < len(key) <= 100 and b"\0" not in key:
+            return key
+    raise InvalidInput(f"The view name {view!r} cannot be kept online.", "use at most 100 letters, digits and '_'.")
 
 
 def _pack_value(value: Value) -> bytes:
