@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from falaj.adapters import open_adapter
+from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
@@ -35,14 +36,18 @@ class LateOnline:
 
     capabilities: frozenset[str] = frozenset()
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises InvalidInput where the settings name no address that a store could have."""
+        self._scheme = settings.online_scheme
+        self._options = online_options(
+            self._scheme, folder=Path(settings.online), url=settings.online_url, project=settings.project
+        )
         self._store: Online | None = None
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
-        if self._store is None and self._folder.exists():
+        if self._store is None:
             with contextlib.suppress(NotFound):
-                self._store = open_adapter("online", "lmdb", folder=self._folder, readonly=True)
+                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
         return [None] * len(keys) if self._store is None else self._store.get(keys)
 
     def close(self) -> None:
@@ -74,7 +79,7 @@ def serve(folder: Path) -> None:
             "port": port,
             "url": f"http://{host}:{port}",
         }
-        online: Any = LateOnline(Path(settings.online))
+        online: Any = LateOnline(settings)
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
         watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)

@@ -30,7 +30,7 @@ LATEST_MS = 1 << 53
 _HEAD = struct.Struct("<qH")
 _TYPED_HEAD = struct.Struct("<qHBH")
 _TYPED, _VERSION = 0xFFFF, 1
-_FLOATS = ({float}, {float, type(None)}, {type(None)}, set())
+_FLOATS: tuple[set[type], ...] = ({float}, {float, type(None)}, {type(None)}, set())
 _DOUBLE, _LONG, _SHORT = struct.Struct("<d"), struct.Struct("<q"), struct.Struct("<H")
 _ALLOWED = "features are floats, integers, texts, true, false or missing."
 
@@ -84,7 +84,7 @@ def pack(row: Stored) -> bytes:
     """Raises InvalidInput for a value of another kind, a text or number that is too long, a time that is none."""
     at, values = row
     size = len(values)
-    if not isinstance(at, int) or not -LATEST_MS <= at <= LATEST_MS:
+    if type(at) is not int or not -LATEST_MS <= at <= LATEST_MS:
         raise InvalidInput(f"A row of features cannot be kept: {at!r} is no time in milliseconds.", "count from 1970, in UTC.")
     if size > MOST_FEATURES:
         raise InvalidInput(f"A row of {size} features cannot be kept.", f"a view has at most {MOST_FEATURES}.")

@@ -79,7 +79,9 @@ class PostgresOnline:
         self._may_write()
         about = self._about(view)
         if mark is not None and (len(mark) > LONGEST_MARK or "\0" in mark):
-            raise InvalidInput(f"A mark of {len(mark):,} characters cannot be kept.", f"at most {LONGEST_MARK:,}, none of them zero.")
+            raise InvalidInput(
+                f"A mark of {len(mark):,} characters cannot be kept.", f"at most {LONGEST_MARK:,}, none of them zero."
+            )
         # In one order, so that two writers never wait for each other's rows.
         whole = sorted((key_of(entity, _LONGEST_KEY), packed(row)) for entity, row in rows.items())
         if not whole and mark is None:
@@ -263,7 +265,9 @@ def _tls(mode: str, authority: str | None) -> Any:
     if mode in ("disable", "prefer"):
         return False if mode == "disable" else None
     if mode not in ("require", "verify-ca", "verify-full"):
-        raise InvalidInput(f"The address asks for sslmode={mode!r}.", "there is: disable, prefer, require, verify-ca, verify-full.")
+        raise InvalidInput(
+            f"The address asks for sslmode={mode!r}.", "there is: disable, prefer, require, verify-ca, verify-full."
+        )
     try:
         context = ssl.create_default_context(cafile=authority)
     except (OSError, ssl.SSLError) as exc:

@@ -12,11 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import redis
+from redis import exceptions as wrong
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError, BusyLoadingError, ConnectionError, DataError, NoPermissionError, ReadOnlyError, RedisError,
-    ResponseError, TimeoutError,
-)  # fmt: skip
 from redis.retry import Retry
 
 from falaj.core.errors import Conflict, Denied, InvalidInput, Unavailable
@@ -55,7 +52,10 @@ may have (`LATEST_MS`).
 
 
 class RedisOnline:
-    """capabilities: `shared`, `lasting` (as long as that Redis keeps its data). Safe for many writers and readers, and between threads."""
+    """capabilities: `shared`, `lasting`. Safe for many writers and readers, and between threads.
+
+    It lasts as long as that Redis keeps its data; one that comes back empty is filled again.
+    """
 
     capabilities: frozenset[str] = frozenset({"shared", "lasting"})
 
@@ -73,7 +73,7 @@ class RedisOnline:
                 url, decode_responses=False, socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 1), client_name="falaj", health_check_interval=30,
             )  # fmt: skip
-        except (ValueError, TypeError, RedisError):
+        except (ValueError, TypeError, wrong.RedisError):
             raise _no_address() from None  # the cause would show the password
         self._put = self._client.register_script(_PUT)
 
@@ -150,19 +150,17 @@ class RedisOnline:
         where = f"The online store at {self._place}"
         try:
             yield
-        except (AuthenticationError, NoPermissionError) as exc:
+        except (wrong.AuthenticationError, wrong.NoPermissionError) as exc:
             raise Denied(f"{where} refuses: {exc}.", "check the user and the password that `online_url` refers to.") from exc
-        except (TimeoutError, BusyLoadingError, ReadOnlyError, ConnectionError) as exc:
+        except (wrong.ConnectionError, wrong.TimeoutError, wrong.ReadOnlyError, OSError) as exc:
             raise Unavailable(f"{where} does not answer: {exc}", "check that Redis runs there; falaj tries again.") from exc
-        except (ResponseError, DataError, ValueError) as exc:
+        except (wrong.RedisError, ValueError) as exc:
             text = str(exc)
             if "used memory > 'maxmemory'" in text:
                 raise Unavailable(f"{where} is full.", "raise Redis' maxmemory, or remove what is not needed.") from exc
             if "NOAUTH" in text or "NOPERM" in text:
                 raise Denied(f"{where} refuses: {text}.", "check what `online_url` refers to.") from exc
             raise Conflict(f"{where} holds something else under falaj's keys: {text}", "remove those keys.") from exc
-        except (RedisError, OSError) as exc:
-            raise Unavailable(f"{where} does not answer: {exc}", "check that Redis runs there; falaj tries again.") from exc
 
 
 def _name(entity: str) -> bytes:

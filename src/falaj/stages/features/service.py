@@ -62,12 +62,16 @@ class Features:
     def refresh(self, now: datetime) -> dict[str, int]:
         """Brings the online store up to `now` and returns how many rows of each view were put.
 
-        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental in one process;
-        after a restart the state is read again, and putting the same row twice changes nothing.
+        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental, also after a
+        restart: the store holds a mark of how far it has come, and putting the same row twice changes nothing.
         """
         with self._lock:
             read: dict[tuple[str, datetime | None], pl.DataFrame] = {}
             return {name: self._refresh.advance(view, now, read) for name, view in self.views.items()}
+
+    def until(self, view_name: str) -> datetime | None:
+        """Everything that became known by then is in the online store; None where the view was never filled."""
+        return self._refresh.until(self.view(view_name).name)
 
     @action("feature.materialise")
     def materialise(self, act: Act, view: Ref, *, until: datetime) -> Decision:
