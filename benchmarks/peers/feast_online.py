@@ -1,7 +1,7 @@
 """Feast's online store, asked for the same features as falaj's.
 
 `feast_online.py <folder> <sqlite|redis|postgres> <address> <plan>`, run in an environment with what feast.txt names.
-Prints one JSON object: p50_us and p99_us of a read, rows_per_s of a write.
+Prints one JSON object: p50_us, p99_us and cpu_p99_us of a read, rows_per_s of a write.
 """
 
 from __future__ import annotations
@@ -69,16 +69,20 @@ def main(folder: Path, kind: str, address: str, plan: dict[str, Any]) -> dict[st
     times = []
     for n in range(plan["reads"] + 10):
         rows = [{"entity": names[place]} for place in draw.integers(0, len(names), plan["asked"])]
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.thread_time()
         answer = store.get_online_features(features=asked, entity_rows=rows)
-        taken = time.perf_counter() - start
+        taken = time.perf_counter() - start, time.thread_time() - used
         if n == 0:
             values = answer.to_dict()
             assert all(value is not None for name in values for value in values[name])
         if n >= 10:  # the first ones open connections and fill caches
             times.append(taken)
-    p50, p99 = np.percentile(times, [50, 99])
-    return {"p50_us": p50 * 1e6, "p99_us": p99 * 1e6, "rows_per_s": len(names) * len(views) / wrote, "reads": len(times)}
+    wall, cpu = (
+        np.percentile(np.array(kind).reshape(plan["rounds"], -1), [50, 99], axis=1).min(axis=1) * 1e6
+        for kind in zip(*times, strict=True)
+    )
+    rate = len(names) * len(views) / wrote
+    return {"p50_us": wall[0], "p99_us": wall[1], "cpu_p99_us": cpu[1], "rows_per_s": rate, "reads": len(times)}
 
 
 if __name__ == "__main__":

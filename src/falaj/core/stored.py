@@ -119,14 +119,16 @@ def time_of(data: bytes) -> int:
     """The time of a packed row, without reading the rest. Raises Conflict for bytes that are none."""
     if len(data) < _HEAD.size:
         raise _broken()
-    return int.from_bytes(data[:8], "little", signed=True)
+    at: int = _LONG.unpack_from(data)[0]
+    return at
 
 
 def packed(row: Row) -> bytes:
     """The row's bytes, checked for a time where they were packed already."""
-    if not isinstance(row, bytes):
+    if type(row) is not bytes:
         return pack(row)
-    time_of(row)
+    if len(row) < _HEAD.size:
+        raise _broken()
     return row
 
 

@@ -19,8 +19,10 @@ BATCH = 20_000
 def batches(rows: pl.DataFrame, view: View) -> Iterator[dict[str, bytes]]:
     """Rows of the view (entity, `at`, features), each entity once, packed, `BATCH` at a time. NaN is missing.
 
+    In the order of the entities, which is that of a sorted store: what is put next lies beside what was put last.
     Raises InvalidInput for a column whose values are no features.
     """
+    rows = rows.sort(view.entity)
     is_float = all(rows.schema[name] in (pl.Float64, pl.Float32, pl.Null) for name in view.features)
     for part in rows.iter_slices(BATCH):
         names: list[str] = part[view.entity].to_list()
