@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from falaj.inference.settings import ServerSettings, read_settings
 from falaj.inference.watch import GroupSync, Watch, keep_looking
 from falaj.ports.online import Online, Stored
 
+_WAITS_S = 1.0
+"""For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
+
 
 class LateOnline:
     """The online store, opened when it is first needed and there: until something was materialised, every feature is missing."""
@@ -42,13 +46,27 @@ class LateOnline:
         self._options = online_options(
             self._scheme, folder=Path(settings.online), url=settings.online_url, project=settings.project
         )
+        if settings.online_url:
+            self._options["timeout_s"] = _WAITS_S
         self._store: Online | None = None
+        self._away: tuple[float, Unavailable] | None = None
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        """Raises Unavailable at once while a store that did not answer a moment ago is given time to come back."""
         if self._store is None:
             with contextlib.suppress(NotFound):
                 self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
-        return [None] * len(keys) if self._store is None else self._store.get(keys)
+        if self._store is None:
+            return [None] * len(keys)
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise Unavailable(self._away[1].message, self._away[1].hint)
+        try:
+            found = self._store.get(keys)
+        except Unavailable as exc:
+            self._away = time.monotonic() + _WAITS_S, exc
+            raise
+        self._away = None
+        return found
 
     def close(self) -> None:
         if self._store is not None:

@@ -125,7 +125,7 @@ def time_of(data: bytes) -> int:
 
 def packed(row: Row) -> bytes:
     """The row's bytes, checked for a time where they were packed already."""
-    if type(row) is not bytes:
+    if not isinstance(row, bytes):
         return pack(row)
     if len(row) < _HEAD.size:
         raise _broken()

@@ -17,7 +17,7 @@ from falaj.core.moments import from_millis
 from falaj.core.stored import pack
 from falaj.ports.online import Row, Stored
 from falaj.stages.features import packing
-from falaj.stages.features.mark import definition, read
+from falaj.stages.features.mark import definition, mark_of
 from falaj.stages.features.packing import packed_floats
 from falaj.stages.features.refresh import Refresh
 from falaj.stages.features.spec import AnyView, View
@@ -51,7 +51,7 @@ class Mortal(MemoryOnline):
 
 
 def contents(online: MemoryOnline) -> Any:
-    return online._views, {view: read(mark) for view, mark in online._marks.items()}
+    return online._views, {view: mark_of(mark) for view, mark in online._marks.items()}
 
 
 def rounds(hours: int = 38) -> list[datetime]:
@@ -176,14 +176,14 @@ def test_a_row_that_lies_ahead_survives_a_restart() -> None:
         (row,) = online.get([("weather_now", "JFK")])
         assert row is not None
         assert row.values[0] == wanted
-    mark = read(online.mark("weather_now"))
+    mark = mark_of(online.mark("weather_now"))
     assert mark is not None
     assert mark.read_from == mark.until == START + 6 * HOUR
 
 
 def test_a_mark_that_nobody_can_read_counts_as_none() -> None:
     for text in ("", "{", "[]", '{"definition": 1}', "null", '{"definition": "x", "until": "noon", "read_from": null}'):
-        assert read(text) is None
+        assert mark_of(text) is None
     held, online = tables(), MemoryOnline()
     online.put("plane", {}, "of a later falaj")
     assert Refresh(held, online).advance(PLANE, START, {}) == 2

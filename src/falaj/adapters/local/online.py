@@ -36,7 +36,7 @@ class LmdbOnline:
 
     capabilities: frozenset[str] = frozenset({"shared"})
 
-    def __init__(self, folder: Path, readonly: bool = False, map_size: int = 1 << 30) -> None:
+    def __init__(self, folder: Path, readonly: bool = False, map_size: int = 1 << 34) -> None:
         """`map_size`: the most bytes that the store may ever hold; the file grows as it fills.
 
         Raises NotFound where there is no store to read, Denied where the folder may not be written, Conflict where its

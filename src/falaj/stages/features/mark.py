@@ -41,8 +41,8 @@ def written(mark: Mark) -> str:
     return canonical(encode(mark)).decode()
 
 
-def read(text: str | None) -> Mark | None:
-    """None also for a mark that nobody can read: then the view is filled as if it had none."""
+def mark_of(text: str | None) -> Mark | None:
+    """The mark that `written` wrote; None also for a mark that nobody can read: then the view is filled as if it had none."""
     if text is None:
         return None
     try:

@@ -12,7 +12,7 @@ import polars as pl
 from falaj.core.moments import from_millis, length, millis
 from falaj.ports.online import Online
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.mark import Mark, definition, read, written
+from falaj.stages.features.mark import Mark, definition, mark_of, written
 from falaj.stages.features.packing import batches, window_batches
 from falaj.stages.features.rules import newest_rows, stored_rows
 from falaj.stages.features.spec import AT, AnyView, View, WindowView
@@ -65,7 +65,7 @@ class Refresh:
 
     def until(self, view: str) -> datetime | None:
         """Everything that became known by then is in the store; None where it was never filled."""
-        mark = read(self.online.mark(view))
+        mark = mark_of(self.online.mark(view))
         return None if mark is None else mark.until
 
     def advance(self, view: AnyView, now: datetime, read: dict[tuple[str, datetime | None], pl.DataFrame]) -> int:
@@ -97,7 +97,7 @@ class Refresh:
         held = self._progress.get(view.name)
         if held is not None and held.text == text:
             return held
-        mark, wanted = read(text), definition(view)
+        mark, wanted = mark_of(text), definition(view)
         if mark is not None and mark.definition != wanted:
             self.online.clear(view.name)
             text, mark = None, None
