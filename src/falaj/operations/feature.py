@@ -40,11 +40,11 @@ def _standing(app: App, view: AnyView) -> dict[str, Any]:
     return {
         "entities": app.online.count(view.name),
         "newest": None if newest is None else from_millis(newest),
-        "age_s": age,
+        "age_s": None if age is None else round(age),
         "ttl_s": None if view.ttl is None else length(view.ttl).total_seconds(),
         "fresh": None if age is None else view.ttl is None or age <= length(view.ttl).total_seconds(),
         "until": until,
-        "lag_s": None if until is None or watermark is None else max(0.0, (watermark - until).total_seconds()),
+        "lag_s": None if until is None or watermark is None else max(0, round((watermark - until).total_seconds())),
     }
 
 
@@ -99,7 +99,13 @@ def _get(asked: Asked) -> Any:
         age = (now - from_millis(row.at_ms)).total_seconds()
         values = {name: _plain(value) for name, value in zip(view.places, row.values, strict=True)}
         found.append(
-            {"entity": entity, "at": from_millis(row.at_ms), "age_s": age, "fresh": ttl is None or age <= ttl, "values": values}
+            {
+                "entity": entity,
+                "at": from_millis(row.at_ms),
+                "age_s": round(age),
+                "fresh": ttl is None or age <= ttl,
+                "values": values,
+            }
         )
     return found
 
