@@ -19,7 +19,7 @@ from falaj.ports.online import Row, Stored
 from falaj.stages.features import packing
 from falaj.stages.features.mark import definition, mark_of
 from falaj.stages.features.packing import packed_floats
-from falaj.stages.features.refresh import Refresh
+from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.spec import AnyView, View
 from tests.unit.features.test_service import DELAYS, HOUR, PLANE, START, WEATHER, Tables, tables
 
@@ -179,6 +179,37 @@ def test_a_row_that_lies_ahead_survives_a_restart() -> None:
     mark = mark_of(online.mark("weather_now"))
     assert mark is not None
     assert mark.read_from == mark.until == START + 6 * HOUR
+
+
+@pytest.mark.parametrize("view", [WEATHER, DELAYS], ids=lambda view: view.name)
+@pytest.mark.parametrize("restarts", [False, True])
+def test_rows_of_a_load_that_was_refused_and_mended_come_after_all(view: AnyView, restarts: bool) -> None:
+    """From hour 6 to 10 the load is refused, and the rows of hours 6 to 8 with it; then it comes in as a whole."""
+    held = tables()
+    refused = (START + 6 * HOUR, START + 9 * HOUR)
+
+    class Refusing(Tables):
+        intake = Intake(None)
+
+        def recent(self, name: str, since: datetime | None, until: datetime) -> pl.DataFrame:
+            rows = super().recent(name, since, until)
+            known = pl.col(self.known[name])
+            return rows.filter((known <= refused[0]) | (known > refused[1])) if self.intake.is_refused else rows
+
+    broken, online = Refusing(held.tables), MemoryOnline()
+    moments = [START + n * timedelta(minutes=30) for n in range(1, 30)]
+    refresh = Refresh(broken, online, lambda _dataset: broken.intake)
+    for now in moments:
+        hour = now.replace(minute=0)
+        is_refused = START + 6 * HOUR < now < START + 10 * HOUR
+        broken.intake = Intake(min(hour, refused[0]) if is_refused else hour, is_refused)
+        if restarts:
+            refresh = Refresh(broken, online, lambda _dataset: broken.intake)
+        refresh.advance(view, now, {})
+        if now == START + 10 * HOUR:
+            wanted = refreshed(held, MemoryOnline(), view, moments[:20])
+            assert online._views == wanted._views
+    assert online._views == refreshed(held, MemoryOnline(), view, moments)._views
 
 
 def test_a_mark_that_nobody_can_read_counts_as_none() -> None:

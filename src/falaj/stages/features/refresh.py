@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import polars as pl
 
@@ -23,6 +24,13 @@ _SINCE = "__since"
 """Beside a row whose time has not come: after what the read that brought it began."""
 
 
+class Intake(NamedTuple):
+    """Where the snapshots of a dataset stand: until when they are complete, and whether the last load was refused."""
+
+    watermark: datetime | None = None
+    is_refused: bool = False
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far the online store has come with one view, and what this process remembers beside it."""
@@ -35,6 +43,8 @@ class _Progress:
     state: WindowState | None = None
     ahead: pl.DataFrame | None = None
     """Stored rows whose time has not come yet."""
+    intake: Intake = Intake()  # noqa: RUF009  # a tuple
+    """As it was when rows were read last."""
 
 
 @dataclass(slots=True)
@@ -51,11 +61,15 @@ class Refresh:
     Rows are put in batches, the mark of the whole with the last of them. A process that is killed in between leaves the mark
     where it was, and the next one puts the same rows again, which changes nothing. A store that was cleared or lost has no
     mark and is filled from the beginning; one whose rows were made with another definition is cleared first.
+
+    A load that is refused brings nothing, and the same rows come again once it is mended. So a mark never says that what
+    lies behind the snapshots need not be read again, and the end of a refusal makes this process read it again.
     """
 
-    def __init__(self, contracts: Contracts, online: Online) -> None:
+    def __init__(self, contracts: Contracts, online: Online, intake: Callable[[str], Intake] = lambda _dataset: Intake()) -> None:
         self.contracts = contracts
         self.online = online
+        self._intake = intake
         self._progress: dict[str, _Progress] = {}
         self._put: dict[str, Put] = {}
 
@@ -71,7 +85,11 @@ class Refresh:
     def advance(self, view: AnyView, now: datetime, read: dict[tuple[str, datetime | None], pl.DataFrame]) -> int:
         """Brings one view up to `now`. `read`: what this refresh has read already, by dataset and start."""
         now = from_millis(millis(now))
+        intake = self._intake(view.dataset)
         progress = self._known(view, now)
+        if progress.intake.is_refused and not intake.is_refused:
+            self._progress.pop(view.name, None)
+            progress = self._known(view, now)
         done = progress.mark.until
         if done is not None and (
             now <= done or (isinstance(view, WindowView) and newest_point(view, now) == newest_point(view, done))
@@ -82,6 +100,7 @@ class Refresh:
             read[key] = self.contracts.recent(view.dataset, progress.since, now)
         # What is changed below fits the store only once all of it is there: after a failure the store's mark counts alone.
         self._progress.pop(view.name, None)
+        progress.intake = intake
         kept = (
             self._put_window(view, progress, read[key], now)
             if isinstance(view, WindowView)
@@ -117,7 +136,8 @@ class Refresh:
         progress.state.add(events)
         point = newest_point(view, now)
         names, at, values = progress.state.newest(point)
-        mark = replace(progress.mark, read_from=point - view.longest, until=now)
+        safe = _behind_snapshots(progress, point, view.longest)
+        mark = replace(progress.mark, read_from=safe, until=now)
         kept = self._keep(view, progress, window_batches(names, at, values), mark)
         progress.state.forget(point)
         return kept
@@ -131,7 +151,9 @@ class Refresh:
         ahead = None if known is None else known.filter(pl.col(AT) > now)
         progress.ahead = None if ahead is None or ahead.is_empty() else ahead
         due = known if known is None or progress.ahead is None else known.filter(pl.col(AT) <= now)
-        mark = replace(progress.mark, read_from=_oldest(progress.ahead, now), until=now)
+        first = _oldest(progress.ahead, now)
+        safe = None if first is None else _behind_snapshots(progress, first, timedelta(0))
+        mark = replace(progress.mark, read_from=safe, until=now)
         return self._keep(view, progress, iter(()) if due is None else batches(newest_rows(due, view), view), mark)
 
     def _keep(self, view: AnyView, progress: _Progress, parts: Iterator[dict[str, bytes]], mark: Mark) -> int:
@@ -150,6 +172,14 @@ class Refresh:
         put.rows += kept
         progress.mark = mark
         return kept
+
+
+def _behind_snapshots(progress: _Progress, at: datetime, longest: timedelta) -> datetime | None:
+    """After what must be read again, so that neither the longest window before `at` nor a load that was refused is missed."""
+    watermark, is_refused = progress.intake
+    if watermark is None:
+        return progress.mark.read_from if is_refused else at - longest
+    return min(at, watermark) - longest
 
 
 def _oldest(ahead: pl.DataFrame | None, now: datetime) -> datetime | None:
