@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
-from falaj.config import Settings, blobs_options, load, secret
+from falaj.adapters.local.reference import absolute, online_options, secret
+from falaj.config import Settings, blobs_options, load
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
@@ -101,7 +102,10 @@ class App:
 
     @cached_property
     def online(self) -> Online:
-        options = {"folder": self.state / "online.lmdb"} if self.settings.online == "lmdb" else {}
+        options = online_options(
+            str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
+            project=str(self.settings.name),
+        )  # fmt: skip
         online: Online = open_adapter("online", self.settings.online, **options)
         self._open.append(online)
         return online
@@ -111,9 +115,13 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
+        options = {"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)}
+        if self.settings.online not in ("lmdb", "memory"):
+            url = absolute(str(self.settings.online_url))
+            options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
         host: Host = open_adapter(
             "host", str(self.settings.host), folder=self.state / "serving", state=self.state, host=str(self.settings.serve_host),
-            port=int(self.settings.serve_port), options={"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)},
+            port=int(self.settings.serve_port), options=options,
         )  # fmt: skip
         self._open.append(host)
         return host

@@ -43,7 +43,12 @@ TABLE: tuple[Setting, ...] = (
         "blobs_key", "", "Reference to the store's access key: env:NAME or file:PATH; empty uses the machine's own identity."
     ),
     Setting("blobs_secret", "", "Reference to the store's secret key: env:NAME or file:PATH."),
-    Setting("online", "lmdb", "Online feature store adapter: lmdb or memory."),
+    Setting("online", "lmdb", "Online feature store adapter: lmdb, redis, postgres or memory."),
+    Setting(
+        "online_url",
+        "",
+        "Address of that Redis or PostgreSQL: env:NAME or file:PATH that holds it, or one of this machine without a password.",
+    ),
     Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
     Setting("host", "process", "Where endpoints run: process or memory."),
     Setting("mirror", "mlflow", "Copy of runs and models: mlflow or none. Without MLflow installed, none."),
@@ -166,18 +171,3 @@ def _cast(given: Any, wanted: type) -> Any:
     if wanted is int and isinstance(given, float):
         raise ValueError(given)
     return wanted(given)
-
-
-def secret(reference: str) -> bytes | None:
-    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
-    if not reference:
-        return None
-    kind, _, where = reference.partition(":")
-    if kind == "env" and os.environ.get(where):
-        return os.environ[where].encode()
-    if kind == "file" and Path(where).is_file():
-        return Path(where).read_bytes().strip()
-    raise InvalidInput(
-        f"The secret reference {kind}:… leads nowhere.",
-        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
-    )

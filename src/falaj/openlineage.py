@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from falaj.adapters import open_adapter
-from falaj.config import secret
+from falaj.adapters.local.reference import secret
 from falaj.core.errors import FalajError, InvalidInput
 from falaj.ports.source import Origin
 

@@ -34,6 +34,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "sqlalchemy": ("falaj.adapters.database",),
     "open_data_contract_standard": ("falaj.stages.contracts",),
     "sqlglot": ("falaj.stages.contracts",),
+    "pg8000": ("falaj.adapters.postgres",),
+    "redis": ("falaj.adapters.redis",),
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),

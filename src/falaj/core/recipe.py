@@ -59,7 +59,7 @@ class Recipe:
 
 
 Getter = Callable[[Mapping[str, Any], datetime], float]
-StoredRows = Mapping[str, Sequence[float | None] | None]
+StoredRows = Mapping[str, Sequence[Any] | None]
 
 
 class Reader:

@@ -19,7 +19,7 @@ from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.explain import Explanation, explain
 from falaj.stages.features.offline import rows_behind, rows_between
-from falaj.stages.features.refresh import Refresh
+from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
 from falaj.stages.features.spec import AnyView, span_ms
 
@@ -35,7 +35,7 @@ class Features:
         self.contracts = contracts
         self.online = online
         self.views = dict(views)
-        self._refresh = Refresh(contracts, online)
+        self._refresh = Refresh(contracts, online, self._intake)
         self._lock = threading.Lock()
 
     def view(self, name: str) -> AnyView:
@@ -62,12 +62,16 @@ class Features:
     def refresh(self, now: datetime) -> dict[str, int]:
         """Brings the online store up to `now` and returns how many rows of each view were put.
 
-        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental in one process;
-        after a restart the state is read again, and putting the same row twice changes nothing.
+        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental, also after a
+        restart: the store holds a mark of how far it has come, and putting the same row twice changes nothing.
         """
         with self._lock:
             read: dict[tuple[str, datetime | None], pl.DataFrame] = {}
             return {name: self._refresh.advance(view, now, read) for name, view in self.views.items()}
+
+    def until(self, view_name: str) -> datetime | None:
+        """Everything that became known by then is in the online store; None where the view was never filled."""
+        return self._refresh.until(self.view(view_name).name)
 
     @action("feature.materialise")
     def materialise(self, act: Act, view: Ref, *, until: datetime) -> Decision:
@@ -127,6 +131,12 @@ class Features:
     def explain(self, view_name: str, entity: str, at: datetime) -> Explanation:
         """The row that a request for the entity at that moment reads, and the dataset's rows behind it, from snapshots."""
         return explain(self.contracts, self.view(view_name), entity, at)
+
+    def _intake(self, dataset: str) -> Intake:
+        head = self.kernel.ledger.get("head", f"dataset/{dataset}")
+        ruling = self.kernel.ledger.get("decision", f"dataset/{dataset}|contract")
+        watermark = moment(head["watermark"]) if head is not None and head["watermark"] else None
+        return Intake(watermark, ruling is not None and ruling["verdict"] != "allow")
 
     def _covered(self, recipe: Recipe) -> datetime | None:
         """Until when the snapshots of every dataset that the recipe reads are complete; None where one has none."""
