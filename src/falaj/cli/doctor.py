@@ -22,7 +22,6 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "data": ("numpy", "polars"),
     "serve": ("httptools", "lmdb", "numpy", "onnxruntime", "orjson", "uvloop"),
     "train": ("lightgbm", "matplotlib", "onnx", "onnxruntime"),
-    "contracts": ("jsonschema", "open_data_contract_standard"),
     "mlflow": ("alembic", "mlflow", "sqlalchemy"),
     "contracts": ("jsonschema", "open_data_contract_standard"),
     "sql": ("duckdb", "sqlglot"),
