@@ -19,7 +19,7 @@ from rich.console import Console
 from falaj import Dataset, Derived, Endpoint, Training, View, WindowView, category, count, inputs, local, mean, number
 from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.console.layers import layout
-from falaj.console.lineage_picture import MOST_ROWS, draw
+from falaj.console.lineage_picture import MOST_ROWS, draw, mermaid
 from falaj.console.lineage_text import render
 from falaj.core.actor import Actor
 from falaj.core.asset import Asset
@@ -29,7 +29,7 @@ from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.stages.contracts.origin import origin_of
 from falaj.stages.contracts.spec import From
-from falaj.stages.governance.graph import Declared, Edge, Lineage, Node, as_of, lineage, mermaid
+from falaj.stages.governance.graph import Declared, Edge, Lineage, Node, as_of, lineage
 
 DAY = datetime(2013, 1, 1, tzinfo=UTC)
 COLUMNS = {

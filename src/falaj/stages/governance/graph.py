@@ -373,22 +373,4 @@ def _candidate(graph: Graph, declared: Declared, records: Records, asked: tuple[
             graph.edge(key, str(model["ref"]), "registered")
 
 
-def mermaid(found: Lineage) -> str:
-    """The same as a Mermaid flowchart, for pages that draw it themselves. Names are quoted, so that none becomes syntax."""
-    names = {node.key: f"n{place}" for place, node in enumerate(found.nodes)}
-    lines = ["flowchart LR"]
-    groups: dict[str, list[Node]] = {}
-    for node in found.nodes:
-        groups.setdefault(node.group, []).append(node)
-    for place, (group, nodes) in enumerate(groups.items()):
-        inside = [f'  {names[node.key]}["{_plain(node.title if group else node.key)}"]' for node in nodes]
-        lines += [f'  subgraph g{place}["{_plain(group)}"]', *inside, "  end"] if group else inside
-    lines += [f'  {names[edge.above]} -->|"{_plain(edge.note or edge.kind)}"| {names[edge.below]}' for edge in found.edges]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    return "".join(f"#{ord(letter)};" if letter in '"#;<>&`\\' or ord(letter) < 32 else letter for letter in text)
-
-
-__all__ = ["DIRECTIONS", "LEVELS", "Declared", "Edge", "Lineage", "Node", "as_of", "lineage", "mermaid"]
+__all__ = ["DIRECTIONS", "LEVELS", "Declared", "Edge", "Lineage", "Node", "as_of", "lineage"]
