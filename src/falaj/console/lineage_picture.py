@@ -9,7 +9,7 @@ from pathlib import Path
 from falaj.console.charts import escape, text
 from falaj.console.layers import Layout, layout
 from falaj.core.errors import InvalidInput, Unavailable
-from falaj.stages.governance.graph import Edge, Lineage, Node, mermaid
+from falaj.stages.governance.graph import Edge, Lineage, Node
 
 GAP, MARGIN, HEAD, ROW, FOOT = 96.0, 28.0, 44.0, 19.0, 54.0
 LETTER = 7.4
@@ -194,3 +194,21 @@ def _legend(y: float) -> str:
         parts.append(f'<path class="link {kind}" d="M{x:.0f} {y - 4:.1f}h26"/>' + text(x + 34, y, told, "key"))
         x += 34 + len(told) * 6.6 + 26
     return "".join(parts)
+
+
+def mermaid(found: Lineage) -> str:
+    """The same as a Mermaid flowchart, for pages that draw it themselves. Names are quoted, so that none becomes syntax."""
+    names = {node.key: f"n{place}" for place, node in enumerate(found.nodes)}
+    lines = ["flowchart LR"]
+    groups: dict[str, list[Node]] = {}
+    for node in found.nodes:
+        groups.setdefault(node.group, []).append(node)
+    for place, (group, nodes) in enumerate(groups.items()):
+        inside = [f'  {names[node.key]}["{_plain(node.title if group else node.key)}"]' for node in nodes]
+        lines += [f'  subgraph g{place}["{_plain(group)}"]', *inside, "  end"] if group else inside
+    lines += [f'  {names[edge.above]} -->|"{_plain(edge.note or edge.kind)}"| {names[edge.below]}' for edge in found.edges]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return "".join(f"#{ord(letter)};" if letter in '"#;<>&`\\' or ord(letter) < 32 else letter for letter in text)

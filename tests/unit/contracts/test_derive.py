@@ -135,11 +135,12 @@ def test_no_rows_still_say_their_columns() -> None:
     assert made(sql("select n from trips"), lambda *_: rows.lazy()).schema == {"n": pl.Int32}
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_bytes(loaded: World) -> None:
     query = (
         "select zone, seats, avg(miles / 3) as m, list_aggregate(list(miles), 'sum') as s, count(*) as n from trips group by all"
     )
-    digests = {parquet(made(sql(query, over="all"), reading(loaded))) for _ in range(5)}
+    digests = {parquet(made(sql(query, over="all"), reading(loaded))) for _ in range(3)}
     assert len(digests) == 1
 
 
@@ -272,6 +273,7 @@ group by f.carrier having count(*) > 1 order by f.carrier
 """
 
 
+@pytest.mark.slow
 def test_the_same_query_says_the_same_on_postgresql(postgresql_url: str) -> None:
     import adbc_driver_postgresql.dbapi as postgresql
 

@@ -104,6 +104,7 @@ def test_every_event_is_what_the_published_schema_wants(each: Event) -> None:
         valid(one)
 
 
+@pytest.mark.slow
 def test_real_events_are_valid_and_tell_the_way_of_a_model(whole: Life) -> None:
     made = [one for each in whole.kernel.ledger.events() for one in told(each, known())]
     for one in made:

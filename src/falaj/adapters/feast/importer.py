@@ -277,6 +277,10 @@ def _module(
         keys = [key for key in entity.items("join_keys") if isinstance(key, str)] or [entity.text("name")]
         words = [repr(_python(entity.text("name"))), f"{keys[0]!r}" if len(keys) == 1 else f"keys={tuple(keys)!r}"]
         words += [f"{word}={entity.text(word)!r}" for word in ("description", "owner") if entity.text(word)]
+        held = [each for each in sets.values() if set(keys) <= set(each.keys)]
+        kinds = {each.columns.get(key, "") for each in held for key in keys}
+        if kinds == {"integer"} or _kind(entity.given.get("value_type")) == "integer":
+            words.append("kind='integer'")
         parts.append(f"{_of_entity(keys)} = Entity({', '.join(words)})")
     for each in sets.values():
         brings = "" if each.created else ", brings='all'"

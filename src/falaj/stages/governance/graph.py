@@ -10,7 +10,7 @@ from typing import Any, Literal
 from falaj.core.codec import decode
 from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.event import Event
-from falaj.core.recipe import Recipe
+from falaj.core.recipe import Column, Recipe
 from falaj.core.ref import Ref
 from falaj.stages.contracts.columns import column_lineage
 from falaj.stages.contracts.spec import Dataset, Derived
@@ -239,7 +239,8 @@ def _views(graph: Graph, declared: Declared, level: str) -> None:
             if column is not None:
                 above = graph.node(f"column/{view.dataset}.{column}", group=f"dataset/{view.dataset}", title=column)
                 graph.edge(above, below, kind)
-        deciding = [view.entity, view.time, getattr(view, "created", None)]
+        keys = getattr(view.entity, "keys", None) or (view.entity,)
+        deciding = [*keys, view.time, getattr(view, "created", None)]
         places = [f"column/{view.dataset}.{column}" for column in dict.fromkeys(filter(None, deciding))]
         _rows(graph, name, group, (places, [f"feature/{name}.{feature}" for feature in behind]))
 
@@ -278,18 +279,10 @@ def _inputs(graph: Graph, declared: Declared, reads: tuple[Recipe, Training | No
     spine = training.spine if training is not None else ""
     columns = set(declared.columns(spine)) if spine in declared.datasets else set()
     made = {recipe.time_field} - columns
-    for column in recipe.columns:
-        if column.op in ("view", "years_since"):
-            view, _, feature = column.source.partition(".")
-            above = graph.node(f"feature/{column.source}", group=f"view/{view}", title=feature)
-            called = "" if column.name == column.source else column.name
-            graph.edge(above, below, "identity" if column.op == "view" else "transformation", called)
-        elif column.source in columns:
-            called = "" if column.name == column.source else column.name
-            kind = "identity" if column.op == "number" else "transformation"
-            graph.edge(f"column/{spine}.{column.source}", below, kind, called)
-        else:
-            made.add(column.source)
+    made |= _reads(graph, recipe, below, (spine, columns))
+    for name in _names(recipe.views.values()):
+        if name in columns:
+            graph.edge(f"column/{spine}.{name}", below, "indirect", "entity")
     if training is None:
         return
     for name, kind in ((training.label, "label"), (training.label_time, "indirect")):
@@ -300,6 +293,37 @@ def _inputs(graph: Graph, declared: Declared, reads: tuple[Recipe, Training | No
         for name in sorted(columns):
             graph.edge(f"column/{spine}.{name}", some, "opaque")
         graph.edge(some, below, "opaque", f"prepare makes {', '.join(sorted(made))}")
+
+
+def _reads(graph: Graph, recipe: Recipe, below: str, spine: tuple[str, set[str]]) -> set[str]:
+    """Each column of a recipe with what it reads; returns the request fields that the spine does not have."""
+    dataset, columns = spine
+    missing: set[str] = set()
+    for column in recipe.columns:
+        kind = "identity" if column.op in ("view", "number") else "transformation"
+        for is_stored, source in _operands(column):
+            called = "" if column.name == source else column.name
+            if is_stored:
+                view, _, feature = source.partition(".")
+                graph.edge(graph.node(f"feature/{source}", group=f"view/{view}", title=feature), below, kind, called)
+            elif source in columns:
+                graph.edge(f"column/{dataset}.{source}", below, kind, called)
+            else:
+                missing.add(source)
+    return missing
+
+
+def _names(fields: Iterable[Any]) -> list[str]:
+    """Request fields that hold an entity's key: one text, or several."""
+    return [name for each in fields for name in ((each,) if isinstance(each, str) else each)]
+
+
+def _operands(column: Column) -> list[tuple[bool, str]]:
+    """What a column of a recipe reads: whether it is a stored feature, and its name."""
+    told = getattr(column, "operands", None)
+    if told is not None:
+        return [(operand.kind == "view", str(operand.name)) for operand in told]
+    return [(column.op in ("view", "years_since"), column.source)]
 
 
 def _snapshots(graph: Graph, below: str, inputs: Iterable[Any], level: str) -> None:
@@ -349,22 +373,4 @@ def _candidate(graph: Graph, declared: Declared, records: Records, asked: tuple[
             graph.edge(key, str(model["ref"]), "registered")
 
 
-def mermaid(found: Lineage) -> str:
-    """The same as a Mermaid flowchart, for pages that draw it themselves. Names are quoted, so that none becomes syntax."""
-    names = {node.key: f"n{place}" for place, node in enumerate(found.nodes)}
-    lines = ["flowchart LR"]
-    groups: dict[str, list[Node]] = {}
-    for node in found.nodes:
-        groups.setdefault(node.group, []).append(node)
-    for place, (group, nodes) in enumerate(groups.items()):
-        inside = [f'  {names[node.key]}["{_plain(node.title if group else node.key)}"]' for node in nodes]
-        lines += [f'  subgraph g{place}["{_plain(group)}"]', *inside, "  end"] if group else inside
-    lines += [f'  {names[edge.above]} -->|"{_plain(edge.note or edge.kind)}"| {names[edge.below]}' for edge in found.edges]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    return "".join(f"#{ord(letter)};" if letter in '"#;<>&`\\' or ord(letter) < 32 else letter for letter in text)
-
-
-__all__ = ["DIRECTIONS", "LEVELS", "Declared", "Edge", "Lineage", "Node", "as_of", "lineage", "mermaid"]
+__all__ = ["DIRECTIONS", "LEVELS", "Declared", "Edge", "Lineage", "Node", "as_of", "lineage"]
