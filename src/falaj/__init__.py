@@ -10,17 +10,28 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from falaj.stages.alerts.spec import Alerting as Alerting
     from falaj.stages.contracts.spec import Dataset as Dataset
+    from falaj.stages.features.spec import Entity as Entity
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
+    from falaj.stages.features.spec import age_hours as age_hours
     from falaj.stages.features.spec import category as category
     from falaj.stages.features.spec import count as count
+    from falaj.stages.features.spec import difference as difference
+    from falaj.stages.features.spec import distinct as distinct
+    from falaj.stages.features.spec import greatest as greatest
     from falaj.stages.features.spec import inputs as inputs
+    from falaj.stages.features.spec import last as last
+    from falaj.stages.features.spec import least as least
     from falaj.stages.features.spec import local as local
     from falaj.stages.features.spec import mean as mean
     from falaj.stages.features.spec import number as number
+    from falaj.stages.features.spec import product as product
+    from falaj.stages.features.spec import ratio as ratio
     from falaj.stages.features.spec import share as share
+    from falaj.stages.features.spec import spread as spread
     from falaj.stages.features.spec import total as total
     from falaj.stages.features.spec import years_since as years_since
+    from falaj.stages.features.stream import WindowStream as WindowStream
     from falaj.stages.gates.spec import Gate as Gate
     from falaj.stages.monitoring.spec import Monitor as Monitor
     from falaj.stages.rollouts.spec import Canary as Canary
@@ -35,20 +46,31 @@ _PLACES = {
     "Canary": "falaj.stages.rollouts.spec",
     "Dataset": "falaj.stages.contracts.spec",
     "Endpoint": "falaj.stages.rollouts.spec",
+    "Entity": "falaj.stages.features.spec",
     "FitContext": "falaj.stages.training.spec",
     "Fitted": "falaj.stages.training.spec",
     "Gate": "falaj.stages.gates.spec",
     "Monitor": "falaj.stages.monitoring.spec",
     "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
+    "WindowStream": "falaj.stages.features.stream",
     "WindowView": "falaj.stages.features.spec",
+    "age_hours": "falaj.stages.features.spec",
     "category": "falaj.stages.features.spec",
     "count": "falaj.stages.features.spec",
+    "difference": "falaj.stages.features.spec",
+    "distinct": "falaj.stages.features.spec",
+    "greatest": "falaj.stages.features.spec",
     "inputs": "falaj.stages.features.spec",
+    "last": "falaj.stages.features.spec",
+    "least": "falaj.stages.features.spec",
     "local": "falaj.stages.features.spec",
     "mean": "falaj.stages.features.spec",
     "number": "falaj.stages.features.spec",
+    "product": "falaj.stages.features.spec",
+    "ratio": "falaj.stages.features.spec",
     "share": "falaj.stages.features.spec",
+    "spread": "falaj.stages.features.spec",
     "total": "falaj.stages.features.spec",
     "years_since": "falaj.stages.features.spec",
 }
