@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import struct
+import threading
+from typing import Any
 
 import pytest
 
-from falaj.ports.online import Online, Stored
+from falaj.core.errors import Conflict, InvalidInput
+from falaj.core.stored import pack
+from falaj.ports.online import Online, Stored, Value
 
 
 class OnlineSuite:
@@ -101,9 +106,108 @@ class OnlineSuite:
         online.put("ab", {"c": Stored(1, (1.0,))})
         assert online.get([("a", "bc"), ("abc", ""), ("ab", "c")]) == [None, None, Stored(1, (1.0,))]
 
-    def test_a_put_that_fails_leaves_nothing(self, online: Online) -> None:
-        online.put("a", {"x": Stored(1, (1.0,))})
-        with pytest.raises(Exception, match=r".+"):  # whatever the store says about a text among the numbers
-            online.put("a", {"x": Stored(2, (2.0,)), "y": Stored(2, ("no number",))})  # type: ignore[arg-type]
-        assert online.get([("a", "x"), ("a", "y")]) == [Stored(1, (1.0,)), None]
-        assert (online.freshness("a"), online.count("a")) == (1, 1)
+    @pytest.mark.parametrize("wrong", [b"bytes", object(), "\ud800", 1 << 3_000, "x" * 70_000, [1.0]])
+    def test_a_put_that_fails_leaves_nothing(self, online: Online, wrong: Any) -> None:
+        online.put("a", {"x": Stored(1, (1.0,))}, "first")
+        with pytest.raises(InvalidInput, match=r".+"):
+            online.put("a", {"x": Stored(2, (2.0,)), "y": Stored(2, (wrong,)), "z": Stored(2, (3.0,))}, "second")
+        assert online.get([("a", "x"), ("a", "y"), ("a", "z")]) == [Stored(1, (1.0,)), None, None]
+        assert (online.freshness("a"), online.count("a"), online.mark("a")) == (1, 1, "first")
+
+    @pytest.mark.parametrize("at", [1 << 60, -(1 << 60), 1.5, None])
+    def test_a_time_that_is_none_is_refused(self, online: Online, at: Any) -> None:
+        with pytest.raises(InvalidInput, match="no time"):
+            online.put("a", {"x": Stored(at, (1.0,))})
+        assert online.count("a") == 0
+
+    def test_every_value_comes_back_as_the_type_that_it_was(self, online: Online) -> None:
+        values: tuple[Value, ...] = (
+            1, 1.0, True, False, None, "", "1", "فلج 🐪 e\u0301", "x\0y", "ت" * 30_000, -0.0, float("inf"), 5e-324,
+            (1 << 53) + 1, -(1 << 63), (1 << 63) - 1, 1 << 63, -(1 << 200), 0, -1,
+        )  # fmt: skip
+        online.put("typed", {"x": Stored(7, values)})
+        (found,) = online.get([("typed", "x")])
+        assert found == Stored(7, values)
+        assert found is not None
+        assert [type(value) for value in found.values] == [type(value) for value in values]
+        assert str(found.values[10]) == "-0.0"
+
+    def test_a_nan_keeps_its_bits_in_either_layout(self, online: Online) -> None:
+        (odd,) = struct.unpack("<d", b"\x01\x02\x03\x04\x05\x06\xf8\xff")
+        online.put("a", {"floats": Stored(1, (odd,)), "typed": Stored(1, (odd, "x"))})
+        for row in online.get([("a", "floats"), ("a", "typed")]):
+            assert row is not None
+            assert isinstance(row.values[0], float)
+            assert struct.pack("<d", row.values[0]) == b"\x01\x02\x03\x04\x05\x06\xf8\xff"
+
+    def test_a_row_that_was_packed_already_is_a_row(self, online: Online) -> None:
+        rows = {"x": Stored(3, (1.0, None)), "y": Stored(4, ("UA", 5))}
+        assert online.put("a", {name: pack(row) for name, row in rows.items()}) == 2
+        assert online.get([("a", "x"), ("a", "y")]) == list(rows.values())
+        assert online.put("a", {"x": pack(Stored(2, (9.0,)))}) == 0
+        assert (online.freshness("a"), online.count("a")) == (4, 2)
+        with pytest.raises(Conflict, match="nobody can read"):
+            online.put("a", {"z": b"short"})
+
+    def test_a_mark_comes_with_the_rows_it_speaks_of_and_goes_with_them(self, online: Online) -> None:
+        assert online.mark("a") is None
+        online.put("a", {"x": Stored(1, (1.0,))}, "until noon")
+        online.put("b", {}, "ب")
+        assert (online.mark("a"), online.mark("b"), online.count("b")) == ("until noon", "ب", 0)
+        online.put("a", {"x": Stored(2, (1.0,))})
+        assert online.mark("a") == "until noon"
+        online.put("a", {"x": Stored(1, (1.0,))}, "until one")
+        assert online.mark("a") == "until one"
+        online.clear("a")
+        assert (online.mark("a"), online.mark("b")) == (None, "ب")
+
+    def test_a_retry_changes_nothing(self, online: Online) -> None:
+        rows = {f"e{n}": Stored(n, (float(n), f"t{n}")) for n in range(50)}
+        for _ in range(3):
+            assert online.put("a", rows, "m") == 50
+            assert (online.freshness("a"), online.count("a"), online.mark("a")) == (49, 50, "m")
+            assert online.get([("a", name) for name in rows]) == list(rows.values())
+
+    def test_a_large_batch_goes_in_as_a_whole(self, online: Online) -> None:
+        rows = {f"entity-{n}": pack(Stored(n % 977, (float(n), None, 1.5))) for n in range(50_000)}
+        assert online.put("a", rows) == 50_000
+        assert (online.freshness("a"), online.count("a")) == (976, 50_000)
+        later = {f"entity-{n}": pack(Stored(500, (0.0, None, 1.5))) for n in range(0, 60_000, 2)}
+        fresh = sum(n >= 50_000 or n % 977 <= 500 for n in range(0, 60_000, 2))
+        assert online.put("a", later) == fresh
+        assert online.count("a") == 55_000
+        assert online.get([("a", "entity-0"), ("a", "entity-502"), ("a", "entity-59998")]) == [
+            Stored(500, (0.0, None, 1.5)), Stored(502, (502.0, None, 1.5)), Stored(500, (0.0, None, 1.5))
+        ]  # fmt: skip
+
+    def test_one_read_covers_many_views(self, online: Online) -> None:
+        for place in range(40):
+            online.put(f"view_{place}", {"x": Stored(place, (float(place),)), "y": Stored(place, (f"{place}",))})
+        asked = [(f"view_{place % 45}", "xyz"[place % 3]) for place in range(400)]
+        found = online.get(asked)
+        for (view, entity), row in zip(asked, found, strict=True):
+            place = int(view[5:])
+            wanted = None if place >= 40 or entity == "z" else (float(place) if entity == "x" else f"{place}")
+            assert (row.values[0] if row else None) == wanted
+
+    def test_two_writers_at_once_leave_the_latest_of_both(self, online: Online) -> None:
+        rounds, failed = 15, []
+
+        def write(own: int) -> None:
+            try:
+                for n in range(rounds):
+                    # Each goes through the entities in an order of its own, so that locks taken one by one would cross.
+                    order = [f"e{m}" for m in range(40)][:: 1 if own else -1]
+                    online.put("a", {name: Stored(2 * n + own, (float(own), n)) for name in order}, f"{own}:{n}")
+            except Exception as exc:  # told by the assert below
+                failed.append(exc)
+
+        threads = [threading.Thread(target=write, args=(own,)) for own in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not failed
+        assert online.get([("a", f"e{m}") for m in range(40)]) == [Stored(2 * rounds - 1, (1.0, rounds - 1))] * 40
+        assert (online.freshness("a"), online.count("a")) == (2 * rounds - 1, 40)
+        assert online.mark("a") in (f"0:{rounds - 1}", f"1:{rounds - 1}")

@@ -1,7 +1,7 @@
 """Online features in an LMDB file: read in microseconds, by this process and by others, while one writes.
 
-One value for each (view, entity), little-endian: int64 time in milliseconds, uint16 number of features, one bit a feature
-that says whether it is missing, the features as doubles. A record of its own keeps each view's newest time and row count.
+One value for each (view, entity), packed as `core.stored` says. A record of its own keeps each view's newest time and row
+count, another one its mark.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import hashlib
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
-from falaj.ports.online import Stored
+from falaj.core.stored import packed, time_of, unpack, view_key
+from falaj.ports.online import LONGEST_MARK, Row, Stored
 
-_HEAD = struct.Struct("<qH")
 _ABOUT = struct.Struct("<qq")
 _LONGEST_KEY = 511
 """LMDB's limit. Longer entities are kept under their hash."""
@@ -54,53 +53,70 @@ class LmdbOnline:
             if not readonly:
                 self._env.reader_check()  # places of readers that were killed
 
-    def put(self, view: str, rows: Mapping[str, Stored]) -> int:
-        if self.readonly:
-            raise Denied(f"The online store in {self.folder} was opened for reading only.", "the control plane writes it.")
-        prefix = _prefix(view)
-        kept = 0
-        with _translated(self.folder), self._env.begin(write=True) as txn:
+    def put(self, view: str, rows: Mapping[str, Row], mark: str | None = None) -> int:
+        self._may_write()
+        prefix = _prefixes[view]
+        if mark is not None and len(mark) > LONGEST_MARK:
+            raise InvalidInput(f"A mark of {len(mark):,} characters is too long.", f"{LONGEST_MARK:,} are the most.")
+        # In the order of the keys, which is the order of the pages: so each page is visited once.
+        wanted = sorted([(_key(prefix, entity), packed(row)) for entity, row in rows.items()])
+        with _translated(self.folder), self._env.begin(write=True) as txn, txn.cursor() as cursor:
             newest, count = _about(txn, view)
-            for entity, row in rows.items():
-                key = _key(prefix, entity)
-                held = txn.get(key)
-                if held is not None and _HEAD.unpack_from(held)[0] > row.at_ms:
-                    continue
-                txn.put(key, pack(row))
-                kept += 1
-                count += held is None
-                newest = row.at_ms if newest is None else max(newest, row.at_ms)
-            if kept and newest is not None:
+            held = dict(cursor.getmulti([key for key, _ in wanted])) if count else {}
+            kept = [(key, row) for key, row in wanted if key not in held or time_of(held[key]) <= time_of(row)] if held else wanted
+            if kept:
+                cursor.putmulti(kept)
+                latest = max([time_of(row) for _, row in kept])
+                newest = latest if newest is None else max(newest, latest)
+                count += len(kept) - sum(key in held for key, _ in kept) if held else len(kept)
                 txn.put(_about_key(view), _ABOUT.pack(newest, count))
-        return kept
+            if mark is not None:
+                txn.put(_mark_key(view), mark.encode())
+        return len(kept)
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        prefixes = _prefixes
+        try:
+            wanted = [prefixes[view] + entity.encode() for view, entity in keys]
+        except UnicodeEncodeError:
+            wanted = [_key(prefixes[view], entity) for view, entity in keys]
+        if wanted and len(max(wanted, key=len)) > _LONGEST_KEY:
+            wanted = [_key(prefixes[view], entity) for view, entity in keys]
         with _translated(self.folder):
-            wanted = [_key(_prefix(view), entity) for view, entity in keys]
             with self._reading() as txn:
-                found = [txn.get(key) for key in wanted]
+                get = txn.get
+                found = [get(key) for key in wanted]
             return [None if data is None else unpack(data) for data in found]
 
     def freshness(self, view: str) -> int | None:
         with _translated(self.folder), self._reading() as txn:
             return _about(txn, view)[0]
 
+    def mark(self, view: str) -> str | None:
+        with _translated(self.folder), self._reading() as txn:
+            data = txn.get(_mark_key(view))
+            return None if data is None else bytes(data).decode()
+
     def count(self, view: str) -> int:
         with _translated(self.folder), self._reading() as txn:
             return _about(txn, view)[1]
 
     def clear(self, view: str) -> None:
-        if self.readonly:
-            raise Denied(f"The online store in {self.folder} was opened for reading only.", "the control plane writes it.")
-        prefix = _prefix(view)
+        self._may_write()
+        prefix = _prefixes[view]
         with _translated(self.folder), self._env.begin(write=True) as txn, txn.cursor() as cursor:
             there = cursor.set_range(prefix)
             while there and cursor.key().startswith(prefix):
                 there = cursor.delete()
             txn.delete(_about_key(view))
+            txn.delete(_mark_key(view))
 
     def close(self) -> None:
         self._env.close()
+
+    def _may_write(self) -> None:
+        if self.readonly:
+            raise Denied(f"The online store in {self.folder} was opened for reading only.", "the control plane writes it.")
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
@@ -114,54 +130,30 @@ class LmdbOnline:
             yield txn
 
 
-def pack(row: Stored) -> bytes:
-    values = row.values
-    missing = 0
-    if None in values:
-        missing = sum(1 << place for place, value in enumerate(values) if value is None)
-        values = tuple(0.0 if value is None else value for value in values)
-    bits = missing.to_bytes(_bytes_of(len(values)), "little")
-    try:
-        return _layout(len(values)).pack(row.at_ms, len(values), bits, *values)
-    except struct.error as exc:
-        raise InvalidInput(f"A row of features cannot be kept: {exc}.", "features are numbers, at most 65,535 of them.") from exc
+class _Prefixes(dict[str, bytes]):
+    """What the keys of each view begin with."""
+
+    def __missing__(self, view: str) -> bytes:
+        found = view_key(view) + b"\0"
+        if len(self) < 1024:  # names may come from outside
+            self[view] = found
+        return found
 
 
-def unpack(data: bytes) -> Stored:
-    size = data[8] | data[9] << 8
-    found = _layout(size).unpack(data)
-    values = found[3:]
-    if any(found[2]):
-        missing = int.from_bytes(found[2], "little")
-        values = tuple(None if missing >> place & 1 else value for place, value in enumerate(values))
-    return Stored(found[0], values)
-
-
-@lru_cache(maxsize=256)
-def _layout(size: int) -> struct.Struct:
-    return struct.Struct(f"<qH{_bytes_of(size)}s{size}d")
-
-
-def _bytes_of(size: int) -> int:
-    return (size + 7) // 8
-
-
-@lru_cache(maxsize=256)
-def _prefix(view: str) -> bytes:
-    if not view or "\0" in view or len(view.encode()) > 100:
-        raise InvalidInput(f"The view name {view!r} cannot be kept online.", "use at most 100 letters, digits and '_'.")
-    return view.encode() + b"\0"
+_prefixes = _Prefixes()
 
 
 def _key(prefix: bytes, entity: str) -> bytes:
     key = prefix + entity.encode("utf-8", "surrogatepass")
-    if len(key) <= _LONGEST_KEY:
-        return key
-    return prefix + b"\xff" + hashlib.sha256(key).digest()  # no text in UTF-8 begins with 0xff
+    return key if len(key) <= _LONGEST_KEY else prefix + b"\xff" + hashlib.sha256(key).digest()
 
 
 def _about_key(view: str) -> bytes:
-    return b"\xff" + _prefix(view)
+    return b"\xff" + _prefixes[view]
+
+
+def _mark_key(view: str) -> bytes:
+    return b"\xfe" + _prefixes[view]
 
 
 def _about(txn: Any, view: str) -> tuple[int | None, int]:
@@ -182,7 +174,7 @@ def _translated(folder: Path) -> Iterator[None]:
         raise Conflict(f"The files in {folder} are no online store that can be read: {exc}.", _REBUILD) from exc
     except lmdb.ReadersFullError as exc:
         raise Unavailable(f"Too many processes read the online store in {folder}.", "stop some of them.") from exc
-    except (lmdb.Error, OSError, struct.error, IndexError) as exc:
+    except (lmdb.Error, OSError, struct.error, UnicodeDecodeError) as exc:
         raise _other(folder, exc) from exc
 
 
@@ -192,6 +184,6 @@ def _other(folder: Path, exc: Exception) -> Conflict | Denied | Unavailable:
         return Conflict(f"The online store in {folder} is already open in this process.", "share the one that is open.")
     if "Permission denied" in text or "Read-only file system" in text:
         return Denied(f"The online store in {folder} may not be written: {text}.", f"check the rights on {folder}.")
-    if isinstance(exc, (struct.error, IndexError)) or "Not a directory" in text:
+    if isinstance(exc, (struct.error, UnicodeDecodeError)) or "Not a directory" in text:
         return Conflict(f"The files in {folder} are no online store that can be read: {text}.", _REBUILD)
     return Unavailable(f"The online store in {folder} does not answer: {text}.", "check the disk.")

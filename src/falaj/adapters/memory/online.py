@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from falaj.ports.online import Stored
+from falaj.core.stored import packed, time_of, unpack
+from falaj.ports.online import Row, Stored
 
 
 class MemoryOnline:
@@ -14,27 +15,34 @@ class MemoryOnline:
     capabilities: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
-        self._views: dict[str, dict[str, Stored]] = {}
+        self._views: dict[str, dict[str, bytes]] = {}
+        self._marks: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def put(self, view: str, rows: Mapping[str, Stored]) -> int:
-        whole = {
-            entity: Stored(row.at_ms, tuple(None if value is None else float(value) for value in row.values))
-            for entity, row in rows.items()
-        }
+    def put(self, view: str, rows: Mapping[str, Row], mark: str | None = None) -> int:
+        whole = {entity: packed(row) for entity, row in rows.items()}
         with self._lock:
             held = self._views.setdefault(view, {})
-            kept = {entity: row for entity, row in whole.items() if entity not in held or held[entity].at_ms <= row.at_ms}
+            kept = {
+                entity: row for entity, row in whole.items() if entity not in held or time_of(held[entity]) <= time_of(row)
+            }
             held.update(kept)
+            if mark is not None:
+                self._marks[view] = mark
             return len(kept)
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
         with self._lock:
-            return [self._views.get(view, {}).get(entity) for view, entity in keys]
+            found = [self._views.get(view, {}).get(entity) for view, entity in keys]
+        return [None if row is None else unpack(row) for row in found]
 
     def freshness(self, view: str) -> int | None:
         with self._lock:
-            return max((row.at_ms for row in self._views.get(view, {}).values()), default=None)
+            return max(map(time_of, self._views.get(view, {}).values()), default=None)
+
+    def mark(self, view: str) -> str | None:
+        with self._lock:
+            return self._marks.get(view)
 
     def count(self, view: str) -> int:
         with self._lock:
@@ -43,6 +51,7 @@ class MemoryOnline:
     def clear(self, view: str) -> None:
         with self._lock:
             self._views.pop(view, None)
+            self._marks.pop(view, None)
 
     def close(self) -> None:
         """Nothing to hand back."""
