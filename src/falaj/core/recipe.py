@@ -56,7 +56,10 @@ class Column:
     def operands(self) -> tuple[Operand, ...]:
         """What the column reads, in order."""
         if self.op in ARITHMETIC:
-            return Operand(self.args["left"], self.source), Operand(self.args["right"], str(self.args["other"]))
+            if "other" not in self.args:
+                raise InvalidInput(f"The column {self.name!r} has one operand, {self.op} needs two.")
+            left, right = (self.args.get(side, "request") for side in ("left", "right"))
+            return Operand(left, self.source), Operand(right, str(self.args["other"]))
         return (Operand("view" if self.op in STORED else "request", self.source),)
 
 
@@ -85,6 +88,12 @@ class Recipe:
 
 def key_fields(fields: Fields) -> tuple[str, ...]:
     return (fields,) if isinstance(fields, str) else tuple(fields)
+
+
+def entity_of(request: Mapping[str, Any], fields: Fields) -> str | None:
+    """The entity key that a request names; None where a field is null or missing."""
+    values = [request.get(name) for name in key_fields(fields)]
+    return key_text(values[0]) if isinstance(fields, str) else joined_key(values)
 
 
 Value: TypeAlias = float | int | str | bool
@@ -179,7 +188,9 @@ def places_of(column: Column) -> dict[Value, float]:
     """Value → place, of a view_category. Raises InvalidInput unless the values are all texts or all whole numbers."""
     values = column.args["values"]
     if not (all(isinstance(v, str) for v in values) or all(isinstance(v, int) and not isinstance(v, bool) for v in values)):
-        raise InvalidInput(f"The values of {column.name!r} must be all texts or all whole numbers.", "write ('BOEING', 'AIRBUS').")
+        raise InvalidInput(
+            f"The values of {column.name!r} must be all texts or all whole numbers.", "write ('BOEING', 'AIRBUS')."
+        )
     return {value: float(place) for place, value in enumerate(values)}
 
 

@@ -63,7 +63,9 @@ class LmdbOnline:
         with _translated(self.folder), self._env.begin(write=True) as txn, txn.cursor() as cursor:
             newest, count = _about(txn, view)
             held = dict(cursor.getmulti([key for key, _ in wanted])) if count else {}
-            kept = [(key, row) for key, row in wanted if key not in held or time_of(held[key]) <= time_of(row)] if held else wanted
+            kept = (
+                [(key, row) for key, row in wanted if key not in held or time_of(held[key]) <= time_of(row)] if held else wanted
+            )
             if kept:
                 cursor.putmulti(kept)
                 latest = max([time_of(row) for _, row in kept])

@@ -23,9 +23,7 @@ class MemoryOnline:
         whole = {entity: packed(row) for entity, row in rows.items()}
         with self._lock:
             held = self._views.setdefault(view, {})
-            kept = {
-                entity: row for entity, row in whole.items() if entity not in held or time_of(held[entity]) <= time_of(row)
-            }
+            kept = {entity: row for entity, row in whole.items() if entity not in held or time_of(held[entity]) <= time_of(row)}
             held.update(kept)
             if mark is not None:
                 self._marks[view] = mark

@@ -37,7 +37,9 @@ class Entity(str):
         if kind not in KINDS:
             raise InvalidInput(f"The entity {name!r} has the unknown kind {kind!r}.", f"there is: {', '.join(KINDS)}.")
         if isinstance(keys, str) or (key and keys):
-            raise InvalidInput(f"The entity {name!r} has either one `key` or several `keys`.", f"write keys=({key or keys!r}, …).")
+            raise InvalidInput(
+                f"The entity {name!r} has either one `key` or several `keys`.", f"write keys=({key or keys!r}, …)."
+            )
         columns = tuple(keys) or (key or name,)
         if len(set(columns)) != len(columns) or not all(columns):
             raise InvalidInput(f"The entity {name!r} names a key column twice, or none.", f"it has: {', '.join(columns)}.")

@@ -134,7 +134,7 @@ class Events:
 
     def _reduced(self, ufunc: np.ufunc, low: Ints, high: Ints) -> Floats:
         bounds = np.stack([low, high], axis=1).ravel()
-        return ufunc.reduceat(self._padded, bounds)[::2] if len(bounds) else np.empty(0)  # type: ignore[no-any-return]
+        return ufunc.reduceat(self._padded, bounds)[::2] if len(bounds) else np.empty(0)
 
 
 def ordered(keys: Ints, values: Floats) -> Events:

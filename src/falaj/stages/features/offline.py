@@ -33,4 +33,6 @@ def rows_behind(contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.D
         return stored_rows(contracts.frame(view.dataset, since=earliest(times, back), until=until, by="known"), view)
     since = earliest(times, None if back is None else back + view.longest)
     events = contracts.frame(view.dataset, since=since, until=until, by="known")
-    return rows_for(events, view, spine[recipe.views[view.name]], times)
+    entity = recipe.views[view.name]
+    assert isinstance(entity, str)  # keyed_spine has made one column of several
+    return rows_for(events, view, spine[entity], times)

@@ -13,7 +13,7 @@ import polars as pl
 from falaj.core.moments import from_millis, length
 from falaj.ports.online import Online
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.rules import add_to_sum, as_stored, newest_rows, stored_rows
+from falaj.stages.features.rules import add_to_sum, as_stored, as_typed, newest_rows, stored_rows
 from falaj.stages.features.spec import AT, AnyView, View, WindowView
 from falaj.stages.features.windows import WindowState, newest_point
 
@@ -114,9 +114,7 @@ class Refresh:
         if due.is_empty():
             return 0
         newest = newest_rows(due, view)
-        at = newest[AT].dt.epoch("ms").to_list()
-        values = newest.select(pl.col(view.features).fill_null(float("nan"))).to_numpy()
-        return self._keep(view, as_stored(newest[view.entity].to_list(), at, values))
+        return self._keep(view, as_typed(newest, view))
 
     def _keep(self, view: AnyView, rows: Mapping[str, Any]) -> int:
         if not rows:

@@ -15,9 +15,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
-from falaj.core.recipe import Reader, Recipe
+from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
+from falaj.core.stored import pack
 from falaj.ports.online import Stored
+from falaj.stages.features.columns import Times, computed, stored_values
 from falaj.stages.features.join import as_of
+from falaj.stages.features.keyed import with_entity
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -26,23 +29,43 @@ _SPINE_KEY, _SPINE_AT = "__entity", "__t"
 
 
 def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
-    """A dataset's rows as rows of the view: entity, `at`, `created` if the view has it, features as floats.
+    """A dataset's rows as rows of the view: entity as text, `at`, `created` if the view has it, features in their own types.
 
-    Rows without an entity or a time are left out. A NaN is a missing value. Raises InvalidInput for a column that the
-    dataset lacks or that holds no numbers.
+    Floats, whole numbers (Int64), true and false, and texts stay what they are; a time becomes whole milliseconds since
+    1970-01-01T00:00Z, cut off. Rows without an entity or a time are left out. A NaN is a missing value. Raises
+    InvalidInput for a column that the dataset lacks, or that holds anything else.
     """
-    needed = [view.entity, view.time, *view.features, *([view.created] if view.created else [])]
+    needed = [view.time, *view.features, *([view.created] if view.created else [])]
     for name in needed:
         if name not in frame.columns:
             raise InvalidInput(f"The view {view.name!r} reads the column {name!r}, which {view.dataset!r} does not have.")
-    for name in view.features:
-        kind = frame.schema[name]
-        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-            raise InvalidInput(f"The feature {name!r} of the view {view.name!r} must be a number, its column holds {kind}.")
-    rows = frame.drop_nulls([view.entity, view.time])
+    features = [_feature(frame, name, view) for name in view.features]
+    rows = with_entity(frame, view).drop_nulls([view.entity, view.time])
     created = [pl.col(view.created).alias(CREATED)] if view.created else []
-    features = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in view.features]
-    return rows.select(pl.col(view.entity).cast(pl.String), pl.col(view.time).alias(AT), *created, *features)
+    return rows.select(pl.col(view.entity), pl.col(view.time).alias(AT), *created, *features)
+
+
+def _feature(frame: pl.DataFrame, name: str, view: View) -> pl.Expr:
+    kind, column = frame.schema[name], pl.col(name)
+    if kind.is_integer():
+        if frame[name].cast(pl.Int64, strict=False).null_count() > frame[name].null_count():
+            raise InvalidInput(f"The feature {name!r} of the view {view.name!r} holds numbers beyond 64 bits.", "store texts.")
+        return column.cast(pl.Int64)
+    if kind in (pl.String, pl.Boolean):
+        return column
+    if kind in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    if kind.is_numeric() or kind == pl.Null:
+        return column.cast(pl.Float64).fill_nan(None)
+    if kind == pl.Date:
+        return column.cast(pl.Datetime("ms")).dt.epoch("ms")
+    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+        per = {"ms": 1, "us": 1_000, "ns": 1_000_000}[kind.time_unit]
+        return column.to_physical() // per
+    raise InvalidInput(
+        f"The feature {name!r} of the view {view.name!r} holds {kind}, which is no feature.",
+        "features are numbers, texts, true or false, and times with a zone; leave it out or cast it.",
+    )
 
 
 def newest_rows(rows: pl.DataFrame, view: View) -> pl.DataFrame:
@@ -63,14 +86,22 @@ def as_stored(names: Sequence[str], at_ms: Sequence[int], values: NDArray[np.flo
     }
 
 
+def as_typed(rows: pl.DataFrame, view: View) -> dict[str, Stored]:
+    """Rows of `stored_rows`, one an entity, as the online store keeps them, each value in its own type."""
+    at = rows[AT].dt.epoch("ms").to_list()
+    values = rows.select(view.features).rows()
+    return {name: Stored(*row) for name, *row in zip(rows[view.entity].to_list(), at, values, strict=True)}
+
+
 def add_to_sum(summed: hashlib._Hash, rows: Mapping[str, Stored]) -> None:
     """Adds rows to a SHA-256: the entity in UTF-8, a zero byte, the time as int64 and the values as doubles, all little-endian.
 
-    NaN is a missing value.
+    NaN is a missing value. A row with anything but floats is added as the store packs it (falaj.core.stored).
     """
     for entity, row in rows.items():
         values = [np.nan if value is None else value for value in row.values]
-        summed.update(entity.encode() + b"\0" + struct.pack(f"<q{len(values)}d", row.at_ms, *values))
+        typed = any(type(value) is not float for value in values)
+        summed.update(entity.encode() + b"\0" + (pack(row) if typed else struct.pack(f"<q{len(values)}d", row.at_ms, *values)))
 
 
 def zone(name: str) -> ZoneInfo:
@@ -102,16 +133,20 @@ def vectors(
     for place, request in enumerate(_requests(spine, recipe)):
         for index, value in follow.request_columns(request, request[recipe.time_field]):
             found[place, index] = value
-    years = spine[recipe.time_field].dt.convert_time_zone("UTC").dt.year().cast(pl.Float64).fill_null(np.nan).to_numpy()
+    times = Times.of(spine[recipe.time_field])
     stored_at: StoredAt = {}
+    read: dict[str, pl.DataFrame] = {}
     for name in recipe.views:
         joined = _joined(recipe, spine, views[name], rows[name])
         stored_at[name] = joined[AT].dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
+        read[name] = joined
         for index, column in enumerate(recipe.columns):
             view, _, feature = column.source.partition(".")
-            if column.op in ("view", "years_since") and view == name:
-                values = joined[feature].fill_null(np.nan).to_numpy()
-                found[:, index] = years - values if column.op == "years_since" else values
+            if column.op in STORED and view == name:
+                found[:, index] = stored_values(column, joined[feature], times)
+    for index, column in enumerate(recipe.columns):
+        if column.op in ARITHMETIC:
+            found[:, index] = computed(column, spine, read)
     return found.astype(np.float32), stored_at
 
 
@@ -174,7 +209,7 @@ def _column(name: str, values: Sequence[Any]) -> pl.Series:
 
 def _requests(spine: pl.DataFrame, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """The spine's rows as requests; the entity of a view is needed only where a column reads it too."""
-    asked = [c.source for c in recipe.columns if c.op not in ("view", "years_since")]
+    asked = [c.source for c in recipe.columns if c.op not in (*STORED, *ARITHMETIC)]
     return spine.select([*dict.fromkeys([recipe.time_field, *asked])]).iter_rows(named=True)
 
 

@@ -18,6 +18,7 @@ from falaj.ports.online import Online
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.explain import Explanation, explain
+from falaj.stages.features.keyed import keyed_spine
 from falaj.stages.features.offline import rows_behind, rows_between
 from falaj.stages.features.refresh import Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
@@ -54,6 +55,7 @@ class Features:
         The spine has the recipe's request fields as columns, its time field with a time zone. Nothing that became known
         after a row's time is used for it. Raises NotFound for a view that the project does not declare.
         """
+        recipe, spine = keyed_spine(recipe, spine)
         views = {name: self.view(name) for name in recipe.views}
         times = spine[recipe.time_field] if recipe.time_field in spine.columns else None
         rows = {} if times is None else {name: rows_behind(self.contracts, view, recipe, spine) for name, view in views.items()}
