@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
-from falaj.core.recipe import HOUR_MS, Column, Operand, places_of
+from falaj.core.recipe import ARITHMETIC, HOUR_MS, Column, Operand, Recipe, places_of
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -41,8 +41,14 @@ def stored_values(column: Column, values: pl.Series, times: Times) -> Floats:
     return _finite((times.ms - numbers) / HOUR_MS) if column.op == "age_hours" else numbers
 
 
-def computed(column: Column, spine: pl.DataFrame, read: Mapping[str, pl.DataFrame]) -> Floats:
-    """A column that is computed from two operands."""
+def operands_of(recipe: Recipe, view: str) -> list[str]:
+    """The `view.feature`s of one view that computed columns read."""
+    operands = (operand for column in recipe.columns if column.op in ARITHMETIC for operand in column.operands)
+    return [operand.name for operand in operands if operand.kind == "view" and operand.name.startswith(f"{view}.")]
+
+
+def computed(column: Column, spine: pl.DataFrame, read: Mapping[str, pl.Series]) -> Floats:
+    """A column that is computed from two operands. `read`: `view.feature` → its value for each row of the spine."""
     left, right = (_operand(column, operand, spine, read) for operand in column.operands)
     with np.errstate(all="ignore"):
         if column.op == "ratio":
@@ -50,10 +56,9 @@ def computed(column: Column, spine: pl.DataFrame, read: Mapping[str, pl.DataFram
         return _finite(left - right if column.op == "difference" else left * right)
 
 
-def _operand(column: Column, operand: Operand, spine: pl.DataFrame, read: Mapping[str, pl.DataFrame]) -> Floats:
+def _operand(column: Column, operand: Operand, spine: pl.DataFrame, read: Mapping[str, pl.Series]) -> Floats:
     if operand.kind == "view":
-        view, _, feature = operand.name.partition(".")
-        return _numbers(column, read[view][feature])
+        return _numbers(column, read[operand.name])
     values = spine[operand.name]
     if not (values.dtype.is_numeric() or values.dtype == pl.Null):
         raise InvalidInput(f"The field {operand.name!r} must be a number, the spine's column holds {values.dtype}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import polars as pl
 
@@ -12,17 +13,19 @@ from falaj.core.recipe import Recipe
 from falaj.stages.features.entity import key_columns, kind_of
 from falaj.stages.features.spec import AnyView
 
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
-def with_entity(rows: pl.DataFrame, view: AnyView) -> pl.DataFrame:
+def with_entity(rows: Table, view: AnyView) -> Table:
     """The rows with the entity's key as text in the column `view.entity`; null where any part of it is.
 
     Raises InvalidInput where a key column is missing or of a type that no request could match.
     """
     columns, wanted = key_columns(view.entity), kind_of(view.entity)
+    schema = rows.collect_schema()
     for name in columns:
-        kind = rows.schema.get(name)
+        kind = schema.get(name)
         if kind is None:
             raise InvalidInput(f"The view {view.name!r} reads the column {name!r}, which {view.dataset!r} does not have.")
         if wanted == "integer" and not (kind.is_integer() or kind == pl.Null):
@@ -41,8 +44,8 @@ def with_entity(rows: pl.DataFrame, view: AnyView) -> pl.DataFrame:
                 "cast it to a whole number or a text.",
             )
     if len(columns) == 1:
-        return rows if rows.schema[columns[0]] == pl.String else rows.with_columns(pl.col(columns[0]).cast(pl.String))
-    if view.entity in rows.columns:
+        return rows if schema[columns[0]] == pl.String else rows.with_columns(pl.col(columns[0]).cast(pl.String))
+    if view.entity in schema:
         raise InvalidInput(
             f"The dataset {view.dataset!r} has a column {str(view.entity)!r}, as the entity of the view {view.name!r} is named.",
             "give the entity another name.",

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -18,17 +18,18 @@ from falaj.core.errors import InvalidInput
 from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
 from falaj.core.stored import pack
 from falaj.ports.online import Stored
-from falaj.stages.features.columns import Times, computed, stored_values
+from falaj.stages.features.columns import Times, computed, operands_of, stored_values
 from falaj.stages.features.join import as_of
 from falaj.stages.features.keyed import with_entity
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
 Vectors: TypeAlias = NDArray[np.float32]
 StoredAt: TypeAlias = dict[str, NDArray[np.datetime64]]
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 _SPINE_KEY, _SPINE_AT = "__entity", "__t"
 
 
-def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
+def stored_rows(frame: Table, view: View) -> Table:
     """A dataset's rows as rows of the view: entity as text, `at`, `created` if the view has it, features in their own types.
 
     Floats, whole numbers (Int64), true and false, and texts stay what they are; a time becomes whole milliseconds since
@@ -36,26 +37,25 @@ def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
     InvalidInput for a column that the dataset lacks, or that holds anything else.
     """
     needed = [view.time, *view.features, *([view.created] if view.created else [])]
+    schema = frame.collect_schema()
     for name in needed:
-        if name not in frame.columns:
+        if name not in schema:
             raise InvalidInput(f"The view {view.name!r} reads the column {name!r}, which {view.dataset!r} does not have.")
-    features = [_feature(frame, name, view) for name in view.features]
+    features = [_feature(schema[name], name, view) for name in view.features]
     rows = with_entity(frame, view).drop_nulls([view.entity, view.time])
     created = [pl.col(view.created).alias(CREATED)] if view.created else []
     return rows.select(pl.col(view.entity), pl.col(view.time).alias(AT), *created, *features)
 
 
-def _feature(frame: pl.DataFrame, name: str, view: View) -> pl.Expr:
-    kind, column = frame.schema[name], pl.col(name)
-    if kind.is_integer():
-        if frame[name].cast(pl.Int64, strict=False).null_count() > frame[name].null_count():
-            raise InvalidInput(f"The feature {name!r} of the view {view.name!r} holds numbers beyond 64 bits.", "store texts.")
+def _feature(kind: pl.DataType, name: str, view: View) -> pl.Expr:
+    column = pl.col(name)
+    if kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
         return column.cast(pl.Int64)
     if kind in (pl.String, pl.Boolean):
         return column
     if kind in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
-    if kind.is_numeric() or kind == pl.Null:
+    if kind.is_float() or kind.is_decimal() or kind == pl.Null:
         return column.cast(pl.Float64).fill_nan(None)
     if kind == pl.Date:
         return column.cast(pl.Datetime("ms")).dt.epoch("ms")
@@ -64,7 +64,7 @@ def _feature(frame: pl.DataFrame, name: str, view: View) -> pl.Expr:
         return column.to_physical() // per
     raise InvalidInput(
         f"The feature {name!r} of the view {view.name!r} holds {kind}, which is no feature.",
-        "features are numbers, texts, true or false, and times with a zone; leave it out or cast it.",
+        "features are floats, 64-bit whole numbers, texts, true or false, and times with a zone; cast it or leave it out.",
     )
 
 
@@ -135,11 +135,11 @@ def vectors(
             found[place, index] = value
     times = Times.of(spine[recipe.time_field])
     stored_at: StoredAt = {}
-    read: dict[str, pl.DataFrame] = {}
+    read: dict[str, pl.Series] = {}
     for name in recipe.views:
         joined = _joined(recipe, spine, views[name], rows[name])
         stored_at[name] = joined[AT].dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
-        read[name] = joined
+        read.update({operand: joined[operand.partition(".")[2]] for operand in operands_of(recipe, name)})
         for index, column in enumerate(recipe.columns):
             view, _, feature = column.source.partition(".")
             if column.op in STORED and view == name:

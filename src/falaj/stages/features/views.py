@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -94,7 +95,7 @@ class Aggregate:
             raise InvalidInput(
                 f"The aggregate {self.name!r} has a condition.", "only count('name', 'column', where=…) takes one."
             )
-        if comparison not in COMPARISONS or not isinstance(limit, int | float) or limit != limit:
+        if comparison not in COMPARISONS or not isinstance(limit, int | float) or math.isnan(limit):
             raise InvalidInput(
                 f"The condition {self.where!r} of the aggregate {self.name!r} cannot be read.",
                 f"write ('>', 60) with one of {', '.join(COMPARISONS)} and a number.",
