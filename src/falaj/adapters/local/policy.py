@@ -12,7 +12,17 @@ from falaj.core.ref import Ref
 READS = frozenset({"dataset.read", "model.read", "endpoint.read", "rollout.read", "monitor.read", "alert.read", "run.read"})
 CALLS = frozenset({"endpoint.predict", "endpoint.feedback"})
 _RUNS = frozenset({"run.start", "run.finish"})
-_MAKES = frozenset({"dataset.ingest", "feature.materialise", "feature.verify", "model.train", "model.evaluate", "model.register"})
+_MAKES = frozenset(
+    {
+        "dataset.ingest",
+        "feature.compare",
+        "feature.materialise",
+        "feature.verify",
+        "model.train",
+        "model.evaluate",
+        "model.register",
+    }
+)
 _WATCHES = frozenset(
     {
         "monitor.start",

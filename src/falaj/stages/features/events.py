@@ -23,7 +23,7 @@ _AT_ONCE = 1 << 20
 
 
 class Wanted(NamedTuple):
-    """One column as a figure reads it. `form`: rows, value, truth (0 or 1), label (numbered texts or numbers), match (`where`)."""
+    """One column as a figure reads it. `form`: rows, value, truth (0 or 1), label (texts as numbers), match (`where`)."""
 
     column: str | None
     form: str

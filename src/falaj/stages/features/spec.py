@@ -144,7 +144,8 @@ def inputs(*items: Items, keys: Mapping[str, Fields] | None = None, time: str = 
     """The recipe of a model's input, column by column.
 
     `keys`: view name → the request field that holds its entity, where that is not named like the entity; of an entity of
-    several columns, as many fields in their order. `time`: the request field with the time. Raises InvalidInput where two columns have one name or `keys` names no view that is used.
+    several columns, as many fields in their order. `time`: the request field with the time. Raises InvalidInput where two
+    columns have one name or `keys` names no view that is used.
     """
     columns: list[Column] = []
     views: dict[str, AnyView] = {}
@@ -199,7 +200,8 @@ def _operand(side: Operand) -> tuple[str, str]:
 
 
 __all__ = [
-    "AT", "CREATED", "OPS", "PARTS", "Aggregate", "AnyView", "Derived", "Entity", "Feature", "Items", "Operand", "View", "WindowView",
+    "AT", "CREATED", "OPS", "PARTS", "Aggregate", "AnyView", "Derived", "Entity", "Feature", "Items", "Operand", "View",
+    "WindowView",
     "age_hours", "category", "count", "definition", "definition_digest", "difference", "distinct", "greatest", "inputs", "last",
     "least", "local", "mean", "number", "product", "ratio", "share", "span_ms", "spread", "total", "ttl_ms", "years_since",
 ]  # fmt: skip
