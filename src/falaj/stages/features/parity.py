@@ -27,6 +27,8 @@ WATCHED = 20
 """How many entities of a view are read at once."""
 MOST_WAITING = 1_000
 """How many reads of a view wait for their snapshots; beyond that the oldest are dropped."""
+KEPT_FOR = 5
+"""After so many comparisons other entities are watched."""
 MOST_TOLD = 100
 TOLERANCE = 1e-9
 """Relative; what is whole, text, true or false must be equal."""
@@ -79,6 +81,7 @@ class Watch:
         self._entities: dict[str, Sequence[str]] = {}
         self._waiting: dict[str, list[Seen]] = {}
         self._tallies: dict[str, Tally] = {}
+        self._compared: dict[str, int] = {}
 
     def look(self, view: AnyView, now: datetime, covered: datetime, pick: Pick) -> int:
         """Reads the watched entities, or picks some from the newest snapshots first. Returns how many were read."""
@@ -94,7 +97,7 @@ class Watch:
         return len(seen)
 
     def compare(self, view: AnyView, covered: datetime) -> Tally:
-        """Compares what the snapshots have reached. The next look picks other entities then."""
+        """Compares what the snapshots have reached. Every so often the next look picks other entities then."""
         tally = self._tallies.setdefault(view.name, Tally())
         waiting = self._waiting.get(view.name, [])
         ready = [seen for seen in waiting if seen.read_at <= covered]
@@ -106,7 +109,9 @@ class Watch:
             tally.wrong[feature] = tally.wrong.get(feature, 0) + sum(1 for one in found if one.feature == feature)
         tally.differences = [*tally.differences, *found][-MOST_TOLD:]
         self._waiting[view.name] = [seen for seen in waiting if seen.read_at > covered]
-        if not found:  # what is wrong is watched until it is right
+        self._compared[view.name] = 0 if found else self._compared.get(view.name, 0) + 1
+        if self._compared[view.name] >= KEPT_FOR:  # what is wrong is watched until it is right
+            self._compared[view.name] = 0
             self._entities.pop(view.name, None)
         return tally
 
