@@ -255,7 +255,7 @@ class Worker:
                 done.news.append(f"{reason} asks for a new model: {run}")
 
     def _keep_books(self, now: datetime, done: Round) -> None:
-        """Seals into the ledger once an hour; once a day a signed checkpoint, and the parity of what predictions were made with."""
+        """Seals into the ledger once an hour; once a day a signed checkpoint, and the parity of what predictions read."""
         if self._is_due("seals", hour := _floor(now, HOUR)):
             for name in self.app.project.endpoints:
                 if seals := self.app.serving.unsealed(name):

@@ -16,7 +16,9 @@ from falaj.core.codec import decode, encode
 from falaj.core.errors import Conflict, InvalidInput
 from falaj.core.moments import millis
 from falaj.core.recipe import Column, Recipe
-from falaj.stages.features.rules import as_typed, newest_rows, reader, stored_rows, vectors
+from falaj.stages.features.columns import stored_of
+from falaj.stages.features.keyed import keyed_spine
+from falaj.stages.features.rules import newest_rows, reader, stored_rows, vectors
 from falaj.stages.features.spec import (
     Entity,
     View,
@@ -89,10 +91,8 @@ requests = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(planes, min_size=1, max_size=4), st.lists(requests, min_size=1, max_size=6))
 def test_one_request_and_a_whole_spine_give_the_same_bits(held: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
-    from falaj.stages.features.keyed import keyed_spine
-
     rows = stored_rows(pl.DataFrame(held, schema=SCHEMA), PLANE)
-    store = as_typed(newest_rows(rows, PLANE), PLANE)
+    store = stored_of(newest_rows(rows, PLANE), PLANE)
     follow = reader(RECIPE, {"plane": PLANE})
     online = []
     for request in asked:
@@ -168,7 +168,7 @@ def plane(tail: str, **more: Any) -> dict[str, Any]:
 def test_values_keep_their_type_and_value_on_the_way_to_the_store() -> None:
     rows = stored_rows(pl.DataFrame([plane("N1"), plane("N2", seats=None, maker=None, active=None)], schema=SCHEMA), PLANE)
     assert rows.schema["seats"] == pl.Int64
-    kept = as_typed(rows, PLANE)
+    kept = stored_of(rows, PLANE)
     assert kept["UA|N1"].values == (1999.0, 2**60 + 1, None, "BOEING", millis(START) + 1, False)
     assert [type(value) for value in kept["UA|N1"].values] == [float, int, type(None), str, int, bool]
     assert kept["UA|N2"].values == (1999.0, None, None, None, millis(START) + 1, None)

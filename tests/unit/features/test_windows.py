@@ -199,7 +199,7 @@ def test_a_state_that_has_seen_many_entities_keeps_only_the_living() -> None:
     for day in range(20):
         state.add(frame([flight(day * 1440 + n % 60, float(n), f"{day}-{n}") for n in range(100)]))
         state.forget(START + timedelta(days=day, hours=1))
-    assert len(state._names) <= 300
+    assert len(state.names) <= 300
     last = START + timedelta(days=19, hours=1)
     names, _, values = state.newest(last)
     assert sorted(names) == sorted(f"19-{n}" for n in range(100))
@@ -256,7 +256,7 @@ def test_a_state_forgets_the_texts_that_no_window_holds() -> None:
         state.forget(START + timedelta(days=day, hours=1))
         point = START + timedelta(days=day, hours=1)
         assert state.rows(point)["tails_3h"].to_list() == [70.0]
-    assert len(state._labels["tail"]) <= 2 * 100 + 64 + 100
+    assert len(state.labels["tail"]) <= 2 * 100 + 64 + 100
 
 
 def test_grid_points_are_whole_multiples_since_1970() -> None:

@@ -80,7 +80,11 @@ from falaj import Dataset, View
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = pl.DataFrame(
-    [{"origin": origin, "seen_at": START + timedelta(hours=hour), "temp": float(hour)} for hour in range(90) for origin in ("A", "B")],
+    [
+        {"origin": origin, "seen_at": START + timedelta(hours=hour), "temp": float(hour)}
+        for hour in range(90)
+        for origin in ("A", "B")
+    ],
     schema_overrides={"seen_at": pl.Datetime("ms", "UTC")},
 )
 

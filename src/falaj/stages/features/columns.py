@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 from falaj.core.recipe import ARITHMETIC, HOUR_MS, Column, Operand, Recipe, places_of
+from falaj.core.stored import Stored
+from falaj.stages.features.spec import AT, AnyView
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -39,6 +41,13 @@ def stored_values(column: Column, values: pl.Series, times: Times) -> Floats:
     if column.op == "years_since":
         return times.years - numbers
     return _finite((times.ms - numbers) / HOUR_MS) if column.op == "age_hours" else numbers
+
+
+def stored_of(rows: pl.DataFrame, view: AnyView) -> dict[str, Stored]:
+    """Rows of a view, one an entity, as the online store keeps them, each value in its own type."""
+    at = rows[AT].dt.epoch("ms").to_list()
+    values = rows.select(view.places).rows()
+    return {name: Stored(ms, row) for name, ms, row in zip(rows[view.entity].to_list(), at, values, strict=True)}
 
 
 def operands_of(recipe: Recipe, view: str) -> list[str]:

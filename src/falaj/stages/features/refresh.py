@@ -12,8 +12,9 @@ import polars as pl
 
 from falaj.core.moments import from_millis, length
 from falaj.ports.online import Online
+from falaj.stages.features.columns import stored_of
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.rules import add_to_sum, as_stored, as_typed, newest_rows, stored_rows
+from falaj.stages.features.rules import add_to_sum, as_stored, newest_rows, stored_rows
 from falaj.stages.features.spec import AT, AnyView, View, WindowView
 from falaj.stages.features.windows import WindowState, newest_point
 
@@ -114,7 +115,7 @@ class Refresh:
         if due.is_empty():
             return 0
         newest = newest_rows(due, view)
-        return self._keep(view, as_typed(newest, view))
+        return self._keep(view, stored_of(newest, view))
 
     def _keep(self, view: AnyView, rows: Mapping[str, Any]) -> int:
         if not rows:

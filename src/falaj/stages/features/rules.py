@@ -86,13 +86,6 @@ def as_stored(names: Sequence[str], at_ms: Sequence[int], values: NDArray[np.flo
     }
 
 
-def as_typed(rows: pl.DataFrame, view: View) -> dict[str, Stored]:
-    """Rows of `stored_rows`, one an entity, as the online store keeps them, each value in its own type."""
-    at = rows[AT].dt.epoch("ms").to_list()
-    values = rows.select(view.features).rows()
-    return {name: Stored(*row) for name, *row in zip(rows[view.entity].to_list(), at, values, strict=True)}
-
-
 def add_to_sum(summed: hashlib._Hash, rows: Mapping[str, Stored]) -> None:
     """Adds rows to a SHA-256: the entity in UTF-8, a zero byte, the time as int64 and the values as doubles, all little-endian.
 

@@ -201,7 +201,7 @@ def _operand(side: Operand) -> tuple[str, str]:
 
 __all__ = [
     "AT", "CREATED", "OPS", "PARTS", "Aggregate", "AnyView", "Derived", "Entity", "Feature", "Items", "Operand", "View",
-    "WindowView",
-    "age_hours", "category", "count", "definition", "definition_digest", "difference", "distinct", "greatest", "inputs", "last",
-    "least", "local", "mean", "number", "product", "ratio", "share", "span_ms", "spread", "total", "ttl_ms", "years_since",
+    "WindowView", "age_hours", "category", "count", "definition", "definition_digest", "difference", "distinct", "greatest",
+    "inputs", "key_columns", "last", "least", "local", "mean", "number", "product", "ratio", "share", "span_ms", "spread",
+    "total", "ttl_ms", "years_since",
 ]  # fmt: skip

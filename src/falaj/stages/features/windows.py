@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -58,7 +58,7 @@ def rows_for(events: pl.DataFrame, view: WindowView, entities: pl.Series, times:
     names, columns = _columns(events, view)
     codes = _codes(entities, names)
     known = ((codes >= 0) & times.is_not_null().to_numpy()).nonzero()[0]
-    wanted = np.unique(np.stack([codes[known], _floor(_utc_millis(times, up=False)[known], span_ms(view.every))]), axis=1)
+    wanted = np.unique(np.stack([codes[known], _floor(utc_millis(times, up=False)[known], span_ms(view.every))]), axis=1)
     found, at = _newest(columns[ROWS], view, wanted[0], wanted[1])
     both = np.unique(np.stack([wanted[0][found], at]), axis=1)
     return _frame(view, names, both[0], both[1], figures(view, columns, both[0], both[1]))
@@ -91,43 +91,67 @@ class WindowState:
 
     def __init__(self, view: WindowView) -> None:
         self.view = view
-        self._names: list[str] = []
+        self.names: list[str] = []
+        self.labels: Labels = {}
+        self.columns: dict[Wanted, Events] = dict.fromkeys(wanted_of(view), none())
         self._places: dict[str, int] = {}
-        self._labels: Labels = {}
-        self._columns: dict[Wanted, Events] = dict.fromkeys(wanted_of(view), none())
+
+    @classmethod
+    def of(cls, view: WindowView, names: list[str], labels: Labels, columns: dict[Wanted, Events]) -> Self:
+        """A state with what another one held: its `names`, `labels` and `columns`."""
+        state = cls(view)
+        state.names, state.labels, state.columns = names, labels, columns
+        state._places = {name: place for place, name in enumerate(names)}
+        return state
 
     def __len__(self) -> int:
-        return len(self._columns[ROWS].keys)
+        return len(self.columns[ROWS].keys)
 
     def add(self, events: pl.DataFrame) -> None:
         """Takes new events in any order, late ones too."""
         if events.is_empty():
             return
-        names, columns = _columns(events, self.view, self._labels)
+        names, columns = _columns(events, self.view, self.labels)
         for name in names:
             if name not in self._places:
-                self._places[name] = len(self._names)
-                self._names.append(name)
-        _check_entities(len(self._names))
+                self._places[name] = len(self.names)
+                self.names.append(name)
+        _check_entities(len(self.names))
         moved = np.array([self._places[name] for name in names], np.int64)
         for wanted, new in columns.items():
             keys = new.keys + ((moved[new.codes] - new.codes) << SHIFT) if len(new.keys) else new.keys
-            self._columns[wanted] = self._columns[wanted].merged(ordered(keys, new.values))
+            self.columns[wanted] = self.columns[wanted].merged(ordered(keys, new.values))
 
     def newest(self, now: datetime) -> tuple[list[str], Ints, Floats]:
         """Of each entity the newest row at or before `now`: names, times in milliseconds, features (NaN is missing).
 
         That is the newest grid point, or for an entity whose last event has left the window, the last one at which it was in.
         """
-        codes = _distinct(self._columns[ROWS].codes)
+        codes = _distinct(self.columns[ROWS].codes)
         point = _floor(np.full(len(codes), millis(now), np.int64), span_ms(self.view.every))
-        found, at = _newest(self._columns[ROWS], self.view, codes, point)
+        found, at = _newest(self.columns[ROWS], self.view, codes, point)
         return self._answer(codes[found], at)
+
+    @property
+    def times(self) -> Ints:
+        """The times of all events, in milliseconds."""
+        return self.columns[ROWS].times
+
+    def points(self, after: int, until: int) -> Ints:
+        """The grid points in (after, until], in milliseconds, at which any entity has a row: none for a gap, however long."""
+        every, longest = span_ms(self.view.every), span_ms(self.view.longest)
+        times = np.unique(self.times)
+        first = np.maximum(-(-times // every), after // every + 1)
+        final = np.minimum((times + longest - 1) // every, until // every)
+        # Times only rise, and so does the point up to which they are covered: each adds what is beyond the one before it.
+        first[1:] = np.maximum(first[1:], final[:-1] + 1)
+        size = np.maximum(final - first + 1, 0)
+        return (np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())) * every
 
     def rows(self, at: datetime | Ints) -> pl.DataFrame:
         """What `window_rows` gives for the grid point or points, as long as nothing that they need was forgotten."""
         grid = at if isinstance(at, np.ndarray) else np.array([millis(at)], np.int64)
-        codes, points = _present(self._columns[ROWS], grid, span_ms(self.view.longest))
+        codes, points = _present(self.columns[ROWS], grid, span_ms(self.view.longest))
         names, times, values = self._answer(codes, points)
         frame = _frame(self.view, names, np.arange(len(names), dtype=np.int64), times, list(values.T) if len(names) else [])
         return frame.sort(self.view.entity, AT)
@@ -135,37 +159,37 @@ class WindowState:
     def forget(self, answered: datetime) -> None:
         """Drops what no grid point after `answered` can need."""
         oldest = millis(answered) - span_ms(self.view.longest)
-        for wanted, events in self._columns.items():
+        for wanted, events in self.columns.items():
             keep = events.times > oldest
             if not keep.all():
-                self._columns[wanted] = events.kept(keep)
-        alive = _distinct(self._columns[ROWS].codes)
-        if len(self._names) > 2 * len(alive) + 64:
+                self.columns[wanted] = events.kept(keep)
+        alive = _distinct(self.columns[ROWS].codes)
+        if len(self.names) > 2 * len(alive) + 64:
             self._renumber(alive)
         self._drop_labels()
 
     def _answer(self, codes: Ints, at: Ints) -> tuple[list[str], Ints, Floats]:
-        columns = figures(self.view, self._columns, codes, at)
-        return [self._names[code] for code in codes.tolist()], at, np.stack(columns, axis=1)
+        columns = figures(self.view, self.columns, codes, at)
+        return [self.names[code] for code in codes.tolist()], at, np.stack(columns, axis=1)
 
     def _drop_labels(self) -> None:
         """Numbers a column's texts anew once most of them stand for nothing any more."""
-        for column, known in self._labels.items():
+        for column, known in self.labels.items():
             wanted = Wanted(column, "label")
-            events = self._columns[wanted]
+            events = self.columns[wanted]
             if len(known) <= 2 * len(events.keys) + 64:
                 continue
             alive = np.unique(events.values)
             texts = list(known)
-            self._labels[column] = {texts[int(number)]: float(place) for place, number in enumerate(alive.tolist())}
-            self._columns[wanted] = ordered(events.keys, np.searchsorted(alive, events.values).astype(np.float64))
+            self.labels[column] = {texts[int(number)]: float(place) for place, number in enumerate(alive.tolist())}
+            self.columns[wanted] = ordered(events.keys, np.searchsorted(alive, events.values).astype(np.float64))
 
     def _renumber(self, alive: Ints) -> None:
-        self._names = [self._names[code] for code in alive.tolist()]
-        self._places = {name: place for place, name in enumerate(self._names)}
-        for wanted, events in self._columns.items():
+        self.names = [self.names[code] for code in alive.tolist()]
+        self._places = {name: place for place, name in enumerate(self.names)}
+        for wanted, events in self.columns.items():
             shift = np.searchsorted(alive, events.codes) - events.codes
-            self._columns[wanted] = Events(events.keys + (shift << SHIFT), events.values)
+            self.columns[wanted] = Events(events.keys + (shift << SHIFT), events.values)
 
 
 def wanted_by(aggregate: Aggregate) -> Wanted:
@@ -192,7 +216,7 @@ def _columns(events: pl.DataFrame, view: WindowView, labels: Labels | None = Non
     entities: list[str] = rows[view.entity].to_list()
     names = sorted(set(entities))
     _check_entities(len(names))
-    times = _utc_millis(rows[view.time], up=True)
+    times = utc_millis(rows[view.time], up=True)
     if len(times) and (times.min() < -BIAS or times.max() >= BIAS):
         raise InvalidInput(f"The view {view.name!r} has events outside the years 1831 to 2109.", "mend the column's times.")
     place = dict(zip(names, range(len(names)), strict=True))
@@ -281,7 +305,7 @@ def _check_entities(count: int) -> None:
         raise InvalidInput(f"A window view holds at most {MOST_ENTITIES} entities at once, got {count}.", "split the view.")
 
 
-def _utc_millis(times: pl.Series, *, up: bool) -> Ints:
+def utc_millis(times: pl.Series, *, up: bool) -> Ints:
     """Whole milliseconds since 1970, rounded up or down, 0 for null; up keeps (g - window, g] exact, whose ends are whole."""
     kind = times.dtype
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
