@@ -93,7 +93,7 @@ class Worker:
                 self.app.clock.tell(now)
             done = Round(iso(now))
             for duty in (
-                self._reconcile, self._ingest, self._refresh, self._compare, self._watch_runs, self._follow,
+                self._reconcile, self._ingest, self._refresh, self._materialise, self._compare, self._watch_runs, self._follow,
                 self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
             ):  # fmt: skip
                 with _told(done, duty):
@@ -117,12 +117,16 @@ class Worker:
             self._due[f"ingest {dataset.name}"] = until
 
     def _refresh(self, now: datetime, done: Round) -> None:
-        """The online store, to the newest grid point; once a day with an event that sums up what was put."""
+        """The online store, to the newest grid point."""
         self.app.features.refresh(now)
+
+    def _materialise(self, now: datetime, done: Round) -> None:
+        """Once a day an event that sums up what was put of each view; a view that is refused keeps no other from its own."""
         if self._is_due("materialise", day := _floor(now, DAY)):
-            for view in self.app.project.views:
-                self.app.features.materialise(WORKER, Ref("view", view), until=now)
             self._due["materialise"] = day
+            for view in self.app.project.views:
+                with _told(done, self._materialise):
+                    self.app.features.materialise(WORKER, Ref("view", view), until=now)
 
     def _compare(self, now: datetime, done: Round) -> None:
         """One view an hour in turn: some stored rows are read, and compared once snapshots have come to that time.

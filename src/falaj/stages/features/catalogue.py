@@ -135,7 +135,8 @@ def _view(view: AnyView, known: Known, used: Mapping[str, set[str]]) -> Entry:
 
 
 def _feature(view: AnyView, name: str, known: Known, used: Mapping[str, set[str]]) -> Entry:
-    description, columns, kind = _said(view, name), (name,), known.types.get(view.dataset, {}).get(name, "")
+    columns: tuple[str, ...] = (name,)
+    description, kind = _said(view, name), known.types.get(view.dataset, {}).get(name, "")
     if isinstance(view, WindowView):
         aggregate, window = _made_of(view, name)
         columns, kind = (() if aggregate.column is None else (aggregate.column,)), "number"

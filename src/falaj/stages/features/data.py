@@ -29,3 +29,7 @@ class Contracts(Protocol):
     ) -> Sequence[Asset]:
         """The snapshots that hold rows of the period."""
         ...
+
+    def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
+        """Rows known in the period that `where` picks, with `_snapshot` (reference), `_digest` and `_row` (from 0)."""
+        ...

@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from math import isnan
 from typing import Any
 
 import polars as pl
 
 from falaj.core.decision import Check, Decision, judge
-from falaj.core.errors import Conflict, NotFound
+from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, millis, moment
-from falaj.core.recipe import Recipe
+from falaj.core.recipe import Recipe, entity_of
 from falaj.core.ref import Ref
 from falaj.ports.online import Online
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.explain import Explanation, explain
+from falaj.stages.features.explain import Cell, Explanation, Filled, cell, explain, filled
 from falaj.stages.features.keyed import keyed_spine
 from falaj.stages.features.offline import rows_behind, rows_between
 from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
@@ -182,6 +183,33 @@ class Features:
     def explain(self, view_name: str, entity: str, at: datetime) -> Explanation:
         """The row that a request for the entity at that moment reads, and the dataset's rows behind it, from snapshots."""
         return explain(self.contracts, self.view(view_name), entity, at)
+
+    def explain_cell(self, view_name: str, feature: str, *, entity: str, at: datetime) -> Cell:
+        """Why that feature of the entity has the value that a request at that moment reads, from snapshots."""
+        return cell(self.contracts, self.view(view_name), feature, entity=entity, at=at)
+
+    def explain_column(self, recipe: Recipe, name: str, request: Mapping[str, Any], at: datetime) -> Filled:
+        """Why a column of a model's input has the value that it has for a request at that moment, from snapshots.
+
+        Raises NotFound for a column that the recipe lacks, InvalidInput where the request lacks a field.
+        """
+        if name not in recipe.names:
+            raise NotFound.named("column of this recipe", name, recipe.names)
+        missing = [field for field in recipe.request_fields if field not in request and field != recipe.time_field]
+        if missing:
+            raise InvalidInput(
+                f"The request has no field {missing[0]!r}.", "a vector that was sent whole has no stored features."
+            )
+        place = recipe.names.index(name)
+        values, _ = self.training_frame(recipe, spine_of(recipe, [request], [at]))
+        value = float(values[0, place])
+        cells = []
+        for operand in recipe.columns[place].operands:
+            view, _, feature = operand.name.partition(".")
+            entity = entity_of(request, recipe.views[view]) if operand.kind == "view" else None
+            if entity is not None:
+                cells.append(self.explain_cell(view, feature, entity=entity, at=at))
+        return filled(recipe.columns[place], None if isnan(value) else value, request, tuple(cells))
 
     def _admissible(self, refused: list[Conflict]) -> Iterable[AnyView]:
         """The views that may be refreshed; of the others, why not."""

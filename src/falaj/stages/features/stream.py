@@ -16,9 +16,10 @@ from falaj.core.moments import from_millis, length, millis, moment
 from falaj.ports.online import Online, Stored
 from falaj.ports.stream import Cursor
 from falaj.stages.features import checkpoint
+from falaj.stages.features.events import Ints
 from falaj.stages.features.keyed import with_entity
 from falaj.stages.features.spec import WindowView, definition_digest, key_columns, span_ms
-from falaj.stages.features.windows import Ints, WindowState, utc_millis
+from falaj.stages.features.windows import WindowState, utc_millis
 
 
 @dataclass(slots=True)
@@ -172,7 +173,8 @@ class WindowStream:
         """Without those whose id is known, and the ids that are new; an event without an id is always new."""
         if self.event_id is None:
             return rows, at, {}
-        first, ids = np.ones(rows.height, np.bool_), {}
+        first = np.ones(rows.height, np.bool_)
+        ids: dict[str, int] = {}
         for place, (value, ms) in enumerate(zip(rows[self.event_id].to_list(), at.tolist(), strict=True)):
             name = key_text(value)
             if name is not None:
