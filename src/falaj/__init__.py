@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from falaj.stages.features.spec import spread as spread
     from falaj.stages.features.spec import total as total
     from falaj.stages.features.spec import years_since as years_since
-    from falaj.stages.features.stream import WindowStream as WindowStream
     from falaj.stages.gates.spec import Gate as Gate
     from falaj.stages.monitoring.spec import Monitor as Monitor
     from falaj.stages.rollouts.spec import Canary as Canary
@@ -53,7 +52,6 @@ _PLACES = {
     "Monitor": "falaj.stages.monitoring.spec",
     "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
-    "WindowStream": "falaj.stages.features.stream",
     "WindowView": "falaj.stages.features.spec",
     "age_hours": "falaj.stages.features.spec",
     "category": "falaj.stages.features.spec",

@@ -114,7 +114,7 @@ def cell(contracts: Contracts, view: AnyView, feature: str, *, entity: str, at: 
     if isinstance(view, WindowView):
         aggregate, window = _made_of(view, feature)
         rows = _contributing(rows, view, aggregate, found.at - length(window))
-        arithmetic = _figures(rows, view, aggregate, window=window, at=found.at, entity=entity)
+        arithmetic = _figures(rows, _parts(view, aggregate, window), entity, found.at)
         said = ", ".join(f"{what} {figure}" for what, figure in arithmetic.items())
         why = f"{name} is {_plain(value)}: the {describe(aggregate, window)} before {iso(found.at)}" + (
             f" ({said})." if said else "."
@@ -175,10 +175,8 @@ def _contributing(rows: pl.DataFrame, view: WindowView, aggregate: Aggregate, af
     )
 
 
-def _figures(
-    rows: pl.DataFrame, view: WindowView, aggregate: Aggregate, *, window: str, at: datetime, entity: str
-) -> dict[str, Value]:
-    """What an aggregate is made of, by the code that makes the features."""
+def _parts(view: WindowView, aggregate: Aggregate, window: str) -> WindowView:
+    """The figures that an aggregate is made of, over its window."""
     column = aggregate.column
     made = {
         "count": Aggregate("count", "count", column),
@@ -186,12 +184,16 @@ def _figures(
         "true": Aggregate("true", "count", column, ("!=", 0)) if column else None,
         "mean": Aggregate("mean", "mean", column) if column else None,
     }
-    wanted = [part for part in (made[name] for name in _SUMS.get(aggregate.op, ("count",))) if part is not None]
-    parts = replace(view, windows=(window,), aggregates=tuple(wanted), descriptions={})
+    wanted = (made[name] for name in _SUMS.get(aggregate.op, ("count",)))
+    return replace(view, windows=(window,), aggregates=tuple(part for part in wanted if part), descriptions={})
+
+
+def _figures(rows: pl.DataFrame, parts: WindowView, entity: str, at: datetime) -> dict[str, Value]:
+    """Their values, by the code that makes the features."""
     found = rows_for(rows.drop(_PLACES), parts, pl.Series([entity]), pl.Series([at], dtype=pl.Datetime("us", "UTC")))
     if found.is_empty():
-        return {part.name: 0.0 for part in wanted if part.op in ("count", "sum")}
-    return {part.name: found[f"{part.name}_{window}"][0] for part in wanted}
+        return {part.name: 0.0 for part in parts.aggregates if part.op in ("count", "sum")}
+    return {part.name: found[f"{part.name}_{parts.windows[0]}"][0] for part in parts.aggregates}
 
 
 def _plain(value: Any) -> str:
