@@ -70,7 +70,7 @@ def test_a_window_feature_says_in_words_what_it_counts() -> None:
     late = BY_NAME["feature", "carrier_delays.late_7d"]
     assert late.description.startswith("the week's share of late arrivals; share of events with late over the last 7 days")
     assert describe(count("n", "arr_delay", where=(">", 60)), "1d") == "number of events with arr_delay > 60 over the last 1 day"
-    assert describe(count("n"), "90s") == "number of events over the last 90s"
+    assert describe(count("n"), "90s") == "number of events over the last 90 seconds"
 
 
 def test_entities_are_listed_once_with_their_keys() -> None:

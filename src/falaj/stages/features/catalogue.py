@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from falaj.core.moments import from_millis, length, short
 from falaj.core.recipe import Recipe
@@ -83,7 +83,7 @@ def search(entries: Sequence[Entry], words: str, most: int = 20) -> list[tuple[f
     """The entries that fit the words best, with their scores: BM25 over names, descriptions, tags and the rest.
 
     A word with a slip of the pen, or the beginning of one, counts for less. An entry that has none of the words is left
-    out; of equal ones the first by name comes first.
+    out; equal ones stay in their order.
     """
     documents = [_words_of(entry) for entry in entries]
     asked = [word for word in dict.fromkeys(_tokens(words)) if word not in _EMPTY] or list(dict.fromkeys(_tokens(words)))
@@ -101,7 +101,7 @@ def search(entries: Sequence[Entry], words: str, most: int = 20) -> list[tuple[f
             score += rarity * weight * (_K1 + 1) / (weight + _K1 * (1 - _B + _B * size / mean)) if weight else 0.0
         if score > 0:
             scored.append((round(score, 6), entry))
-    return sorted(scored, key=lambda found: (-found[0], found[1].kind, found[1].name))[:most]
+    return sorted(scored, key=lambda found: -found[0])[:most]
 
 
 def describe(aggregate: Aggregate, window: str) -> str:
@@ -182,11 +182,12 @@ def _column(name: str | None) -> str:
 
 
 def _spoken(window: str) -> str:
-    span = length(window)
-    for unit, size in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
-        if span % size == timedelta(0):
-            return f"{span // size} {unit}{'' if span == size else 's'}"
-    return window
+    """`24h` as 24 hours."""
+    span = _LENGTH.fullmatch(window)
+    if span is None:
+        return window
+    unit = _UNITS[span[2]]
+    return f"{span[1]} {unit[:-1] if span[1] == '1' else unit}"
 
 
 def _words_of(entry: Entry) -> Counter[str]:
