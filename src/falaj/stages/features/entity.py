@@ -17,7 +17,7 @@ class Entity(str):
 
     `key`: the column, where that is not named like the entity. `keys`: several columns that make one key together, in
     order; views then have a column of the entity's name, with texts such as `JFK|UA` (falaj.core.entity). `kind`: what
-    the key columns hold, `string` or `integer`; a column of another type is refused. Raises InvalidInput.
+    a single key column holds, `string` or `integer`, and another is refused; several may be of either. Raises InvalidInput.
     """
 
     __slots__ = ("description", "keys", "kind", "name", "owner")
@@ -59,5 +59,5 @@ def key_columns(entity: str) -> tuple[str, ...]:
 
 
 def kind_of(entity: str) -> str | None:
-    """What the key columns must hold; None for a column that was only named."""
-    return entity.kind if isinstance(entity, Entity) else None
+    """What the key column must hold; None for a column that was only named, and for several."""
+    return entity.kind if isinstance(entity, Entity) and len(entity.keys) == 1 else None
