@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
+from falaj.adapters.local.reference import absolute, online_options, secret
 from falaj.config import Settings, load
 from falaj.core.actor import Actor
-from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
+from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
 from falaj.ports.stream import Stream
@@ -102,7 +103,10 @@ class App:
 
     @cached_property
     def online(self) -> Online:
-        options = {"folder": self.state / "online.lmdb"} if self.settings.online == "lmdb" else {}
+        options = online_options(
+            str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
+            project=str(self.settings.name),
+        )  # fmt: skip
         online: Online = open_adapter("online", self.settings.online, **options)
         self._open.append(online)
         return online
@@ -112,9 +116,13 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
+        options = {"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)}
+        if self.settings.online not in ("lmdb", "memory"):
+            url = absolute(str(self.settings.online_url))
+            options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
         host: Host = open_adapter(
             "host", str(self.settings.host), folder=self.state / "serving", state=self.state, host=str(self.settings.serve_host),
-            port=int(self.settings.serve_port), options={"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)},
+            port=int(self.settings.serve_port), options=options,
         )  # fmt: skip
         self._open.append(host)
         return host
@@ -379,18 +387,3 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         write_once(keys / "operator.key", text.encode())
         app.ledger.checkpoint()
     return text
-
-
-def secret(reference: str) -> bytes | None:
-    """The secret that `env:NAME` or `file:PATH` refers to; None for an empty reference."""
-    if not reference:
-        return None
-    kind, _, where = reference.partition(":")
-    if kind == "env" and os.environ.get(where):
-        return os.environ[where].encode()
-    if kind == "file" and Path(where).is_file():
-        return Path(where).read_bytes().strip()
-    raise InvalidInput(
-        f"The secret reference {kind}:… leads nowhere.",
-        "write env:NAME or file:PATH; a secret itself never stands in the settings.",
-    )

@@ -36,7 +36,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("replay_from", "2000-01-01T00:00:00Z", "Where the replay clock starts."),
     Setting("ledger", "sqlite", "Ledger adapter: sqlite or memory."),
     Setting("blobs", "file", "Blob adapter: file or memory."),
-    Setting("online", "lmdb", "Online feature store adapter: lmdb or memory."),
+    Setting("online", "lmdb", "Online feature store adapter: lmdb, redis, postgres or memory."),
+    Setting(
+        "online_url",
+        "",
+        "Address of that Redis or PostgreSQL: env:NAME or file:PATH that holds it, or one of this machine without a password.",
+    ),
     Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
     Setting("host", "process", "Where endpoints run: process or memory."),
     Setting("mirror", "mlflow", "Copy of runs and models: mlflow or none. Without MLflow installed, none."),

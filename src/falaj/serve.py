@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 
 from falaj.adapters import open_adapter
+from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
@@ -29,21 +31,42 @@ from falaj.inference.settings import ServerSettings, read_settings
 from falaj.inference.watch import GroupSync, Watch, keep_looking
 from falaj.ports.online import Online, Stored
 
+_WAITS_S = 1.0
+"""For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
+
 
 class LateOnline:
     """The online store, opened when it is first needed and there: until something was materialised, every feature is missing."""
 
     capabilities: frozenset[str] = frozenset()
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises InvalidInput where the settings name no address that a store could have."""
+        self._scheme = settings.online_scheme
+        self._options = online_options(
+            self._scheme, folder=Path(settings.online), url=settings.online_url, project=settings.project
+        )
+        if settings.online_url:
+            self._options["timeout_s"] = _WAITS_S
         self._store: Online | None = None
+        self._away: tuple[float, Unavailable] | None = None
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
-        if self._store is None and self._folder.exists():
+        """Raises Unavailable at once while a store that did not answer a moment ago is given time to come back."""
+        if self._store is None:
             with contextlib.suppress(NotFound):
-                self._store = open_adapter("online", "lmdb", folder=self._folder, readonly=True)
-        return [None] * len(keys) if self._store is None else self._store.get(keys)
+                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
+        if self._store is None:
+            return [None] * len(keys)
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise Unavailable(self._away[1].message, self._away[1].hint)
+        try:
+            found = self._store.get(keys)
+        except Unavailable as exc:
+            self._away = time.monotonic() + _WAITS_S, exc
+            raise
+        self._away = None
+        return found
 
     def close(self) -> None:
         if self._store is not None:
@@ -74,7 +97,7 @@ def serve(folder: Path) -> None:
             "port": port,
             "url": f"http://{host}:{port}",
         }
-        online: Any = LateOnline(Path(settings.online))
+        online: Any = LateOnline(settings)
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
         watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)

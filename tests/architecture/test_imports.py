@@ -22,6 +22,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("falaj.adapters.mlflow",),
     "onnx": ("falaj.stages.training", "falaj.stages.gates"),
     "onnxruntime": ("falaj.inference", "falaj.stages.training", "falaj.stages.gates"),
+    "pg8000": ("falaj.adapters.postgres",),
+    "redis": ("falaj.adapters.redis",),
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),

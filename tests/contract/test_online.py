@@ -1,20 +1,23 @@
-"""Both online stores keep the contract; LMDB also across processes, restarts and bad files."""
+"""Every online store keeps the contract; LMDB also across processes, restarts and bad files."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from falaj.adapters.local.online import LmdbOnline
 from falaj.adapters.memory.online import MemoryOnline
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
-from falaj.ports.online import Online, Stored
+from falaj.ports.online import Online, Row, Stored
 from falaj.testing.online import OnlineSuite
 
 READER = """
@@ -42,6 +45,35 @@ class TestLmdbOnline(OnlineSuite):
         opened = LmdbOnline(tmp_path / "online.lmdb", map_size=1 << 24)
         yield opened
         opened.close()
+
+
+_ENTITIES = st.sampled_from(["", "x", "y", "z" * 600, "فلج"])
+_ROWS = st.dictionaries(
+    _ENTITIES,
+    st.builds(Stored, st.integers(-3, 3), st.tuples(st.one_of(st.none(), st.floats(allow_nan=False), st.text("aف", max_size=2)))),
+)
+_STEPS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.one_of(st.none(), _ROWS), st.one_of(st.none(), st.text("mn", max_size=2))), max_size=12
+)
+
+
+@given(_STEPS)
+def test_lmdb_does_whatever_the_memory_does(steps: list[tuple[str, dict[str, Row] | None, str | None]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stores: list[Online] = [MemoryOnline(), LmdbOnline(Path(folder), map_size=1 << 24)]
+        for view, rows, mark in steps:
+            if rows is None:
+                for store in stores:
+                    store.clear(view)
+            else:
+                assert len({store.put(view, rows, mark) for store in stores}) == 1
+        asked = [(view, entity) for view in "ab" for entity in ("", "x", "y", "z" * 600, "فلج")]
+        one, two = (
+            (store.get(asked), [(store.count(view), store.freshness(view), store.mark(view)) for view in "ab"])
+            for store in stores
+        )
+        assert one == two
+        stores[1].close()
 
 
 def test_another_process_reads_what_this_one_writes_after_it_was_opened(tmp_path: Path) -> None:

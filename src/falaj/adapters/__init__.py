@@ -18,6 +18,8 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "blobs.file": ("falaj.adapters.local.blobs:FileBlobs", ""),
     "online.memory": ("falaj.adapters.memory.online:MemoryOnline", ""),
     "online.lmdb": ("falaj.adapters.local.online:LmdbOnline", "serve"),
+    "online.redis": ("falaj.adapters.redis.online:RedisOnline", "redis"),
+    "online.postgres": ("falaj.adapters.postgres.online:PostgresOnline", "postgres"),
     "stream.file": ("falaj.adapters.local.stream:SegmentStream", ""),
     "runner.memory": ("falaj.adapters.memory.runner:MemoryRunner", ""),
     "runner.process": ("falaj.adapters.local.runner:ProcessRunner", ""),

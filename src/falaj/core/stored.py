@@ -13,6 +13,7 @@ A float is read back bit by bit, NaN with its payload too; what was an integer, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from typing import NamedTuple, TypeAlias
@@ -29,7 +30,7 @@ LATEST_MS = 1 << 53
 _HEAD = struct.Struct("<qH")
 _TYPED_HEAD = struct.Struct("<qHBH")
 _TYPED, _VERSION = 0xFFFF, 1
-_FLOATS = ({float}, {float, type(None)}, {type(None)}, set())
+_FLOATS: tuple[set[type], ...] = ({float}, {float, type(None)}, {type(None)}, set())
 _DOUBLE, _LONG, _SHORT = struct.Struct("<d"), struct.Struct("<q"), struct.Struct("<H")
 _ALLOWED = "features are floats, integers, texts, true, false or missing."
 
@@ -83,7 +84,7 @@ def pack(row: Stored) -> bytes:
     """Raises InvalidInput for a value of another kind, a text or number that is too long, a time that is none."""
     at, values = row
     size = len(values)
-    if not isinstance(at, int) or not -LATEST_MS <= at <= LATEST_MS:
+    if type(at) is not int or not -LATEST_MS <= at <= LATEST_MS:
         raise InvalidInput(f"A row of features cannot be kept: {at!r} is no time in milliseconds.", "count from 1970, in UTC.")
     if size > MOST_FEATURES:
         raise InvalidInput(f"A row of {size} features cannot be kept.", f"a view has at most {MOST_FEATURES}.")
@@ -118,14 +119,16 @@ def time_of(data: bytes) -> int:
     """The time of a packed row, without reading the rest. Raises Conflict for bytes that are none."""
     if len(data) < _HEAD.size:
         raise _broken()
-    return int.from_bytes(data[:8], "little", signed=True)
+    at: int = _LONG.unpack_from(data)[0]
+    return at
 
 
 def packed(row: Row) -> bytes:
     """The row's bytes, checked for a time where they were packed already."""
     if not isinstance(row, bytes):
         return pack(row)
-    time_of(row)
+    if len(row) < _HEAD.size:
+        raise _broken()
     return row
 
 
@@ -138,10 +141,11 @@ def key_of(entity: str, longest: int) -> bytes:
 
 def view_key(view: str) -> bytes:
     """A view's name as part of a key: never empty, at most 100 bytes, without a zero byte. Raises InvalidInput."""
-    key = view.encode("utf-8", "replace")
-    if not view or "\0" in view or len(key) > 100:
-        raise InvalidInput(f"The view name {view!r} cannot be kept online.", "use at most 100 letters, digits and '_'.")
-    return key
+    with contextlib.suppress(UnicodeEncodeError):
+        key = view.encode()
+        if 0 < len(key) <= 100 and b"\0" not in key:
+            return key
+    raise InvalidInput(f"The view name {view!r} cannot be kept online.", "use at most 100 letters, digits and '_'.")
 
 
 def _pack_value(value: Value) -> bytes:

@@ -23,12 +23,19 @@ class ServerSettings:
     endpoint: str
     blobs: str
     online: str
+    """The folder of the embedded online store."""
     public_key: str
     pepper: str
     host: str = "127.0.0.1"
     port: int = 0
     clock: str = "wall"
     """`wall`, or `replay`: the event time is the request's own."""
+    online_scheme: str = "lmdb"
+    """Which online store; any other than the embedded one is at `online_url`."""
+    online_url: str = ""
+    """A reference (env:NAME, file:PATH), or an address of this machine without a password."""
+    project: str = ""
+    """Whose features are read there."""
     sync: str = "interval"
     """`interval`: an answer is on disk within a second. `always`: before it leaves."""
     segment_rows: int = 5000

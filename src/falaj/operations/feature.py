@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.codec import decode
-from falaj.core.errors import NotFound
-from falaj.core.moments import moment
+from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.moments import from_millis, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.core.segment import PredictionId
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from falaj.app import App
     from falaj.stages.features.catalogue import Entry
     from falaj.stages.features.explain import Cell
+    from falaj.stages.features.spec import AnyView
 
 VIEW = Subject("view", "a view that the project declares, as in carrier_delays")
 
@@ -34,9 +36,9 @@ def _list_views(asked: Asked) -> Any:
             "dataset": view.dataset,
             "entity": str(view.entity),
             "features": list(view.places),
-            "entities": app.online.count(name),
             "owner": view.owner,
             "description": view.description,
+            **_standing(app, view),
         }
         for name, view in app.project.views.items()
     ]
@@ -100,6 +102,23 @@ def _compare(asked: Asked) -> Any:
     return app.features.compare(asked.actor, asked.about)
 
 
+def _standing(app: App, view: AnyView) -> dict[str, Any]:
+    """How far the online store is with a view. `age_s`: of its newest row; `lag_s`: how far it is behind the snapshots."""
+    now, newest, until = app.kernel.now(), app.online.freshness(view.name), app.features.until(view.name)
+    head = app.ledger.get("head", f"dataset/{view.dataset}")
+    watermark = moment(head["watermark"]) if head is not None and head["watermark"] else None
+    age = None if newest is None else (now - from_millis(newest)).total_seconds()
+    return {
+        "entities": app.online.count(view.name),
+        "newest": None if newest is None else from_millis(newest),
+        "age_s": None if age is None else round(age),
+        "ttl_s": None if view.ttl is None else length(view.ttl).total_seconds(),
+        "fresh": None if age is None else view.ttl is None or age <= length(view.ttl).total_seconds(),
+        "until": until,
+        "lag_s": None if until is None or watermark is None else max(0, round((watermark - until).total_seconds())),
+    }
+
+
 def _materialise(asked: Asked) -> Any:
     return asked.app.features.materialise(asked.actor, asked.about, until=asked["until"] or asked.app.kernel.now())
 
@@ -107,8 +126,11 @@ def _materialise(asked: Asked) -> Any:
 def _explain(asked: Asked) -> Any:
     at = asked["at"] or asked.app.kernel.now()
     if asked["feature"]:
-        found = asked.app.features.explain_cell(asked.about.name, asked["feature"], entity=asked["entity"], at=at)
-        return _told(found)
+        from falaj.stages.features.explain import cell
+
+        features = asked.app.features
+        view = features.view(asked.about.name)
+        return _told(cell(features.contracts, view, asked["feature"], entity=asked["entity"], at=at))
     return _row(asked, at)
 
 
@@ -184,11 +206,49 @@ def _verify(asked: Asked) -> Any:
     return app.features.verify(asked.actor, asked.about, records=recent, recipe=training.recipe)
 
 
+_MOST_READ = 1_000
+"""Entities in one answer."""
+
+
+def _get(asked: Asked) -> Any:
+    """What an inference server reads now, row by row, fresh or not."""
+    view, now, entities = asked.app.features.view(asked.about.name), asked.app.kernel.now(), asked["entity"]
+    if not 0 < len(entities) <= _MOST_READ:
+        raise InvalidInput(f"{len(entities)} entities were asked for.", f"name 1 to {_MOST_READ:,}, as in --entity UA,AA.")
+    ttl = None if view.ttl is None else length(view.ttl).total_seconds()
+    found = []
+    for entity, row in zip(entities, asked.app.online.get([(view.name, entity) for entity in entities]), strict=True):
+        if row is None:
+            found.append({"entity": entity, "at": None, "age_s": None, "fresh": None, "values": None})
+            continue
+        if len(row.values) != len(view.places):
+            raise NotFound(
+                f"{entity!r} has a row of another definition of {view.name!r}.", f"falaj feature materialise {view.name}"
+            )
+        age = (now - from_millis(row.at_ms)).total_seconds()
+        values = {name: _plain(value) for name, value in zip(view.places, row.values, strict=True)}
+        found.append(
+            {
+                "entity": entity,
+                "at": from_millis(row.at_ms),
+                "age_s": round(age),
+                "fresh": ttl is None or age <= ttl,
+                "values": values,
+            }
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity and no NaN, so they are told as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "feature",
         "list",
-        "Every view, and how many entities the online store has.",
+        "Every view: how many entities the online store has, how old its newest row is, how far it lags.",
         _list_views,
         changes=False,
         asks="dataset.read",
@@ -248,6 +308,16 @@ OPERATIONS: tuple[Operation, ...] = (
             Argument("column", "the column of the model's input, as in weather_now.temp", required=True),
             Argument("endpoint", "which endpoint made it, where that is not plain"),
         ),
+        changes=False,
+        asks="dataset.read",
+    ),
+    Operation(
+        "feature",
+        "get",
+        "The rows of a view that the online store holds now.",
+        _get,
+        VIEW,
+        (Argument("entity", "the entities' keys, separated by commas, as in UA,AA", "list", required=True),),
         changes=False,
         asks="dataset.read",
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from falaj.stages.features.explain import cell
 from tests.kits.life import AT, START, life
 
 
@@ -23,6 +24,6 @@ def test_a_row_says_in_which_snapshot_it_stands_and_where(tmp_path: Path) -> Non
             assert rows.row(row["_row"], named=True) == {name: row[name] for name in rows.columns}
     assert made.contracts.placed("sky", None, START - timedelta(days=1), pl.col("zone") == "east").is_empty()
     assert made.contracts.placed("sky", None, AT, pl.col("nothing") == 1).is_empty()
-    told = made.features.explain_cell("sky_now", "temp", entity="east", at=AT)
+    told = cell(made.contracts, made.features.view("sky_now"), "temp", entity="east", at=AT)
     assert told.rows["_snapshot"].to_list() == ["dataset/sky@1"]
     assert told.rows["_row"].to_list() == [60 * 24 * 2]

@@ -22,6 +22,7 @@ from falaj.core.moments import iso, millis
 from falaj.core.ref import Ref
 from falaj.ports.online import Stored
 from falaj.stages.action import Kernel
+from falaj.stages.features.explain import Cell, cell
 from falaj.stages.features.rules import reader
 from falaj.stages.features.service import Features
 from falaj.stages.features.spec import View, WindowView, category, count, inputs, local, mean, number, share, years_since
@@ -322,24 +323,28 @@ def test_a_spine_without_a_field_or_a_time_is_refused() -> None:
 AT = START + timedelta(hours=5, minutes=10)
 
 
+def cell_of(made: Features, view: str, feature: str, *, entity: str, at: datetime) -> Cell:
+    return cell(made.contracts, made.view(view), feature, entity=entity, at=at)
+
+
 def test_one_stored_value_is_explained_by_its_row_and_where_that_stands() -> None:
-    told = features().explain_cell("weather_now", "temp", entity="JFK", at=AT)
+    told = cell_of(features(), "weather_now", "temp", entity="JFK", at=AT)
     assert (told.value, told.rows["_row"].to_list()) == (told.rows["temp"][0], [4])
     assert told.rows["_digest"][0] == "sha256:" + "0" * 64
     assert told.why == (
         f"weather_now.temp of JFK at 2013-05-01T05:10:00.000Z is {told.value}: it stands in row 4 of dataset/weather@1, "
         "true from 2013-05-01T04:51:00.000Z."
     )
-    nothing = features().explain_cell("weather_now", "temp", entity="LGA", at=AT)
+    nothing = cell_of(features(), "weather_now", "temp", entity="LGA", at=AT)
     assert (nothing.value, nothing.rows.height) == (None, 0)
     assert nothing.why.endswith("there is no row of LGA that was known by then, or none at most 3h old.")
     with pytest.raises(NotFound, match="temp"):
-        features().explain_cell("weather_now", "tmp", entity="JFK", at=AT)
+        cell_of(features(), "weather_now", "tmp", entity="JFK", at=AT)
 
 
 @pytest.mark.parametrize("feature", DELAYS.places)
 def test_one_window_value_is_explained_by_its_events_and_its_arithmetic(feature: str) -> None:
-    told = features().explain_cell("delays", feature, entity="UA", at=AT)
+    told = cell_of(features(), "delays", feature, entity="UA", at=AT)
     window = timedelta(hours=6 if feature.endswith("6h") else 1)
     assert told.rows["landed_at"].min() > START + 5 * HOUR - window  # type: ignore[operator]
     assert told.rows["landed_at"].max() <= START + 5 * HOUR  # type: ignore[operator]
@@ -367,8 +372,8 @@ def test_a_value_is_explained_by_what_was_known_at_that_moment() -> None:
     )
     made = features(held)
     made.views["plane"] = View("plane", "planes", "tailnum", ("built",), "known_at", created="told_at")
-    early = made.explain_cell("plane", "built", entity="N1", at=START + 3 * HOUR)
-    late = made.explain_cell("plane", "built", entity="N1", at=START + 4 * HOUR)
+    early = cell_of(made, "plane", "built", entity="N1", at=START + 3 * HOUR)
+    late = cell_of(made, "plane", "built", entity="N1", at=START + 4 * HOUR)
     assert (early.value, early.created) == (1999.0, START)
     assert (late.value, late.created, late.rows["_row"].to_list()) == (2001.0, START + 4 * HOUR, [1])
     assert "known since 2013-05-01T04:00:00.000Z" in late.why

@@ -16,10 +16,12 @@ from typing import Any
 import lmdb
 
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
-from falaj.core.stored import packed, time_of, unpack, view_key
+from falaj.core.stored import packed, unpack, view_key
 from falaj.ports.online import LONGEST_MARK, Row, Stored
 
 _ABOUT = struct.Struct("<qq")
+_AT = struct.Struct("<q").unpack_from
+"""The time of a packed row."""
 _LONGEST_KEY = 511
 """LMDB's limit. Longer entities are kept under their hash."""
 _REBUILD = "stop falaj, remove the folder and start `falaj up`, which fills it again: everything in it comes from the snapshots."
@@ -34,7 +36,7 @@ class LmdbOnline:
 
     capabilities: frozenset[str] = frozenset({"shared"})
 
-    def __init__(self, folder: Path, readonly: bool = False, map_size: int = 1 << 30) -> None:
+    def __init__(self, folder: Path, readonly: bool = False, map_size: int = 1 << 34) -> None:
         """`map_size`: the most bytes that the store may ever hold; the file grows as it fills.
 
         Raises NotFound where there is no store to read, Denied where the folder may not be written, Conflict where its
@@ -63,12 +65,10 @@ class LmdbOnline:
         with _translated(self.folder), self._env.begin(write=True) as txn, txn.cursor() as cursor:
             newest, count = _about(txn, view)
             held = dict(cursor.getmulti([key for key, _ in wanted])) if count else {}
-            kept = (
-                [(key, row) for key, row in wanted if key not in held or time_of(held[key]) <= time_of(row)] if held else wanted
-            )
+            kept = [(key, row) for key, row in wanted if key not in held or _AT(held[key])[0] <= _AT(row)[0]] if held else wanted
             if kept:
                 cursor.putmulti(kept)
-                latest = max([time_of(row) for _, row in kept])
+                latest = max([_AT(row)[0] for _, row in kept])
                 newest = latest if newest is None else max(newest, latest)
                 count += len(kept) - sum(key in held for key, _ in kept) if held else len(kept)
                 txn.put(_about_key(view), _ABOUT.pack(newest, count))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,8 +14,6 @@ from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
-from falaj.core.stored import pack
-from falaj.ports.online import Stored
 from falaj.stages.features.columns import Times, computed, operands_of, stored_values
 from falaj.stages.features.join import as_of
 from falaj.stages.features.keyed import with_entity
@@ -72,29 +68,6 @@ def newest_rows(rows: pl.DataFrame, view: View) -> pl.DataFrame:
     """Of each entity the row with the greatest (time, created, position)."""
     order = [AT, CREATED] if CREATED in rows.columns else [AT]
     return rows.sort(order, maintain_order=True).unique(view.entity, keep="last", maintain_order=True)
-
-
-def as_stored(names: Sequence[str], at_ms: Sequence[int], values: NDArray[np.float64]) -> dict[str, Stored]:
-    """Rows as the online store keeps them; NaN is missing."""
-    missing = np.isnan(values)
-    if not missing.any():
-        return {name: Stored(at, tuple(row)) for name, at, row in zip(names, at_ms, values.tolist(), strict=True)}
-    rows = zip(names, at_ms, values.tolist(), missing.tolist(), strict=True)
-    return {
-        name: Stored(at, tuple(None if gap else value for value, gap in zip(row, gaps, strict=True)))
-        for name, at, row, gaps in rows
-    }
-
-
-def add_to_sum(summed: hashlib._Hash, rows: Mapping[str, Stored]) -> None:
-    """Adds rows to a SHA-256: the entity in UTF-8, a zero byte, the time as int64 and the values as doubles, all little-endian.
-
-    NaN is a missing value. A row with anything but floats is added as the store packs it (falaj.core.stored).
-    """
-    for entity, row in rows.items():
-        values = [np.nan if value is None else value for value in row.values]
-        typed = any(type(value) is not float for value in values)
-        summed.update(entity.encode() + b"\0" + (pack(row) if typed else struct.pack(f"<q{len(values)}d", row.at_ms, *values)))
 
 
 def zone(name: str) -> ZoneInfo:

@@ -18,11 +18,11 @@ from falaj.core.ref import Ref
 from falaj.ports.online import Online
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.explain import Cell, Explanation, Filled, cell, explain, filled
+from falaj.stages.features.explain import Explanation, Filled, cell, explain, filled
 from falaj.stages.features.keyed import keyed_spine
 from falaj.stages.features.offline import rows_behind, rows_between
 from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
-from falaj.stages.features.refresh import Refresh
+from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
 from falaj.stages.features.spec import AnyView, definition, definition_digest, span_ms
 
@@ -35,7 +35,7 @@ class Features:
         self.contracts = contracts
         self.online = online
         self.views = dict(views)
-        self._refresh = Refresh(contracts, online)
+        self._refresh = Refresh(contracts, online, self._intake)
         self._watch = Watch(contracts, online)
         self._lock = threading.Lock()
         self._watched = threading.Lock()
@@ -66,9 +66,9 @@ class Features:
     def refresh(self, now: datetime) -> dict[str, int]:
         """Brings the online store up to `now` and returns how many rows of each view were put.
 
-        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental in one process;
-        after a restart the state is read again, and putting the same row twice changes nothing. A view whose version
-        stands for another definition is left as it is; Conflict is raised once the others are done.
+        The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental, also after a
+        restart: the store holds a mark of how far it has come, and putting the same row twice changes nothing. A view
+        whose version stands for another definition is left as it is; Conflict is raised once the others are done.
         """
         with self._lock:
             read: dict[tuple[str, datetime | None], pl.DataFrame] = {}
@@ -77,6 +77,10 @@ class Features:
         if refused:
             raise refused[0]
         return put
+
+    def until(self, view_name: str) -> datetime | None:
+        """Everything that became known by then is in the online store; None where the view was never filled."""
+        return self._refresh.until(self.view(view_name).name)
 
     @action("feature.materialise")
     def materialise(self, act: Act, view: Ref, *, until: datetime) -> Decision:
@@ -184,10 +188,6 @@ class Features:
         """The row that a request for the entity at that moment reads, and the dataset's rows behind it, from snapshots."""
         return explain(self.contracts, self.view(view_name), entity, at)
 
-    def explain_cell(self, view_name: str, feature: str, *, entity: str, at: datetime) -> Cell:
-        """Why that feature of the entity has the value that a request at that moment reads, from snapshots."""
-        return cell(self.contracts, self.view(view_name), feature, entity=entity, at=at)
-
     def explain_column(self, recipe: Recipe, name: str, request: Mapping[str, Any], at: datetime) -> Filled:
         """Why a column of a model's input has the value that it has for a request at that moment, from snapshots.
 
@@ -208,7 +208,7 @@ class Features:
             view, _, feature = operand.name.partition(".")
             entity = entity_of(request, recipe.views[view]) if operand.kind == "view" else None
             if entity is not None:
-                cells.append(self.explain_cell(view, feature, entity=entity, at=at))
+                cells.append(cell(self.contracts, self.view(view), feature, entity=entity, at=at))
         return filled(recipe.columns[place], None if isnan(value) else value, request, tuple(cells))
 
     def _admissible(self, refused: list[Conflict]) -> Iterable[AnyView]:
@@ -235,6 +235,12 @@ class Features:
             f"{', '.join(changed)} differ.",
             f"write version={view.version + 1}, so that nobody takes the new values for the old ones.",
         )
+
+    def _intake(self, dataset: str) -> Intake:
+        head = self.kernel.ledger.get("head", f"dataset/{dataset}")
+        ruling = self.kernel.ledger.get("decision", f"dataset/{dataset}|contract")
+        watermark = moment(head["watermark"]) if head is not None and head["watermark"] else None
+        return Intake(watermark, ruling is not None and ruling["verdict"] != "allow")
 
 
 def _fresh(view: AnyView, newest: int | None, until: datetime) -> Check:

@@ -1,0 +1,1 @@
+"""Redis: features that many machines read."""
