@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -17,26 +17,28 @@ from numpy.typing import NDArray
 from falaj.core.errors import InvalidInput
 from falaj.core.recipe import Reader, Recipe
 from falaj.ports.online import Stored
-from falaj.stages.features.join import as_of
+from falaj.stages.features.join import Side, Spine
+from falaj.stages.features.requests import request_columns
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
 Vectors: TypeAlias = NDArray[np.float32]
 StoredAt: TypeAlias = dict[str, NDArray[np.datetime64]]
-_SPINE_KEY, _SPINE_AT = "__entity", "__t"
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 
 
-def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
+def stored_rows(frame: Table, view: View) -> Table:
     """A dataset's rows as rows of the view: entity, `at`, `created` if the view has it, features as floats.
 
     Rows without an entity or a time are left out. A NaN is a missing value. Raises InvalidInput for a column that the
     dataset lacks or that holds no numbers.
     """
     needed = [view.entity, view.time, *view.features, *([view.created] if view.created else [])]
+    schema = frame.collect_schema()
     for name in needed:
-        if name not in frame.columns:
+        if name not in schema:
             raise InvalidInput(f"The view {view.name!r} reads the column {name!r}, which {view.dataset!r} does not have.")
     for name in view.features:
-        kind = frame.schema[name]
+        kind = schema[name]
         if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
             raise InvalidInput(f"The feature {name!r} of the view {view.name!r} must be a number, its column holds {kind}.")
     rows = frame.drop_nulls([view.entity, view.time])
@@ -85,12 +87,13 @@ def reader(recipe: Recipe, views: Mapping[str, AnyView]) -> Reader:
 
 
 def vectors(
-    recipe: Recipe, spine: pl.DataFrame, views: Mapping[str, AnyView], rows: Mapping[str, pl.DataFrame]
+    recipe: Recipe, spine: pl.DataFrame, views: Mapping[str, AnyView], rows: Mapping[str, pl.DataFrame | pl.LazyFrame]
 ) -> tuple[Vectors, StoredAt]:
     """The model's input for each row of the spine, [n, k], and from when each view's row is (NaT where there is none).
 
-    The spine brings the recipe's request fields as columns; `rows` maps each view to its rows. Values are made in 64
-    bits, as the online store keeps them, and rounded to 32 bits once at the end, as the inference server does.
+    The spine brings the recipe's request fields as columns; `rows` maps each view to its rows, of which a LazyFrame is
+    in memory only during its turn. Values are made in 64 bits, as the online store keeps them, and rounded to 32 bits
+    once, as the inference server does.
     """
     missing = [name for name in recipe.request_fields if name not in spine.columns]
     if missing:
@@ -98,21 +101,27 @@ def vectors(
     if spine[recipe.time_field].null_count():
         raise InvalidInput(f"The spine has rows without a time in {recipe.time_field!r}.", "leave them out.")
     follow = reader(recipe, views)
-    found = np.full((spine.height, len(recipe.columns)), np.nan)
-    for place, request in enumerate(_requests(spine, recipe)):
-        for index, value in follow.request_columns(request, request[recipe.time_field]):
-            found[place, index] = value
-    years = spine[recipe.time_field].dt.convert_time_zone("UTC").dt.year().cast(pl.Float64).fill_null(np.nan).to_numpy()
+    found = np.full((spine.height, len(recipe.columns)), np.nan, np.float32)
+    for index, values in request_columns(recipe, spine, follow, zone):
+        found[:, index] = values
+    years = spine[recipe.time_field].dt.convert_time_zone("UTC").dt.year().cast(pl.Float64).to_numpy()
+    asked = Spine(spine, recipe.time_field)
     stored_at: StoredAt = {}
-    for name in recipe.views:
-        joined = _joined(recipe, spine, views[name], rows[name])
-        stored_at[name] = joined[AT].dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
+    for name, field in recipe.views.items():
+        held = rows[name]
+        held = held.collect() if isinstance(held, pl.LazyFrame) else held
+        limit = None if recipe.ttl_ms[name] is None else timedelta(milliseconds=recipe.ttl_ms[name] or 0)
+        places = asked.places(
+            held, Side(held, views[name].entity, AT, limit, CREATED if CREATED in held.columns else None, field)
+        )
+        times = held[AT].gather(places)
+        stored_at[name] = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
         for index, column in enumerate(recipe.columns):
             view, _, feature = column.source.partition(".")
             if column.op in ("view", "years_since") and view == name:
-                values = joined[feature].fill_null(np.nan).to_numpy()
+                values = held[feature].gather(places).fill_null(np.nan).to_numpy()
                 found[:, index] = years - values if column.op == "years_since" else values
-    return found.astype(np.float32), stored_at
+    return found, stored_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,28 +179,6 @@ def _column(name: str, values: Sequence[Any]) -> pl.Series:
     if any(isinstance(value, float) for value in values):
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     return pl.Series(name, list(values))
-
-
-def _requests(spine: pl.DataFrame, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """The spine's rows as requests; the entity of a view is needed only where a column reads it too."""
-    asked = [c.source for c in recipe.columns if c.op not in ("view", "years_since")]
-    return spine.select([*dict.fromkeys([recipe.time_field, *asked])]).iter_rows(named=True)
-
-
-def _joined(recipe: Recipe, spine: pl.DataFrame, view: AnyView, rows: pl.DataFrame) -> pl.DataFrame:
-    left = spine.select(
-        pl.col(recipe.views[view.name]).cast(pl.String).alias(_SPINE_KEY), pl.col(recipe.time_field).alias(_SPINE_AT)
-    )
-    limit = recipe.ttl_ms[view.name]
-    return as_of(
-        left,
-        rows.rename({view.entity: _SPINE_KEY}),
-        entity=_SPINE_KEY,
-        spine_time=_SPINE_AT,
-        row_time=AT,
-        ttl=None if limit is None else timedelta(milliseconds=limit),
-        created=CREATED if CREATED in rows.columns else None,
-    )
 
 
 def _plain(value: np.float32) -> float | None:
