@@ -28,12 +28,13 @@ def request_columns(recipe: Recipe, spine: pl.DataFrame, follow: Reader, zones: 
 
     A value that the reader refuses raises the reader's own InvalidInput, for the first row that has one.
     """
+    if spine.is_empty():
+        return
     plain = _Plain(spine, recipe.time_field, zones)
     slow: list[int] = []
     wrong: list[int] = []
-    for index, column in enumerate(recipe.columns):
-        if column.op in ("view", "years_since"):
-            continue
+    for index, _ in next(_answers(recipe, spine[:1], follow)):
+        column = recipe.columns[index]
         values = plain.values(column)
         if values is None:
             slow.append(index)
@@ -43,17 +44,21 @@ def request_columns(recipe: Recipe, spine: pl.DataFrame, follow: Reader, zones: 
             wrong.append(int(np.argmax(endless)))
     if slow:
         yield from _row_by_row(recipe, spine, follow, slow)
-    if wrong:
-        row = min(wrong)
-        next(_row_by_row(recipe, spine[row : row + 1], follow, []), None)
+    elif wrong:
+        next(_answers(recipe, spine[min(wrong) :], follow))
+
+
+def _answers(recipe: Recipe, spine: pl.DataFrame, follow: Reader) -> Iterator[list[tuple[int, float]]]:
+    """What the reader makes of each row."""
+    for request in spine.select(recipe.request_fields).iter_rows(named=True):
+        yield follow.request_columns(request, request[recipe.time_field])
 
 
 def _row_by_row(recipe: Recipe, spine: pl.DataFrame, follow: Reader, wanted: list[int]) -> Iterator[tuple[int, Floats]]:
-    """What has no shorter way: the reader itself, row after row."""
-    asked = [c.source for c in recipe.columns if c.op not in ("view", "years_since")]
+    """What has no shorter way."""
     found = {index: np.full(spine.height, NAN) for index in wanted}
-    for place, request in enumerate(spine.select([*dict.fromkeys([recipe.time_field, *asked])]).iter_rows(named=True)):
-        for index, value in follow.request_columns(request, request[recipe.time_field]):
+    for place, answer in enumerate(_answers(recipe, spine, follow)):
+        for index, value in answer:
             if index in found:
                 found[index][place] = value
     yield from found.items()
