@@ -65,15 +65,7 @@ def join_views(spine: pl.DataFrame, time: str, sides: Sequence[Side]) -> pl.Data
     The spine's times and keys are made ready once for all of them. Raises InvalidInput where a time has no time zone or
     two of them have a column of the same name.
     """
-    taken = set(spine.columns)
-    added: list[list[str]] = []
-    for side in sides:
-        names = [name for name in side.rows.collect_schema().names() if name != side.entity]
-        double = taken & set(names)
-        if double:
-            raise InvalidInput(f"Both sides of the join have a column {sorted(double)[0]!r}.", "rename it on one side.")
-        taken.update(names)
-        added.append(names)
+    added = added_columns(spine.columns, sides)
     asked = Spine(spine, time)
     parts = [spine]
     for side, names in zip(sides, added, strict=True):
@@ -82,6 +74,20 @@ def join_views(spine: pl.DataFrame, time: str, sides: Sequence[Side]) -> pl.Data
         if names:
             parts.append(rows.select(pl.col(names).gather(places)))
     return pl.concat(parts, how="horizontal") if len(parts) > 1 else spine
+
+
+def added_columns(taken: Sequence[str], sides: Sequence[Side]) -> list[list[str]]:
+    """The columns that each side brings. Raises InvalidInput where two would have one name."""
+    seen = set(taken)
+    added: list[list[str]] = []
+    for side in sides:
+        names = [name for name in side.rows.collect_schema().names() if name != side.entity]
+        double = seen & set(names)
+        if double:
+            raise InvalidInput(f"Both sides of the join have a column {sorted(double)[0]!r}.", "rename it on one side.")
+        seen.update(names)
+        added.append(names)
+    return added
 
 
 class Spine:

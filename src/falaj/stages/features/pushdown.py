@@ -75,7 +75,7 @@ def join_sql(asking: Asking, held: Sequence[Held], *, dialect: str) -> str:
     Every row of the spine once, in the order of its row numbers. Tables may be named `schema.table`. Names are quoted: they are
     written as the engine holds them. Needs window functions and nothing else that is new.
 
-    Raises InvalidInput for something that is no `View` (materialise a window view and declare a View of its rows), NotFound for an
+    Raises InvalidInput for something that is no `View` (write the rows of a window view to a table first), NotFound for an
     unknown dialect, MissingDependency without sqlglot.
     """
     try:
