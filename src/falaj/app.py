@@ -17,6 +17,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
+from falaj.core.sizes import size
 from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 
@@ -213,9 +214,11 @@ class App:
 
     @cached_property
     def features(self) -> Features:
+        from falaj.stages.features.large import Room
         from falaj.stages.features.service import Features
 
-        return Features(self.kernel, self.contracts, self.online, self.project.views)
+        room = Room(_memory(str(self.settings.memory)), self.state / "aside")
+        return Features(self.kernel, self.contracts, self.online, self.project.views, room)
 
     @cached_property
     def pipelines(self) -> Pipelines:
@@ -394,3 +397,8 @@ def secret(reference: str) -> bytes | None:
         f"The secret reference {kind}:… leads nowhere.",
         "write env:NAME or file:PATH; a secret itself never stands in the settings.",
     )
+
+
+def _memory(setting: str) -> int:
+    """The bytes that the setting `memory` names."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if setting == "auto" else size(setting)

@@ -21,7 +21,7 @@ Table: TypeAlias = pl.DataFrame | pl.LazyFrame
 _ROW, _SHARE = "__row", "__share"
 _TEXT, _WIDE = 40, 8
 """Bytes that a text and any other value take, near enough."""
-_AT_ONCE = 12
+_AT_ONCE = 6
 """A share of this part of the memory leaves room for what its join makes beside it, and for what the reader holds ahead."""
 _MOST_SHARES = 512
 _LEAST_ROWS = 4096
@@ -54,19 +54,20 @@ def join_large(spine: Table, time: str, sides: Sequence[Side], *, to: Path, room
         raise Conflict(f"{to} exists already.", "name a folder that does not.")
     added = added_columns(spine.collect_schema().names(), sides)
     width = _width(spine.collect_schema()) + sum(_width(side.rows.collect_schema()) for side in sides)
-    lot = max(room.memory // (_AT_ONCE * width), _LEAST_ROWS)
+    plan = _Plan(time, room, max(room.memory // (_AT_ONCE * width), _LEAST_ROWS))
+    lot = plan.lot
     with _laid_aside(room) as folder:
         asked = []
         for number, side in enumerate(sides):
             count = -(-estimated(side.rows) * _AT_ONCE // room.memory) or 1
             columns = {**_of(spine, [side.key or side.entity, time]), _ROW: pl.Int64()}
             asked.append(Shares(folder / f"asked_{number}", min(_MOST_SHARES, count), pl.Schema(columns)))
-        height = _deal_spine(spine, time, sides, asked, lot)
+        height = _deal_spine(spine, plan, sides, asked)
         answers = []
         for number, (side, names) in enumerate(zip(sides, added, strict=True)):
             columns = {**_of(side.rows, names), _ROW: pl.Int64()}
             answers.append(Shares(folder / f"answer_{number}", -(-height // lot) or 1, pl.Schema(columns)))
-            _join_side(side, time, asked[number], answers[number], lot)
+            _join_side(side, plan, asked[number], answers[number])
         made = folder / "made"
         made.mkdir()
         for number in range(-(-height // lot) or 1):
@@ -85,29 +86,38 @@ def join_large(spine: Table, time: str, sides: Sequence[Side], *, to: Path, room
     return to
 
 
-def _deal_spine(spine: Table, time: str, sides: Sequence[Side], asked: Sequence[Shares], lot: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """`lot`: how many rows of the spine are put together at once."""
+
+    time: str
+    room: Room
+    lot: int
+
+
+def _deal_spine(spine: Table, plan: _Plan, sides: Sequence[Side], asked: Sequence[Shares]) -> int:
     """Deals out the spine once for each side, with the numbers of its rows; how many there are."""
     seen = 0
-    for batch in batches(spine, lot):
+    for batch in batches(spine, plan.room):
         rows = pl.int_range(seen, seen + batch.height, dtype=pl.Int64, eager=True).alias(_ROW)
         for side, shares in zip(sides, asked, strict=True):
             key = side.key or side.entity
-            shares.add(batch.select([*dict.fromkeys((key, time))]).with_columns(rows), pl.col(key))
+            shares.add(batch.select([*dict.fromkeys((key, plan.time))]).with_columns(rows), pl.col(key))
         seen += batch.height
     return seen
 
 
-def _join_side(side: Side, time: str, asked: Shares, answers: Shares, lot: int) -> None:
+def _join_side(side: Side, plan: _Plan, asked: Shares, answers: Shares) -> None:
     """Joins one table share by share, and lays its answers aside by the part of the spine that they belong to."""
     held = Shares(asked.folder.with_name(f"held_{asked.folder.name}"), asked.count, side.rows.collect_schema())
-    for batch in batches(side.rows, lot):
+    for batch in batches(side.rows, plan.room):
         held.add(batch, pl.col(side.entity))
     for number in range(asked.count):
         spine = asked.take(number)
         rows = held.take(number)
-        places = Spine(spine, time).places(rows, side)
+        places = Spine(spine, plan.time).places(rows, side)
         answer = rows.select(pl.exclude(side.entity).gather(places)).with_columns(spine[_ROW])
-        answers.add(answer, pl.col(_ROW) // lot, is_share=True)
+        answers.add(answer, pl.col(_ROW) // plan.lot, is_share=True)
 
 
 class Shares:
@@ -140,8 +150,9 @@ class Shares:
         return found
 
 
-def batches(table: Table, rows: int) -> Iterator[pl.DataFrame]:
-    """The table in order, so many rows at a time."""
+def batches(table: Table, room: Room) -> Iterator[pl.DataFrame]:
+    """The table in order, as many rows at a time as the room allows."""
+    rows = max(room.memory // (2 * _AT_ONCE * _width(table.collect_schema())), _LEAST_ROWS)
     if isinstance(table, pl.DataFrame):
         yield from table.iter_slices(rows)
     else:
@@ -162,10 +173,9 @@ def shares(table: Table, entity: str, keys: pl.Series, room: Room | None) -> Ite
         yield Share(table.collect() if isinstance(table, pl.LazyFrame) else table)
         return
     count = min(_MOST_SHARES, -(-size * _AT_ONCE // room.memory))
-    lot = max(room.memory // (_AT_ONCE * _width(table.collect_schema())), _LEAST_ROWS)
     with _laid_aside(room) as folder:
         held = Shares(folder / "held", count, table.collect_schema())
-        for batch in batches(table, lot):
+        for batch in batches(table, room):
             held.add(batch, pl.col(entity))
         wanted = (keys.cast(pl.String).hash(seed=0) % count).to_numpy()
         for number in range(count):

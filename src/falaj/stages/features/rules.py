@@ -18,6 +18,7 @@ from falaj.core.errors import InvalidInput
 from falaj.core.recipe import Reader, Recipe
 from falaj.ports.online import Stored
 from falaj.stages.features.join import Side, Spine
+from falaj.stages.features.large import Room, shares
 from falaj.stages.features.requests import request_columns
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
@@ -87,13 +88,17 @@ def reader(recipe: Recipe, views: Mapping[str, AnyView]) -> Reader:
 
 
 def vectors(
-    recipe: Recipe, spine: pl.DataFrame, views: Mapping[str, AnyView], rows: Mapping[str, pl.DataFrame | pl.LazyFrame]
+    recipe: Recipe,
+    spine: pl.DataFrame,
+    views: Mapping[str, AnyView],
+    rows: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    room: Room | None = None,
 ) -> tuple[Vectors, StoredAt]:
     """The model's input for each row of the spine, [n, k], and from when each view's row is (NaT where there is none).
 
-    The spine brings the recipe's request fields as columns; `rows` maps each view to its rows, of which a LazyFrame is
-    in memory only during its turn. Values are made in 64 bits, as the online store keeps them, and rounded to 32 bits
-    once, as the inference server does.
+    The spine brings the recipe's request fields as columns. `rows` maps each view to its rows, of which a LazyFrame is in
+    memory only during its turn, and share by share where it does not fit `room`. Values are made in 64 bits, as the online
+    store keeps them, and rounded to 32 bits once, as the inference server does.
     """
     missing = [name for name in recipe.request_fields if name not in spine.columns]
     if missing:
@@ -108,20 +113,26 @@ def vectors(
     asked = Spine(spine, recipe.time_field)
     stored_at: StoredAt = {}
     for name, field in recipe.views.items():
-        held = rows[name]
-        held = held.collect() if isinstance(held, pl.LazyFrame) else held
-        limit = None if recipe.ttl_ms[name] is None else timedelta(milliseconds=recipe.ttl_ms[name] or 0)
-        places = asked.places(
-            held, Side(held, views[name].entity, AT, limit, CREATED if CREATED in held.columns else None, field)
-        )
-        times = held[AT].gather(places)
-        stored_at[name] = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
-        for index, column in enumerate(recipe.columns):
-            view, _, feature = column.source.partition(".")
-            if column.op in ("view", "years_since") and view == name:
-                values = held[feature].gather(places).fill_null(np.nan).to_numpy()
-                found[:, index] = years - values if column.op == "years_since" else values
+        stored_at[name] = np.full(spine.height, np.datetime64("NaT", "ms"))
+        for share in shares(rows[name], views[name].entity, spine[field], room):
+            held, where = share.rows, slice(None) if share.places is None else share.places
+            own = spine.select(dict.fromkeys([recipe.time_field, field]).keys())
+            part = asked if share.places is None else Spine(own[share.places], recipe.time_field)
+            places = part.places(held, _side(recipe, views[name], held))
+            times = held[AT].gather(places).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            stored_at[name][where] = times.dt.cast_time_unit("ms").to_numpy()
+            for index, column in enumerate(recipe.columns):
+                view, _, feature = column.source.partition(".")
+                if column.op in ("view", "years_since") and view == name:
+                    values = held[feature].gather(places).fill_null(np.nan).to_numpy()
+                    found[where, index] = years[where] - values if column.op == "years_since" else values
     return found, stored_at
+
+
+def _side(recipe: Recipe, view: AnyView, rows: pl.DataFrame) -> Side:
+    limit = recipe.ttl_ms[view.name]
+    ttl = None if limit is None else timedelta(milliseconds=limit)
+    return Side(rows, view.entity, AT, ttl, CREATED if CREATED in rows.columns else None, recipe.views[view.name])
 
 
 @dataclass(frozen=True, slots=True)
