@@ -22,7 +22,10 @@ def python_of(peer: str) -> Path:
         print(f"  (making an environment for {peer} in {PLACE / peer})", file=sys.stderr, flush=True)
         uv = [str(Path(sys.executable).parent / "uv")]
         subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PLACE / peer)], check=True)
-        subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(HERE / f"{peer}.txt")], check=True)
+        subprocess.run(
+            [*uv, "pip", "install", "--quiet", "--no-config", "--python", str(python), "-r", str(HERE / f"{peer}.txt")],
+            check=True,
+        )
         stamp.write_text(wanted)
     return python
 
