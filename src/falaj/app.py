@@ -18,6 +18,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
+from falaj.core.sizes import size
 from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 
@@ -221,9 +222,11 @@ class App:
 
     @cached_property
     def features(self) -> Features:
+        from falaj.stages.features.large import Room
         from falaj.stages.features.service import Features
 
-        return Features(self.kernel, self.contracts, self.online, self.project.views)
+        room = Room(_memory(str(self.settings.memory)), self.state / "aside")
+        return Features(self.kernel, self.contracts, self.online, self.project.views, room)
 
     @cached_property
     def pipelines(self) -> Pipelines:
@@ -387,3 +390,8 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         write_once(keys / "operator.key", text.encode())
         app.ledger.checkpoint()
     return text
+
+
+def _memory(setting: str) -> int:
+    """The bytes that the setting `memory` names."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if setting == "auto" else size(setting)

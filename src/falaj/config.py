@@ -59,6 +59,7 @@ TABLE: tuple[Setting, ...] = (
         ("interval", "always"),
     ),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
+    Setting("memory", "auto", "About how much a join may hold at once, such as 2GB; auto is a quarter of the machine's memory."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
 )
 _BY_NAME = {setting.name: setting for setting in TABLE}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from falaj.core.ref import Ref
 from falaj.ports.online import Stored
 from falaj.stages.action import Kernel
 from falaj.stages.features.explain import Cell, cell
+from falaj.stages.features.large import Room
 from falaj.stages.features.rules import reader
 from falaj.stages.features.service import Features
 from falaj.stages.features.spec import View, WindowView, category, count, inputs, local, mean, number, share, years_since
@@ -85,6 +87,13 @@ class Tables:
 
     def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: str = "time") -> list[Asset]:
         return [Asset(Ref("dataset", name, "1"), "sha256:" + "0" * 64, "x")]
+
+
+class ScannedTables(Tables):
+    """The same, read part by part."""
+
+    def scan(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: str = "time") -> pl.LazyFrame:
+        return self.frame(name, since=since, until=until, by=by).lazy()
 
 
 def tables(seed: int = 3, hours: int = 40) -> Tables:
@@ -392,3 +401,14 @@ def test_a_column_of_a_models_input_is_explained_by_its_operation_and_what_it_re
         made.explain_column(RECIPE, "distanse", asked, AT)
     with pytest.raises(InvalidInput, match="has no field"):
         made.explain_column(RECIPE, "age", {}, AT)
+
+
+def test_a_training_frame_is_the_same_however_little_memory_there_is(tmp_path: Path) -> None:
+    whole = features()
+    spine = pl.DataFrame([request(minutes, tailnum=tail) for minutes in range(0, 2400, 7) for tail in ("N1", "N2", None)])
+    small = Features(whole.kernel, ScannedTables(tables().tables), MemoryOnline(), VIEWS, Room(50, tmp_path))
+    wanted, wanted_at = whole.training_frame(RECIPE, spine)
+    found, found_at = small.training_frame(RECIPE, spine)
+    assert np.array_equal(found, wanted, equal_nan=True)
+    assert all(np.array_equal(found_at[name], at, equal_nan=True) for name, at in wanted_at.items())
+    assert [*tmp_path.iterdir()] == []

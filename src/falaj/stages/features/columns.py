@@ -32,6 +32,9 @@ class Times:
         per = {"ms": 1, "us": 1_000, "ns": 1_000_000}[utc.dtype.time_unit]
         return cls(_floats(utc.dt.year()), _floats(utc.to_physical() // per))
 
+    def part(self, where: slice | NDArray[np.int64]) -> Times:
+        return Times(self.years[where], self.ms[where])
+
 
 def stored_values(column: Column, values: pl.Series, times: Times) -> Floats:
     """What a column makes of the values of its stored feature."""
@@ -56,18 +59,25 @@ def operands_of(recipe: Recipe, view: str) -> list[str]:
     return [operand.name for operand in operands if operand.kind == "view" and operand.name.startswith(f"{view}.")]
 
 
-def computed(column: Column, spine: pl.DataFrame, read: Mapping[str, pl.Series]) -> Floats:
+def operand_numbers(operand: str, values: pl.Series) -> Floats:
+    """The values of a stored feature that is an operand. Raises InvalidInput for texts."""
+    if values.dtype == pl.String and values.null_count() < len(values):
+        raise InvalidInput(f"{operand!r} is a text, and a number is computed from it.", "compute with numbers alone.")
+    return _floats(values)
+
+
+def computed(column: Column, spine: pl.DataFrame, read: Mapping[str, Floats]) -> Floats:
     """A column that is computed from two operands. `read`: `view.feature` → its value for each row of the spine."""
-    left, right = (_operand(column, operand, spine, read) for operand in column.operands)
+    left, right = (_operand(operand, spine, read) for operand in column.operands)
     with np.errstate(all="ignore"):
         if column.op == "ratio":
             return _finite(np.divide(left, right, out=np.full(len(left), np.nan), where=right != 0))
         return _finite(left - right if column.op == "difference" else left * right)
 
 
-def _operand(column: Column, operand: Operand, spine: pl.DataFrame, read: Mapping[str, pl.Series]) -> Floats:
+def _operand(operand: Operand, spine: pl.DataFrame, read: Mapping[str, Floats]) -> Floats:
     if operand.kind == "view":
-        return _numbers(column, read[operand.name])
+        return read[operand.name]
     values = spine[operand.name]
     if not (values.dtype.is_numeric() or values.dtype == pl.Null):
         raise InvalidInput(f"The field {operand.name!r} must be a number, the spine's column holds {values.dtype}.")

@@ -74,3 +74,10 @@ def keyed_spine(recipe: Recipe, spine: pl.DataFrame) -> tuple[Recipe, pl.DataFra
         return recipe, spine
     made = spine.with_columns(joined(fields).alias(f"__key_{view}") for view, fields in several.items())
     return replace(recipe, views={**recipe.views, **{view: f"__key_{view}" for view in several}}), made
+
+
+def key_column(recipe: Recipe, view: str) -> str:
+    """The spine's column with the view's key, once `keyed_spine` has made one column of several."""
+    entity = recipe.views[view]
+    assert isinstance(entity, str)
+    return entity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
-from falaj.stages.features.columns import Times, computed, operands_of, stored_values
-from falaj.stages.features.join import as_of
-from falaj.stages.features.keyed import with_entity
+from falaj.stages.features.columns import Times, computed, operand_numbers, operands_of, stored_values
+from falaj.stages.features.join import Side, Spine
+from falaj.stages.features.keyed import key_column, with_entity
+from falaj.stages.features.large import Room, shares
+from falaj.stages.features.requests import request_columns
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
 Vectors: TypeAlias = NDArray[np.float32]
 StoredAt: TypeAlias = dict[str, NDArray[np.datetime64]]
 Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
-_SPINE_KEY, _SPINE_AT = "__entity", "__t"
 
 
 def stored_rows(frame: Table, view: View) -> Table:
@@ -82,12 +83,17 @@ def reader(recipe: Recipe, views: Mapping[str, AnyView]) -> Reader:
 
 
 def vectors(
-    recipe: Recipe, spine: pl.DataFrame, views: Mapping[str, AnyView], rows: Mapping[str, pl.DataFrame]
+    recipe: Recipe,
+    spine: pl.DataFrame,
+    views: Mapping[str, AnyView],
+    rows: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    room: Room | None = None,
 ) -> tuple[Vectors, StoredAt]:
     """The model's input for each row of the spine, [n, k], and from when each view's row is (NaT where there is none).
 
-    The spine brings the recipe's request fields as columns; `rows` maps each view to its rows. Values are made in 64
-    bits, as the online store keeps them, and rounded to 32 bits once at the end, as the inference server does.
+    The spine brings the recipe's request fields as columns. `rows` maps each view to its rows, of which a LazyFrame is in
+    memory only during its turn, and share by share where it does not fit `room`. Values are made in 64 bits, as the online
+    store keeps them, and rounded to 32 bits once, as the inference server does.
     """
     missing = [name for name in recipe.request_fields if name not in spine.columns]
     if missing:
@@ -95,25 +101,39 @@ def vectors(
     if spine[recipe.time_field].null_count():
         raise InvalidInput(f"The spine has rows without a time in {recipe.time_field!r}.", "leave them out.")
     follow = reader(recipe, views)
-    found = np.full((spine.height, len(recipe.columns)), np.nan)
-    for place, request in enumerate(_requests(spine, recipe)):
-        for index, value in follow.request_columns(request, request[recipe.time_field]):
-            found[place, index] = value
-    times = Times.of(spine[recipe.time_field])
+    found = np.full((spine.height, len(recipe.columns)), np.nan, np.float32)
+    for index, values in request_columns(recipe, spine, follow, zone):
+        found[:, index] = values
+    clock = Times.of(spine[recipe.time_field])
+    asked = Spine(spine, recipe.time_field)
     stored_at: StoredAt = {}
-    read: dict[str, pl.Series] = {}
+    read = {name: np.full(spine.height, np.nan) for view in recipe.views for name in operands_of(recipe, view)}
     for name in recipe.views:
-        joined = _joined(recipe, spine, views[name], rows[name])
-        stored_at[name] = joined[AT].dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
-        read.update({operand: joined[operand.partition(".")[2]] for operand in operands_of(recipe, name)})
-        for index, column in enumerate(recipe.columns):
-            view, _, feature = column.source.partition(".")
-            if column.op in STORED and view == name:
-                found[:, index] = stored_values(column, joined[feature], times)
+        field = key_column(recipe, name)
+        stored_at[name] = np.full(spine.height, np.datetime64("NaT", "ms"))
+        for share in shares(rows[name], views[name].entity, spine[field], room):
+            held, where = share.rows, slice(None) if share.places is None else share.places
+            own = spine.select(dict.fromkeys([recipe.time_field, field]).keys())
+            part = asked if share.places is None else Spine(own[share.places], recipe.time_field)
+            places = part.places(held, _side(recipe, views[name], held))
+            times = held[AT].gather(places).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            stored_at[name][where] = times.dt.cast_time_unit("ms").to_numpy()
+            for operand in operands_of(recipe, name):
+                read[operand][where] = operand_numbers(operand, held[operand.partition(".")[2]].gather(places))
+            for index, column in enumerate(recipe.columns):
+                view, _, feature = column.source.partition(".")
+                if column.op in STORED and view == name:
+                    found[where, index] = stored_values(column, held[feature].gather(places), clock.part(where))
     for index, column in enumerate(recipe.columns):
         if column.op in ARITHMETIC:
             found[:, index] = computed(column, spine, read)
-    return found.astype(np.float32), stored_at
+    return found, stored_at
+
+
+def _side(recipe: Recipe, view: AnyView, rows: pl.DataFrame) -> Side:
+    limit = recipe.ttl_ms[view.name]
+    ttl = None if limit is None else timedelta(milliseconds=limit)
+    return Side(rows, view.entity, AT, ttl, CREATED if CREATED in rows.columns else None, key_column(recipe, view.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,28 +191,6 @@ def _column(name: str, values: Sequence[Any]) -> pl.Series:
     if any(isinstance(value, float) for value in values):
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     return pl.Series(name, list(values))
-
-
-def _requests(spine: pl.DataFrame, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """The spine's rows as requests; the entity of a view is needed only where a column reads it too."""
-    asked = [c.source for c in recipe.columns if c.op not in (*STORED, *ARITHMETIC)]
-    return spine.select([*dict.fromkeys([recipe.time_field, *asked])]).iter_rows(named=True)
-
-
-def _joined(recipe: Recipe, spine: pl.DataFrame, view: AnyView, rows: pl.DataFrame) -> pl.DataFrame:
-    left = spine.select(
-        pl.col(recipe.views[view.name]).cast(pl.String).alias(_SPINE_KEY), pl.col(recipe.time_field).alias(_SPINE_AT)
-    )
-    limit = recipe.ttl_ms[view.name]
-    return as_of(
-        left,
-        rows.rename({view.entity: _SPINE_KEY}),
-        entity=_SPINE_KEY,
-        spine_time=_SPINE_AT,
-        row_time=AT,
-        ttl=None if limit is None else timedelta(milliseconds=limit),
-        created=CREATED if CREATED in rows.columns else None,
-    )
 
 
 def _plain(value: np.float32) -> float | None:

@@ -20,6 +20,7 @@ from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.explain import Explanation, Filled, cell, explain, filled
 from falaj.stages.features.keyed import keyed_spine
+from falaj.stages.features.large import Room
 from falaj.stages.features.offline import rows_behind, rows_between
 from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
 from falaj.stages.features.refresh import Intake, Refresh
@@ -30,11 +31,15 @@ from falaj.stages.features.spec import AnyView, definition, definition_digest, s
 class Features:
     """The features of one project."""
 
-    def __init__(self, kernel: Kernel, contracts: Contracts, online: Online, views: Mapping[str, AnyView]) -> None:
+    def __init__(
+        self, kernel: Kernel, contracts: Contracts, online: Online, views: Mapping[str, AnyView], room: Room | None = None
+    ) -> None:
+        """`room`: how much a join may hold in memory; None is as much as it needs."""
         self.kernel = kernel
         self.contracts = contracts
         self.online = online
         self.views = dict(views)
+        self.room = room
         self._refresh = Refresh(contracts, online, self._intake)
         self._watch = Watch(contracts, online)
         self._lock = threading.Lock()
@@ -55,13 +60,14 @@ class Features:
         """The model's input for each row of the spine as float32 [n, k], and for each view the time of the row that was read.
 
         The spine has the recipe's request fields as columns, its time field with a time zone. Nothing that became known
-        after a row's time is used for it. Raises NotFound for a view that the project does not declare.
+        after a row's time is used for it. The spine and the answer are in memory; a view's rows that do not fit beside them
+        are laid aside in files and joined share by share. Raises NotFound for a view that the project does not declare.
         """
         recipe, spine = keyed_spine(recipe, spine)
         views = {name: self.view(name) for name in recipe.views}
         times = spine[recipe.time_field] if recipe.time_field in spine.columns else None
         rows = {} if times is None else {name: rows_behind(self.contracts, view, recipe, spine) for name, view in views.items()}
-        return vectors(recipe, spine, views, rows)
+        return vectors(recipe, spine, views, rows, self.room)
 
     def refresh(self, now: datetime) -> dict[str, int]:
         """Brings the online store up to `now` and returns how many rows of each view were put.
