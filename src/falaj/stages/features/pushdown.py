@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from falaj.core.errors import InvalidInput, MissingDependency, NotFound
-from falaj.stages.features.spec import View, ttl_ms
+from falaj.stages.features.spec import View, key_columns, ttl_ms
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -89,6 +89,11 @@ def join_sql(asking: Asking, held: Sequence[Held], *, dialect: str) -> str:
             raise InvalidInput(
                 f"The view {one.view.name!r} counts over windows, which this query does not.",
                 "write its rows to a table with `Features.offline`, and declare a View of that table.",
+            )
+        if len(key_columns(one.view.entity)) > 1:
+            raise InvalidInput(
+                f"The entity of the view {one.view.name!r} has several key columns, which this query does not join by.",
+                "make one column of them in a derived dataset, and declare the entity by that.",
             )
     whole = sqlglot.parse_one(_text(asking, held), read="duckdb").transform(_translated, dialect)
     # Where nulls stand in an order is told only where there can be nulls.
