@@ -17,7 +17,6 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
-from falaj.core.sizes import size
 from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 
@@ -217,7 +216,7 @@ class App:
         from falaj.stages.features.large import Room
         from falaj.stages.features.service import Features
 
-        room = Room(_memory(str(self.settings.memory)), self.state / "aside")
+        room = Room(self.settings.memory_bytes, self.state / "aside")
         return Features(self.kernel, self.contracts, self.online, self.project.views, room)
 
     @cached_property
@@ -397,8 +396,3 @@ def secret(reference: str) -> bytes | None:
         f"The secret reference {kind}:… leads nowhere.",
         "write env:NAME or file:PATH; a secret itself never stands in the settings.",
     )
-
-
-def _memory(setting: str) -> int:
-    """The bytes that the setting `memory` names."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if setting == "auto" else size(setting)
