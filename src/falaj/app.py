@@ -18,7 +18,6 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
-from falaj.core.sizes import size
 from falaj.ports.stream import Stream
 from falaj.stages.action import Kernel
 
@@ -225,7 +224,7 @@ class App:
         from falaj.stages.features.large import Room
         from falaj.stages.features.service import Features
 
-        room = Room(_memory(str(self.settings.memory)), self.state / "aside")
+        room = Room(self.settings.memory_bytes, self.state / "aside")
         return Features(self.kernel, self.contracts, self.online, self.project.views, room)
 
     @cached_property
@@ -390,8 +389,3 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         write_once(keys / "operator.key", text.encode())
         app.ledger.checkpoint()
     return text
-
-
-def _memory(setting: str) -> int:
-    """The bytes that the setting `memory` names."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if setting == "auto" else size(setting)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.sizes import size
 
 FILE = "falaj.toml"
 
@@ -88,6 +89,12 @@ class Settings:
     @property
     def state_folder(self) -> Path:
         return self.folder / str(self.values["state"].value)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the setting `memory` names. Raises InvalidInput where that is no size."""
+        text = str(self.values["memory"].value)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if text == "auto" else size(text)
 
 
 def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:

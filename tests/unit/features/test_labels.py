@@ -37,14 +37,13 @@ def oracle(case: Case, horizon: timedelta, at: datetime) -> list[Any]:
 @given(cases())
 def test_a_label_is_the_earliest_outcome_that_was_known(case: Case) -> None:
     at, horizon = START + 6 * SPAN, case.ttl or 2 * SPAN
-    outcomes = Outcomes(case.right(), "key", "at", "created")
     spine = case.left().with_columns(pl.col("key").cast(pl.String))
-    outcomes = Outcomes(outcomes.rows.with_columns(pl.col("key").cast(pl.String)), "key", "at", "created")
-    kept = labelled(spine, outcomes, time="t", horizon=horizon, at=at, missing="keep")
+    outcomes = Outcomes(case.right().with_columns(pl.col("key").cast(pl.String)), "key", "at", horizon, "created")
+    kept = labelled(spine, outcomes, time="t", at=at, missing="keep")
     wanted = oracle(case, horizon, at)
     times = kept["at"].dt.convert_time_zone("UTC").dt.cast_time_unit("us")
     assert list(zip(times.to_list(), kept["value"].to_list(), strict=True)) == wanted
-    dropped = labelled(spine, outcomes, time="t", horizon=horizon, at=at)
+    dropped = labelled(spine, outcomes, time="t", at=at)
     assert dropped["value"].to_list() == [value for when, value in wanted if when is not None]
 
 
@@ -59,10 +58,8 @@ def test_an_outcome_that_is_corrected_later_counts_once_the_correction_is_known(
         },
         schema_overrides={"landed_at": UTC_US, "known_at": UTC_US},
     )
-    outcomes = Outcomes(rows, "flight", "landed_at", "known_at")
-    seen = [
-        labelled(spine, outcomes, time="t", horizon=4 * SPAN, at=START + n * SPAN, missing="keep")["late"][0] for n in (1, 2, 5)
-    ]
+    outcomes = Outcomes(rows, "flight", "landed_at", 4 * SPAN, "known_at")
+    seen = [labelled(spine, outcomes, time="t", at=START + n * SPAN, missing="keep")["late"][0] for n in (1, 2, 5)]
     assert seen == [None, 1, 0]
 
 
@@ -70,9 +67,9 @@ def test_a_moment_or_a_time_without_a_zone_is_refused() -> None:
     rows = pl.DataFrame({"flight": ["f"], "landed_at": [START], "late": [1]}, schema_overrides={"landed_at": UTC_US})
     spine = pl.DataFrame({"flight": ["f"], "t": [START]}, schema_overrides={"t": UTC_US})
     with pytest.raises(InvalidInput, match="time zone"):
-        labelled(spine, Outcomes(rows, "flight", "landed_at"), time="t", horizon=SPAN, at=datetime(2013, 1, 1))
+        labelled(spine, Outcomes(rows, "flight", "landed_at", SPAN), time="t", at=datetime(2013, 1, 1))
     naive = spine.with_columns(pl.col("t").dt.replace_time_zone(None))
     with pytest.raises(InvalidInput, match="'t' must hold times with a time zone"):
-        labelled(naive, Outcomes(rows, "flight", "landed_at"), time="t", horizon=SPAN, at=datetime(2013, 1, 1, tzinfo=UTC))
+        labelled(naive, Outcomes(rows, "flight", "landed_at", SPAN), time="t", at=datetime(2013, 1, 1, tzinfo=UTC))
     with pytest.raises(InvalidInput, match="'late'"):
-        labelled(spine.with_columns(late=0), Outcomes(rows, "flight", "landed_at"), time="t", horizon=SPAN, at=START)
+        labelled(spine.with_columns(late=0), Outcomes(rows, "flight", "landed_at", SPAN), time="t", at=START)

@@ -16,22 +16,20 @@ _ASKED = "__asked"
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """A table of what happened: to whom, when, and since when that is known (`known`, else its `time`)."""
+    """A table of what happened: to whom, when, and since when that is known (`known`, else its `time`).
+
+    `horizon`: how long after a row's time its outcome may come.
+    """
 
     rows: pl.DataFrame
     entity: str
     time: str
+    horizon: timedelta
     known: str | None = None
 
 
 def labelled(
-    spine: pl.DataFrame,
-    outcomes: Outcomes,
-    *,
-    time: str,
-    horizon: timedelta,
-    at: datetime,
-    missing: Literal["drop", "keep"] = "drop",
+    spine: pl.DataFrame, outcomes: Outcomes, *, time: str, at: datetime, missing: Literal["drop", "keep"] = "drop"
 ) -> pl.DataFrame:
     """The spine with the columns of each row's outcome, as far as somebody could know it at the moment `at`.
 
@@ -52,7 +50,7 @@ def labelled(
     # The earliest after t is the newest before t once time runs backwards.
     backwards = rows.with_columns(_mirrored(rows, outcomes.time).alias(_ASKED))
     asked = spine.select(outcomes.entity, _mirrored(spine, time).alias(f"{_ASKED}_t"))
-    found = as_of(asked, backwards, entity=outcomes.entity, spine_time=f"{_ASKED}_t", row_time=_ASKED, ttl=horizon)
+    found = as_of(asked, backwards, entity=outcomes.entity, spine_time=f"{_ASKED}_t", row_time=_ASKED, ttl=outcomes.horizon)
     double = set(rows.columns) & set(spine.columns) - {outcomes.entity}
     if double:
         raise InvalidInput(f"Both sides of the join have a column {sorted(double)[0]!r}.", "rename it on one side.")
