@@ -20,15 +20,25 @@ if TYPE_CHECKING:
     from falaj.stages.contracts.spec import Dataset as Dataset
     from falaj.stages.contracts.spec import Derived as Derived
     from falaj.stages.contracts.spec import From as From
+    from falaj.stages.features.spec import Entity as Entity
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
+    from falaj.stages.features.spec import age_hours as age_hours
     from falaj.stages.features.spec import category as category
     from falaj.stages.features.spec import count as count
+    from falaj.stages.features.spec import difference as difference
+    from falaj.stages.features.spec import distinct as distinct
+    from falaj.stages.features.spec import greatest as greatest
     from falaj.stages.features.spec import inputs as inputs
+    from falaj.stages.features.spec import last as last
+    from falaj.stages.features.spec import least as least
     from falaj.stages.features.spec import local as local
     from falaj.stages.features.spec import mean as mean
     from falaj.stages.features.spec import number as number
+    from falaj.stages.features.spec import product as product
+    from falaj.stages.features.spec import ratio as ratio
     from falaj.stages.features.spec import share as share
+    from falaj.stages.features.spec import spread as spread
     from falaj.stages.features.spec import total as total
     from falaj.stages.features.spec import years_since as years_since
     from falaj.stages.gates.spec import Gate as Gate
@@ -46,6 +56,7 @@ _PLACES = {
     "Dataset": "falaj.stages.contracts.spec",
     "Derived": "falaj.stages.contracts.spec",
     "Endpoint": "falaj.stages.rollouts.spec",
+    "Entity": "falaj.stages.features.spec",
     "FitContext": "falaj.stages.training.spec",
     "Fitted": "falaj.stages.training.spec",
     "From": "falaj.stages.contracts.spec",
@@ -54,19 +65,29 @@ _PLACES = {
     "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
     "WindowView": "falaj.stages.features.spec",
+    "age_hours": "falaj.stages.features.spec",
     "category": "falaj.stages.features.spec",
     "count": "falaj.stages.features.spec",
     "database": "falaj.stages.contracts.sources",
     "delta": "falaj.stages.contracts.sources",
+    "difference": "falaj.stages.features.spec",
+    "distinct": "falaj.stages.features.spec",
     "files": "falaj.stages.contracts.sources",
+    "greatest": "falaj.stages.features.spec",
     "iceberg": "falaj.stages.contracts.sources",
     "inputs": "falaj.stages.features.spec",
+    "last": "falaj.stages.features.spec",
+    "least": "falaj.stages.features.spec",
     "local": "falaj.stages.features.spec",
     "mean": "falaj.stages.features.spec",
     "number": "falaj.stages.features.spec",
     "postgres": "falaj.stages.contracts.sources",
+    "product": "falaj.stages.features.spec",
+    "ratio": "falaj.stages.features.spec",
     "s3": "falaj.stages.contracts.sources",
     "share": "falaj.stages.features.spec",
+    "share": "falaj.stages.features.spec",
+    "spread": "falaj.stages.features.spec",
     "stream": "falaj.stages.contracts.sources",
     "total": "falaj.stages.features.spec",
     "warehouse": "falaj.stages.contracts.sources",

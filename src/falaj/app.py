@@ -224,9 +224,11 @@ class App:
 
     @cached_property
     def features(self) -> Features:
+        from falaj.stages.features.large import Room
         from falaj.stages.features.service import Features
 
-        return Features(self.kernel, self.contracts, self.online, self.project.views)
+        room = Room(self.settings.memory_bytes, self.state / "aside")
+        return Features(self.kernel, self.contracts, self.online, self.project.views, room)
 
     @cached_property
     def pipelines(self) -> Pipelines:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.sizes import size
 
 FILE = "falaj.toml"
 
@@ -68,6 +69,7 @@ TABLE: tuple[Setting, ...] = (
         ("interval", "always"),
     ),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
+    Setting("memory", "auto", "About how much a join may hold at once, such as 2GB; auto is a quarter of the machine's memory."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
 )
 _BY_NAME = {setting.name: setting for setting in TABLE}
@@ -96,6 +98,12 @@ class Settings:
     @property
     def state_folder(self) -> Path:
         return self.folder / str(self.values["state"].value)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the setting `memory` names. Raises InvalidInput where that is no size."""
+        text = str(self.values["memory"].value)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if text == "auto" else size(text)
 
 
 def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from falaj.core.actor import Actor
 from falaj.core.codec import decode
 from falaj.core.decision import Decision
 from falaj.core.errors import FalajError
-from falaj.core.moments import iso, length
+from falaj.core.moments import iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.core.run import Run
@@ -30,8 +30,10 @@ WORKER = Actor("worker", "service", ("service",))
 log = logging.getLogger("falaj.worker")
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PARITY_EVERY = timedelta(days=7)
-PARITY_ROWS = 200
+HOUR = timedelta(hours=1)
+PARITY_EVERY = DAY
+PARITY_ROWS = 50
+"""How many predictions of each endpoint are compared with the snapshots each day."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,21 @@ class Round:
         return asdict(self)
 
 
+class _Sample:
+    """So many of whatever is added, each with the same chance."""
+
+    def __init__(self, size: int, chance: random.Random) -> None:
+        self.size, self.chance, self.seen = size, chance, 0
+        self.kept: list[Mapping[str, Any]] = []
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self.seen += 1
+        if len(self.kept) < self.size:
+            self.kept.append(record)
+        elif (place := self.chance.randrange(self.seen)) < self.size:
+            self.kept[place] = record
+
+
 class Worker:
     """One worker per project does the rounds; the lock keeps two callers from doing the same round twice."""
 
@@ -62,9 +79,14 @@ class Worker:
         self._lock = threading.Lock()
         self._due: dict[str, datetime] = {}
         self._parity: dict[str, Cursor] = {}
+        self._later: dict[str, list[Mapping[str, Any]]] = {}
+        """endpoint → predictions that no snapshot has come to yet."""
         self._weighed: dict[str, int] = {}
         self._running: set[str] = set()
         self._exports: Exports | None = None
+        self._turn = 0
+        self._unwell: dict[str, bool] = {}
+        """view → whether its stored rows differ from the snapshots, or did until its alert is resolved."""
 
     def tick(self, now: datetime) -> Round:
         """One round at the time `now`. Each duty stands alone: one that fails is told in `problems`, the others go on."""
@@ -73,8 +95,9 @@ class Worker:
                 self.app.clock.tell(now)
             done = Round(iso(now))
             for duty in (
-                self._reconcile, self._ingest, self._watch_data, self._refresh, self._watch_runs, self._follow,
-                self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver, self._tell_lineage,
+                self._reconcile, self._ingest, self._watch_data, self._refresh, self._materialise, self._compare,
+                self._watch_runs, self._follow, self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
+                self._tell_lineage,
             ):  # fmt: skip
                 with _told(done, duty):
                     duty(now, done)
@@ -104,12 +127,40 @@ class Worker:
                 self._hear(decision, done, f"{name} does not keep its promises: {decision.reason}")
 
     def _refresh(self, now: datetime, done: Round) -> None:
-        """The online store, to the newest grid point; once a day with an event that sums up what was put."""
+        """The online store, to the newest grid point."""
         self.app.features.refresh(now)
+
+    def _materialise(self, now: datetime, done: Round) -> None:
+        """Once a day an event that sums up what was put of each view; a view that is refused keeps no other from its own."""
         if self._is_due("materialise", day := _floor(now, DAY)):
-            for view in self.app.project.views:
-                self.app.features.materialise(WORKER, Ref("view", view), until=now)
             self._due["materialise"] = day
+            for view in self.app.project.views:
+                with _told(done, self._materialise):
+                    self.app.features.materialise(WORKER, Ref("view", view), until=now)
+
+    def _compare(self, now: datetime, done: Round) -> None:
+        """One view an hour in turn: some stored rows are read, and compared once snapshots have come to that time.
+
+        An event is left once a day, when something is wrong, and from then on at each turn until the alert is resolved.
+        """
+        views = list(self.app.project.views)
+        if not views or not self._is_due("compare", hour := _floor(now, HOUR)):
+            return
+        self._due["compare"] = hour
+        self._turn += 1
+        name = views[self._turn % len(views)]
+        tally = self.app.features.sample(name, now, random.Random(f"{name} {iso(now)}").sample)  # noqa: S311  # not a secret
+        if name not in self._unwell:
+            self._unwell[name] = self.app.alerts.open_for(f"parity|view/{name}") is not None
+        told = f"compare {name}"
+        if not tally.rows or not (self._unwell[name] or not tally.is_clear or self._is_due(told, _floor(now, DAY))):
+            return
+        self._due[told] = _floor(now, DAY)
+        decision = self.app.features.compare(WORKER, Ref("view", name))
+        self._hear(decision, done, decision.reason)
+        self._unwell[name] = decision.verdict == "deny" or (
+            self._unwell[name] and self.app.alerts.open_for(f"parity|view/{name}") is not None
+        )
 
     def _watch_runs(self, now: datetime, done: Round) -> None:
         self.app.pipelines.watch(WORKER)
@@ -218,8 +269,8 @@ class Worker:
                 done.news.append(f"{reason} asks for a new model: {run}")
 
     def _keep_books(self, now: datetime, done: Round) -> None:
-        """Seals into the ledger, a signed checkpoint once a day, and the parity of online and offline features once a week."""
-        if self._is_due("seals", hour := _floor(now, timedelta(hours=1))):
+        """Seals into the ledger once an hour; once a day a signed checkpoint, and the parity of what predictions read."""
+        if self._is_due("seals", hour := _floor(now, HOUR)):
             for name in self.app.project.endpoints:
                 if seals := self.app.serving.unsealed(name):
                     self.app.serving.seal(WORKER, Ref("endpoint", name), seals=seals)
@@ -227,31 +278,32 @@ class Worker:
         if self._is_due("checkpoint", day := _floor(now, DAY)):
             self.app.audit.checkpoint(WORKER, Ref("ledger", "local"))
             self._due["checkpoint"] = day
-        if self._is_due("parity", week := _floor(now, PARITY_EVERY)):
+        if self._is_due("parity", due := _floor(now, PARITY_EVERY)):
             for name in self.app.project.endpoints:
                 self._verify_features(name, now, done)
-            self._due["parity"] = week
+            self._due["parity"] = due
 
     def _verify_features(self, endpoint: str, now: datetime, done: Round) -> None:
-        """Logged features of a sample of the last week's predictions against the offline truth."""
+        """Logged features of a sample of the predictions since the last time, against the offline truth.
+
+        Predictions that the snapshots have not come to yet wait for the next time, a sample of them.
+        """
         champion = self._champion(endpoint)
         if champion is None:
             return
-        picked: list[Any] = []
-        chance, seen = random.Random(iso(now)), 0  # noqa: S311  # a sample, not a secret
+        recipe = decode(Recipe, self.app.registry.manifest(champion)["recipe"])
+        covered = self.app.features.covered(recipe.views)
+        ready, later = (_Sample(PARITY_ROWS, random.Random(f"{iso(now)}{kind}")) for kind in "rl")  # noqa: S311  # no secret
+        for record in self._later.get(endpoint, []):
+            (ready if _is_covered(record, covered) else later).add(record)
         cursor = self._parity.get(endpoint, Cursor())
         for at, record in self.app.stream_of(endpoint).follow(cursor):
             cursor = at
             if record.get("kind") == "prediction" and record.get("model") == str(champion) and record.get("request"):
-                seen += 1
-                if len(picked) < PARITY_ROWS:
-                    picked.append(record)
-                elif (place := chance.randrange(seen)) < PARITY_ROWS:
-                    picked[place] = record
-        self._parity[endpoint] = cursor
-        if picked:
-            recipe = decode(Recipe, self.app.registry.manifest(champion)["recipe"])
-            decision = self.app.features.verify(WORKER, Ref("endpoint", endpoint), records=picked, recipe=recipe)
+                (ready if _is_covered(record, covered) else later).add(record)
+        self._parity[endpoint], self._later[endpoint] = cursor, later.kept
+        if ready.kept:
+            decision = self.app.features.verify(WORKER, Ref("endpoint", endpoint), records=ready.kept, recipe=recipe)
             self._hear(decision, done, f"online and offline features of {endpoint} differ: {decision.reason}")
 
     def _deliver(self, now: datetime, done: Round) -> None:
@@ -287,6 +339,10 @@ def _told(done: Round, duty: Callable[..., None]) -> Iterator[None]:
         # A bug in one duty must not keep the others from, say, taking a bad model back.
         log.exception("the duty %s failed", duty.__name__)
         done.problems.append(f"{duty.__name__.strip('_')}: a bug, {type(exc).__name__}: {exc}")
+
+
+def _is_covered(record: Mapping[str, Any], covered: datetime | None) -> bool:
+    return covered is not None and moment(record["at"]) <= covered
 
 
 def _floor(now: datetime, span: timedelta) -> datetime:

@@ -14,6 +14,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "src/falaj/adapters/local/webhook.py:_NoRedirect.redirect_request": "urllib calls it with these six",
     "src/falaj/console/charts.py:box": "a rectangle's four numbers come first, as SVG has them",
     "src/falaj/stages/alerts/rules.py:opened": "an alert's own fields, three of them keyword-only",
+    "src/falaj/stages/features/entity.py:Entity.__new__": "an entity's own fields, four of them keyword-only",
     "src/falaj/stages/features/join.py:as_of": "a join has two sides, each with its own columns",
     "src/falaj/stages/rollouts/eprocess.py:log_factor": "the formula's own symbols",
     "src/falaj/stages/rollouts/eprocess.py:update": "the formula's own symbols",

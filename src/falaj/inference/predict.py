@@ -15,6 +15,7 @@ import orjson
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso, millis
+from falaj.core.recipe import Value
 from falaj.core.segment import PredictionId
 from falaj.inference.auth import demand
 from falaj.inference.errors import at_place
@@ -264,10 +265,10 @@ class Predictor:
         self.log.append(lines, [iso(row.at) for row in arms], time.monotonic())
 
 
-def _fresh(row: _Row, stored: Mapping[str, Stored | None]) -> dict[str, Sequence[Any] | None]:
+def _fresh(row: _Row, stored: Mapping[str, Stored | None]) -> dict[str, Sequence[Value | None] | None]:
     """The stored values that a request may use: neither older than their view allows nor from after the request."""
     recipe, at_ms = row.live.model.recipe, millis(row.at)
-    values: dict[str, Sequence[Any] | None] = {}
+    values: dict[str, Sequence[Value | None] | None] = {}
     for view in recipe.views:
         found, ttl = stored.get(view), recipe.ttl_ms.get(view)
         if found is None or found.at_ms > at_ms or (ttl is not None and found.at_ms < at_ms - ttl):

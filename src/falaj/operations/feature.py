@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from falaj.core.codec import decode
 from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import from_millis, length, moment
+from falaj.core.recipe import Recipe
+from falaj.core.ref import Ref
+from falaj.core.segment import PredictionId
 from falaj.operations.dataset import UNTIL
 from falaj.operations.operation import Argument, Asked, Operation, Subject
+from falaj.stages.features.entity import key_columns
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.stages.features.catalogue import Entry
+    from falaj.stages.features.explain import Cell
     from falaj.stages.features.spec import AnyView
 
 VIEW = Subject("view", "a view that the project declares, as in carrier_delays")
@@ -22,13 +32,74 @@ def _list_views(asked: Asked) -> Any:
     return [
         {
             "view": name,
+            "version": view.version,
             "dataset": view.dataset,
-            "entity": view.entity,
+            "entity": str(view.entity),
             "features": list(view.places),
+            "owner": view.owner,
+            "description": view.description,
             **_standing(app, view),
         }
         for name, view in app.project.views.items()
     ]
+
+
+def _catalogue(app: App) -> list[Entry]:
+    """What is declared, with the types that contracts give and the models that read it, as the ledger has them."""
+    from falaj.stages.features.catalogue import Known, entries
+
+    views = app.project.views
+    types = {name: dict(app.contracts.contract(name).kinds) for name in {view.dataset for view in views.values()}}
+    models = []
+    for key, body in app.ledger.find("model"):
+        asset = body["asset"]
+        recipe = app.ledger.get("recipe", str(asset["labels"].get("recipe")))
+        if recipe is not None:
+            models.append((f"model/{key}", decode(Recipe, recipe)))
+    return entries(views.values(), Known(types, {name: app.online.freshness(name) for name in views}, models))
+
+
+def _search(asked: Asked) -> Any:
+    from falaj.stages.features.catalogue import search
+
+    found = search(_catalogue(asked.app), asked["for"], asked["limit"])
+    return [
+        {"score": score, "what": entry.kind, "name": entry.name, "description": entry.description, "owner": entry.owner}
+        for score, entry in found
+    ]
+
+
+def _show(asked: Asked) -> Any:
+    """The view, its entity, and each of its features."""
+    view = asked.app.features.view(asked.about.name)
+    found = _catalogue(asked.app)
+    own = next(entry for entry in found if entry.kind == "view" and entry.name == view.name)
+    said = next(e for e in found if e.kind == "entity" and e.columns == tuple(key_columns(view.entity)))
+    features = [entry for entry in found if entry.kind == "feature" and entry.name.startswith(f"{view.name}.")]
+    return {
+        **{name: value for name, value in asdict(own).items() if name not in ("kind", "columns")},
+        "entity": {"name": said.name, "keys": said.columns, "kind": said.type, "description": said.description},
+        "recorded": asked.app.ledger.get("view", f"{view.name}@{view.version}") is not None,
+        "features": [
+            {
+                "name": entry.name.partition(".")[2],
+                "description": entry.description,
+                "type": entry.type,
+                "columns": entry.columns,
+                "models": entry.models,
+            }
+            for entry in features
+        ],
+    }
+
+
+def _compare(asked: Asked) -> Any:
+    """Reads some stored rows now, and judges those that snapshots cover; what waits is lost with this process."""
+    import random
+
+    app, name = asked.app, asked.about.name
+    app.features.sample(name, app.kernel.now(), random.Random(name).sample)  # noqa: S311  # a sample, not a secret
+    return app.features.compare(asked.actor, asked.about)
 
 
 def _standing(app: App, view: AnyView) -> dict[str, Any]:
@@ -53,11 +124,69 @@ def _materialise(asked: Asked) -> Any:
 
 
 def _explain(asked: Asked) -> Any:
-    found = asked.app.features.explain(asked.about.name, asked["entity"], asked["at"] or asked.app.kernel.now())
+    at = asked["at"] or asked.app.kernel.now()
+    if asked["feature"]:
+        from falaj.stages.features.explain import cell
+
+        features = asked.app.features
+        view = features.view(asked.about.name)
+        return _told(cell(features.contracts, view, asked["feature"], entity=asked["entity"], at=at))
+    return _row(asked, at)
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    return {
+        "why": cell.why,
+        "view": cell.view,
+        "feature": cell.feature,
+        "entity": cell.entity,
+        "asked_at": cell.asked_at,
+        "value": cell.value,
+        "at": cell.at,
+        "created": cell.created,
+        "arithmetic": cell.arithmetic,
+        "rows": cell.rows.to_dicts(),
+    }
+
+
+def _column(asked: Asked) -> Any:
+    """The line of the prediction log says what was asked and what was read; the snapshots say why."""
+    app, text = asked.app, asked.about.name
+    place = PredictionId.read(text)
+    names = [asked["endpoint"]] if asked["endpoint"] else [name for name, _ in app.ledger.find("endpoint")]
+    record = next((found for name in names if (found := _logged(app, name, place, text)) is not None), None)
+    if record is None:
+        raise NotFound(f"No prediction log holds {text}.", "name its endpoint with --endpoint.")
+    recipe = decode(Recipe, app.registry.manifest(Ref.parse(record["model"]))["recipe"])
+    told = app.features.explain_column(recipe, asked["column"], record.get("request") or {}, moment(record["at"]))
+    return {
+        "why": told.why,
+        "prediction": text,
+        "column": told.column,
+        "op": told.op,
+        "value": told.value,
+        "logged": record["features"][recipe.names.index(told.column)],
+        "request": told.request,
+        "cells": [_told(cell) for cell in told.cells],
+    }
+
+
+def _logged(app: App, endpoint: str, place: PredictionId, text: str) -> dict[str, Any] | None:
+    try:
+        line = app.stream_of(endpoint.removeprefix("endpoint/")).line(place.segment, place.row)
+        record = json.loads(line)
+    except (NotFound, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("id") == text else None
+
+
+def _row(asked: Asked, at: datetime) -> Any:
+    found = asked.app.features.explain(asked.about.name, asked["entity"], at)
     return {
         "view": found.view,
         "entity": found.entity,
         "at": found.at,
+        "created": found.created,
         "values": found.values,
         "rows": found.rows.to_dicts(),
         "snapshots": [asset.ref for asset in found.assets],
@@ -124,6 +253,28 @@ OPERATIONS: tuple[Operation, ...] = (
         changes=False,
         asks="dataset.read",
     ),
+    Operation(
+        "feature",
+        "search",
+        "Finds entities, views and features by words: names, descriptions, tags; slips of the pen are forgiven.",
+        _search,
+        arguments=(
+            Argument("for", "what is looked for, as in 'delay last hours'", required=True),
+            Argument("limit", "how many are shown, the best first", "integer", 20),
+        ),
+        changes=False,
+        asks="dataset.read",
+    ),
+    Operation(
+        "feature",
+        "show",
+        "A view with all that is known of it and of each of its features.",
+        _show,
+        VIEW,
+        changes=False,
+        asks="dataset.read",
+    ),
+    Operation("feature", "compare", "Compares stored rows of a view with the truth recomputed from snapshots.", _compare, VIEW),
     Operation("feature", "materialise", "Brings a view's newest rows into the online store.", _materialise, VIEW, (UNTIL,)),
     Operation(
         "feature",
@@ -136,12 +287,26 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "feature",
         "explain",
-        "Which rows a stored feature row was made from.",
+        "Why a stored row, or one of its features, is what it is: rows, snapshots, arithmetic.",
         _explain,
         VIEW,
         (
+            Argument("feature", "the one feature that is meant"),
             Argument("entity", "the entity's key, as in UA", required=True),
             Argument("at", "as of that time (default: now)", "time"),
+        ),
+        changes=False,
+        asks="dataset.read",
+    ),
+    Operation(
+        "prediction",
+        "explain",
+        "Why one column of a prediction's input is what it is, down to the rows of the snapshots.",
+        _column,
+        Subject("prediction", "the id that came with the prediction"),
+        (
+            Argument("column", "the column of the model's input, as in weather_now.temp", required=True),
+            Argument("endpoint", "which endpoint made it, where that is not plain"),
         ),
         changes=False,
         asks="dataset.read",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from falaj.core.moments import iso, millis
 from falaj.core.ref import Ref
 from falaj.ports.online import Stored
 from falaj.stages.action import Kernel
+from falaj.stages.features.explain import Cell, cell
+from falaj.stages.features.large import Room
 from falaj.stages.features.rules import reader
 from falaj.stages.features.service import Features
 from falaj.stages.features.spec import View, WindowView, category, count, inputs, local, mean, number, share, years_since
@@ -76,8 +79,21 @@ class Tables:
         column = pl.col(self.known[name])
         return self.tables[name].filter((column <= until) & (True if since is None else column > since))
 
+    def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
+        whole = self.tables[name].with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
+        column = pl.col(self.known[name])
+        own = whole.filter((column <= until) & (True if since is None else column > since) & where)
+        return own.with_columns(_snapshot=pl.lit(f"dataset/{name}@1"), _digest=pl.lit("sha256:" + "0" * 64))
+
     def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: str = "time") -> list[Asset]:
         return [Asset(Ref("dataset", name, "1"), "sha256:" + "0" * 64, "x")]
+
+
+class ScannedTables(Tables):
+    """The same, read part by part."""
+
+    def scan(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: str = "time") -> pl.LazyFrame:
+        return self.frame(name, since=since, until=until, by=by).lazy()
 
 
 def tables(seed: int = 3, hours: int = 40) -> Tables:
@@ -311,3 +327,88 @@ def test_a_spine_without_a_field_or_a_time_is_refused() -> None:
         made.training_frame(RECIPE, pl.DataFrame([request(5)]).drop("at"))
     with pytest.raises(InvalidInput, match="without a time"):
         made.training_frame(RECIPE, pl.DataFrame([request(5), {**request(6), "at": None}]))
+
+
+AT = START + timedelta(hours=5, minutes=10)
+
+
+def cell_of(made: Features, view: str, feature: str, *, entity: str, at: datetime) -> Cell:
+    return cell(made.contracts, made.view(view), feature, entity=entity, at=at)
+
+
+def test_one_stored_value_is_explained_by_its_row_and_where_that_stands() -> None:
+    told = cell_of(features(), "weather_now", "temp", entity="JFK", at=AT)
+    assert (told.value, told.rows["_row"].to_list()) == (told.rows["temp"][0], [4])
+    assert told.rows["_digest"][0] == "sha256:" + "0" * 64
+    assert told.why == (
+        f"weather_now.temp of JFK at 2013-05-01T05:10:00.000Z is {told.value}: it stands in row 4 of dataset/weather@1, "
+        "true from 2013-05-01T04:51:00.000Z."
+    )
+    nothing = cell_of(features(), "weather_now", "temp", entity="LGA", at=AT)
+    assert (nothing.value, nothing.rows.height) == (None, 0)
+    assert nothing.why.endswith("there is no row of LGA that was known by then, or none at most 3h old.")
+    with pytest.raises(NotFound, match="temp"):
+        cell_of(features(), "weather_now", "tmp", entity="JFK", at=AT)
+
+
+@pytest.mark.parametrize("feature", DELAYS.places)
+def test_one_window_value_is_explained_by_its_events_and_its_arithmetic(feature: str) -> None:
+    told = cell_of(features(), "delays", feature, entity="UA", at=AT)
+    window = timedelta(hours=6 if feature.endswith("6h") else 1)
+    assert told.rows["landed_at"].min() > START + 5 * HOUR - window  # type: ignore[operator]
+    assert told.rows["landed_at"].max() <= START + 5 * HOUR  # type: ignore[operator]
+    figures = dict(told.arithmetic)
+    assert figures["count"] == told.rows.height > 0
+    if feature.startswith("delay"):
+        assert told.value == figures["sum"] / told.rows.height  # type: ignore[operator]
+    elif feature.startswith("late"):
+        assert told.value == figures["true"] / told.rows.height  # type: ignore[operator]
+    else:
+        assert told.value == told.rows.height
+    assert f"over the last {'6 hours' if feature.endswith('6h') else '1 hour'} before 2013-05-01T05:00:00.000Z" in told.why
+
+
+def test_a_value_is_explained_by_what_was_known_at_that_moment() -> None:
+    held = tables()
+    held.tables["planes"] = pl.DataFrame(
+        {
+            "tailnum": ["N1", "N1"],
+            "known_at": [START, START + HOUR],
+            "built": [1999.0, 2001.0],
+            "told_at": [START, START + 4 * HOUR],
+        },
+        schema_overrides={"known_at": pl.Datetime("ms", "UTC"), "told_at": pl.Datetime("ms", "UTC")},
+    )
+    made = features(held)
+    made.views["plane"] = View("plane", "planes", "tailnum", ("built",), "known_at", created="told_at")
+    early = cell_of(made, "plane", "built", entity="N1", at=START + 3 * HOUR)
+    late = cell_of(made, "plane", "built", entity="N1", at=START + 4 * HOUR)
+    assert (early.value, early.created) == (1999.0, START)
+    assert (late.value, late.created, late.rows["_row"].to_list()) == (2001.0, START + 4 * HOUR, [1])
+    assert "known since 2013-05-01T04:00:00.000Z" in late.why
+
+
+def test_a_column_of_a_models_input_is_explained_by_its_operation_and_what_it_reads() -> None:
+    made, asked = features(), request(310)
+    age = made.explain_column(RECIPE, "age", asked, AT)
+    assert (age.op, age.value, age.why) == ("years_since", 14.0, "age is 14.0: years_since of plane.built = 1999.0.")
+    distance = made.explain_column(RECIPE, "distance", asked, AT)
+    assert (distance.request, distance.cells) == ({"distance": 733.5}, ())
+    carrier = made.explain_column(RECIPE, "carrier", asked, AT)
+    assert carrier.why == "carrier is 1.0: category of carrier = UA with values ('AA', 'UA')."
+    assert made.explain_column(RECIPE, "age", {**asked, "tailnum": None}, AT).cells == ()
+    with pytest.raises(NotFound, match="distance"):
+        made.explain_column(RECIPE, "distanse", asked, AT)
+    with pytest.raises(InvalidInput, match="has no field"):
+        made.explain_column(RECIPE, "age", {}, AT)
+
+
+def test_a_training_frame_is_the_same_however_little_memory_there_is(tmp_path: Path) -> None:
+    whole = features()
+    spine = pl.DataFrame([request(minutes, tailnum=tail) for minutes in range(0, 2400, 7) for tail in ("N1", "N2", None)])
+    small = Features(whole.kernel, ScannedTables(tables().tables), MemoryOnline(), VIEWS, Room(50, tmp_path))
+    wanted, wanted_at = whole.training_frame(RECIPE, spine)
+    found, found_at = small.training_frame(RECIPE, spine)
+    assert np.array_equal(found, wanted, equal_nan=True)
+    assert all(np.array_equal(found_at[name], at, equal_nan=True) for name, at in wanted_at.items())
+    assert [*tmp_path.iterdir()] == []

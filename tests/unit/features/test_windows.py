@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import length, millis
-from falaj.stages.features.spec import WindowView, count, mean, share, total
+from falaj.stages.features.spec import WindowView, count, distinct, greatest, last, least, mean, share, spread, total
 from falaj.stages.features.windows import WindowState, grid_points, newest_point, rows_for, window_rows
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
 EVERY = 30 * MINUTE
 VIEW = WindowView(
     "delays",
@@ -27,9 +29,28 @@ VIEW = WindowView(
     time="landed_at",
     windows=("45m", "3h"),
     every="30m",
-    aggregates=(mean("delay"), share("late"), count("landed"), count("known", "delay"), total("delay", "minutes")),
+    aggregates=(
+        mean("delay"),
+        share("late"),
+        count("landed"),
+        count("known", "delay"),
+        total("delay", "minutes"),
+        least("delay", "lowest"),
+        greatest("delay", "highest"),
+        spread("delay", "spread"),
+        last("delay", "newest"),
+        distinct("delay", "delays"),
+        distinct("tail", "tails"),
+        count("long", "delay", where=(">", 60)),
+    ),
 )
-SCHEMA: dict[str, Any] = {"carrier": pl.String, "landed_at": pl.Datetime("us", "UTC"), "delay": pl.Float64, "late": pl.Int8}
+SCHEMA: dict[str, Any] = {
+    "carrier": pl.String,
+    "landed_at": pl.Datetime("us", "UTC"),
+    "delay": pl.Float64,
+    "late": pl.Int8,
+    "tail": pl.String,
+}
 Row = dict[str, Any]
 
 # Times on the very edge of a window, a microsecond beside it, and anywhere.
@@ -47,6 +68,7 @@ events = st.lists(
             "landed_at": moments,
             "delay": numbers,
             "late": st.sampled_from([None, 0, 1]),
+            "tail": st.sampled_from([None, "", "N1", "N2", "N3"]),
         }
     ),
     max_size=25,
@@ -74,6 +96,14 @@ def oracle(rows: list[Row], grid: list[datetime]) -> dict[tuple[str, datetime], 
                 values[f"landed_{window}"] = float(len(inside))
                 values[f"known_{window}"] = float(len(delays))
                 values[f"minutes_{window}"] = math.fsum(delays)
+                values[f"lowest_{window}"] = min(delays, default=None)
+                values[f"highest_{window}"] = max(delays, default=None)
+                values[f"spread_{window}"] = statistics.stdev(delays) if len(delays) > 1 else None
+                timed = [(row["landed_at"], row["delay"]) for row in inside if row["delay"] in delays]
+                values[f"newest_{window}"] = max((-((START - at) // MILLISECOND), d) for at, d in timed)[1] if timed else None
+                values[f"delays_{window}"] = float(len(set(delays)))
+                values[f"tails_{window}"] = float(len({row["tail"] for row in inside if row["tail"] is not None}))
+                values[f"long_{window}"] = float(sum(1 for delay in delays if delay > 60))
             found[carrier, point] = values
     return found
 
@@ -138,8 +168,8 @@ def test_the_newest_rows_are_those_that_a_request_now_would_read(rows: list[Row]
     assert np.array_equal(values[order], wanted.select(pl.col(VIEW.places).fill_null(math.nan)).to_numpy(), equal_nan=True)
 
 
-def flight(minutes: float, delay: float | None = 1.0, carrier: str = "UA") -> Row:
-    return {"carrier": carrier, "landed_at": START + minutes * MINUTE, "delay": delay, "late": 0}
+def flight(minutes: float, delay: float | None = 1.0, carrier: str = "UA", tail: str | None = "N1") -> Row:
+    return {"carrier": carrier, "landed_at": START + minutes * MINUTE, "delay": delay, "late": 0, "tail": tail}
 
 
 def test_an_event_at_the_grid_point_is_in_and_one_exactly_a_window_ago_is_out() -> None:
@@ -169,7 +199,7 @@ def test_a_state_that_has_seen_many_entities_keeps_only_the_living() -> None:
     for day in range(20):
         state.add(frame([flight(day * 1440 + n % 60, float(n), f"{day}-{n}") for n in range(100)]))
         state.forget(START + timedelta(days=day, hours=1))
-    assert len(state._names) <= 300
+    assert len(state.names) <= 300
     last = START + timedelta(days=19, hours=1)
     names, _, values = state.newest(last)
     assert sorted(names) == sorted(f"19-{n}" for n in range(100))
@@ -189,6 +219,44 @@ def test_an_infinite_value_spoils_only_the_windows_that_hold_it() -> None:
     rows = frame([flight(0, math.inf), flight(100, 5.0)])
     made = window_rows(rows, VIEW, [START, START + 120 * MINUTE])
     assert made["delay_45m"].to_list() == [math.inf, 5.0]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, -3e15])
+def test_a_spread_loses_nothing_far_from_zero(offset: float) -> None:
+    made = window_rows(frame([flight(n, offset + n % 3) for n in range(120)]), VIEW, [START + 120 * MINUTE])
+    assert made["spread_3h"].to_list() == pytest.approx([statistics.stdev([n % 3 for n in range(120)])], rel=1e-12)
+
+
+def test_one_value_has_no_spread_and_equal_values_have_none_at_all() -> None:
+    made = window_rows(frame([flight(0, 5.0), flight(0, 0.1, "AA"), flight(1, 0.1, "AA")]), VIEW, [START + 30 * MINUTE])
+    assert made.sort("carrier")["spread_3h"].to_list() == [0.0, None]
+
+
+def test_of_two_events_at_one_moment_the_greater_value_is_the_last_whatever_came_first() -> None:
+    for rows in ([flight(0, 5.0), flight(0, 7.0)], [flight(0, 7.0), flight(0, 5.0)]):
+        state = WindowState(VIEW)
+        for row in rows:
+            state.add(frame([row]))
+        assert state.rows(START)["newest_3h"].to_list() == [7.0]
+        assert window_rows(frame(rows), VIEW, [START])["newest_3h"].to_list() == [7.0]
+
+
+def test_long_windows_that_overlap_are_laid_out_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    rows = frame([flight(float(m), float(random.normal()), tail=f"N{m % 40}") for m in random.integers(0, 900, 400)])
+    whole = window_rows(rows, VIEW, GRID)
+    monkeypatch.setattr("falaj.stages.features.events._AT_ONCE", 7)
+    assert window_rows(rows, VIEW, GRID).equals(whole)
+
+
+def test_a_state_forgets_the_texts_that_no_window_holds() -> None:
+    state = WindowState(VIEW)
+    for day in range(10):
+        state.add(frame([flight(day * 1440 + n % 50, tail=f"N{day}-{n % 70}") for n in range(100)]))
+        state.forget(START + timedelta(days=day, hours=1))
+        point = START + timedelta(days=day, hours=1)
+        assert state.rows(point)["tails_3h"].to_list() == [70.0]
+    assert len(state.labels["tail"]) <= 2 * 100 + 64 + 100
 
 
 def test_grid_points_are_whole_multiples_since_1970() -> None:

@@ -1,6 +1,6 @@
 """A round does what it can: one duty that fails is told, and the others go on."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +10,7 @@ from falaj.app import App, init_project, open_app
 from falaj.core.errors import Conflict, Unavailable
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -66,3 +67,75 @@ def test_the_replay_clock_goes_on_where_the_ledger_stands(app: App) -> None:
         folder, settings = app.settings.folder, {name: value.value for name, value in app.settings.values.items()}
     with open_app(folder, settings) as later:
         assert later.clock() == NOW
+
+
+WEATHER = '''
+"""The weather, hour by hour."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from falaj import Dataset, View
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ROWS = pl.DataFrame(
+    [
+        {"origin": origin, "seen_at": START + timedelta(hours=hour), "temp": float(hour)}
+        for hour in range(90)
+        for origin in ("A", "B")
+    ],
+    schema_overrides={"seen_at": pl.Datetime("ms", "UTC")},
+)
+
+
+def read(since, until):
+    return ROWS.filter((pl.col("seen_at") <= until) & (True if since is None else pl.col("seen_at") > since))
+
+
+weather = Dataset("weather", "weather.odcs.yaml", read, "seen_at", "seen_at", every="1h")
+now = View("weather_now", "weather", entity="origin", features=("temp",), time="seen_at", ttl="3h")
+'''
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: weather
+version: 1.0.0
+status: active
+schema:
+  - name: weather
+    properties:
+      - {name: origin, logicalType: string}
+      - {name: seen_at, logicalType: timestamp, required: true}
+      - {name: temp, logicalType: number}
+"""
+
+
+def test_a_stored_value_that_somebody_changed_raises_an_alert_that_closes_after_the_repair(tmp_path: Path) -> None:
+    from falaj.core.moments import millis
+    from falaj.ports.online import Stored
+
+    module = f"project_{uuid4().hex}"
+    (tmp_path / f"{module}.py").write_text(WEATHER)
+    (tmp_path / "weather.odcs.yaml").write_text(CONTRACT)
+    settings = {"modules": module, "clock": "replay", "runner": "memory", "host": "memory", "online": "memory", "mirror": "none"}
+    init_project(tmp_path, settings)
+    with open_app(tmp_path, settings) as app:
+        for hour in range(30):
+            seen = app.worker.tick(NOW + hour * HOUR)
+            assert (seen.problems, seen.open_alerts) == ([], [])
+        recorded = list(app.ledger.events(verb="feature.compare"))
+        assert [event.at.day for event in recorded] == [2, 3]  # one a day while all is well
+        assert sum(event.facts["rows"] for event in recorded) >= 50
+        at = NOW + 30 * HOUR
+        app.features.refresh(at)
+        app.online.put("weather_now", {"B": Stored(millis(at), (99.0,))})
+        seen = app.worker.tick(at)
+        (alert,) = app.alerts.all()
+        assert (alert.key, alert.state, alert.severity) == ("parity|view/weather_now", "open", "warning")
+        assert seen.news == ["weather_now is served otherwise than the snapshots say: temp"]
+        for hour in (31, 32, 33):  # the next refresh has put what is right; three clear looks close the alert
+            app.worker.tick(NOW + hour * HOUR)
+        assert [one.state for one in app.alerts.all()] == ["resolved"]
+        app.worker.tick(NOW + 34 * HOUR)
+        assert len(list(app.ledger.events(verb="feature.compare"))) == len(recorded) + 4

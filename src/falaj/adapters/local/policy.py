@@ -16,6 +16,7 @@ _MAKES = frozenset(
     {
         "dataset.ingest",
         "dataset.replay",
+        "feature.compare",
         "feature.materialise",
         "feature.verify",
         "model.train",

@@ -32,6 +32,8 @@ from falaj.stages.contracts.spec import Dataset, Derived, From
 from falaj.stages.contracts.versions import key_of, latest
 
 By = Literal["time", "known"]
+SNAPSHOT, DIGEST, ROW = "_snapshot", "_digest", "_row"
+"""How `placed` says in which snapshot a row stands, what that snapshot's digest is, and which of its rows it is."""
 
 
 class Datasets:
@@ -110,6 +112,18 @@ class Datasets:
         """The snapshots that hold rows of (since, until], by version."""
         found = self._snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
         return [asset for asset in found if (since is None and until is None) or covers(asset, by, since, until)]
+
+    def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
+        """The rows known in (since, until] that `where` picks, and the place of each: `_snapshot`, `_digest`, `_row` (from 0)."""
+        found = []
+        for asset in self.assets(name, since, until, by="known"):
+            rows = self._snapshots.frame(asset)
+            if set(where.meta.root_names()) <= set(rows.columns):
+                here = (pl.lit(str(asset.ref)).alias(SNAPSHOT), pl.lit(asset.digest).alias(DIGEST))
+                own = rows.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64), *here).filter(where)
+                found.append(within(own, self._declared(name).known, since, until))
+        places = {ROW: pl.Int64(), SNAPSHOT: pl.String(), DIGEST: pl.String()}
+        return union(found, {**self._schema(name), **places})
 
     def row(self, asset: Ref, column: str, value: Any) -> Mapping[str, Any]:
         """The one row of a snapshot where `column` is `value`. Raises NotFound for none, Conflict for several."""

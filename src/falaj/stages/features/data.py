@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -28,4 +28,19 @@ class Contracts(Protocol):
         self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: Literal["time", "known"] = "time"
     ) -> Sequence[Asset]:
         """The snapshots that hold rows of the period."""
+        ...
+
+    def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
+        """Rows known in the period that `where` picks, with `_snapshot` (reference), `_digest` and `_row` (from 0)."""
+        ...
+
+
+@runtime_checkable
+class Scans(Protocol):
+    """What data can do that need not be read as a whole."""
+
+    def scan(
+        self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: Literal["time", "known"] = "time"
+    ) -> pl.LazyFrame:
+        """What `frame` gives, read when the query runs; in the same order each time."""
         ...

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 
-_KEY, _ON, _CREATED, _PLACE, _ROW, _RANK = "__key", "__on", "__created", "__place", "__row", "__rank"
-_PER_MS = {"us": 1_000, "ns": 1_000_000}
+Ints: TypeAlias = NDArray[np.int64]
+_NAME, _CODE = "__name", "__code"
+_PER_US = {"us": 1, "ns": 1_000}
+_LONGEST = (1 << 63) - 1
+_SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
+"""Types whose values are 64-bit numbers with a sign."""
+_DIGIT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A table that is joined to a spine: which of its columns say whose a row is, from when it is true and since when known.
+
+    `key`: the spine's column with the entity, where that is not named like the table's. A LazyFrame is collected when its
+    turn comes and dropped after it, so that one table at a time is in memory.
+    """
+
+    rows: pl.DataFrame | pl.LazyFrame
+    entity: str
+    time: str
+    ttl: timedelta | None = None
+    created: str | None = None
+    key: str | None = None
 
 
 def as_of(
@@ -31,52 +56,216 @@ def as_of(
 
     Raises InvalidInput where a time has no time zone or a column of `rows` is in the spine already.
     """
-    added = [name for name in rows.columns if name != entity]
-    double = set(added) & set(spine.columns)
-    if double:
-        raise InvalidInput(f"Both sides of the join have a column {sorted(double)[0]!r}.", "rename it on one side.")
-    fine = any(getattr(kind, "time_unit", "") == "ns" for kind in (*spine.schema.values(), *rows.schema.values()))
-    unit = "ns" if fine else "us"
-    as_text = spine.schema[entity] != rows.schema[entity]
-    left = pl.DataFrame([_key(spine, entity, as_text), _ticks(spine, spine_time, unit).alias(_ON)])
-    right = pl.DataFrame([_key(rows, entity, as_text), _ticks(rows, row_time, unit).alias(_ON)])
-    if created is not None:
-        right = right.with_columns(_ticks(rows, created, unit).alias(_CREATED))
-    places = _match(left, right)
-    if ttl is not None:
-        limit = round(ttl / timedelta(microseconds=1)) * (_PER_MS[unit] // _PER_MS["us"])
-        fresh = left[_ON] - right[_ON].gather(places) <= limit
-        places = places.zip_with(fresh.fill_null(False), pl.Series([None], dtype=places.dtype))
-    return pl.concat([spine, rows.select(added).select(pl.all().gather(places))], how="horizontal") if added else spine
+    return join_views(spine, spine_time, [Side(rows, entity, row_time, ttl, created)])
 
 
-def _match(left: pl.DataFrame, right: pl.DataFrame) -> pl.Series:
-    """For each spine row the place of its row, ttl aside, or null."""
-    rows = right.with_row_index(_ROW).drop_nulls()
-    if _CREATED in rows.columns:
-        rows = _as_seen(rows)
-    asked = left.with_row_index(_PLACE).drop_nulls().sort(_ON)
-    # The rows are sorted by what is searched for; polars cannot see that per key and would warn.
-    found = asked.join_asof(rows.select(_KEY, _ON, _ROW).sort(_ON, maintain_order=True), on=_ON, by=_KEY, check_sortedness=False)
-    places = np.full(left.height, -1, np.int64)
-    places[found[_PLACE].to_numpy()] = found[_ROW].cast(pl.Int64).fill_null(-1).to_numpy()
-    matched = pl.Series(places)
-    return matched.zip_with(matched >= 0, pl.Series([None], dtype=pl.Int64))
+def join_views(spine: pl.DataFrame, time: str, sides: Sequence[Side]) -> pl.DataFrame:
+    """`as_of` for several tables: the spine, each row once and in its order, with the columns of every table.
 
-
-def _as_seen(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows by the moment from which they can be seen, each replaced by the best one that can be seen then.
-
-    A row that became known late must not hide a later one that was known before it.
+    The spine's times and keys are made ready once for all of them. Raises InvalidInput where a time has no time zone or
+    two of them have a column of the same name.
     """
-    best = rows.sort(_ON, _CREATED, _ROW).with_row_index(_RANK)
-    seen = best.with_columns(pl.max_horizontal(_ON, _CREATED).alias(_ON)).sort(_ON, _RANK)
-    seen = seen.with_columns(pl.col(_RANK).cum_max().over(_KEY))
-    return seen.select(_KEY, _ON, best[_ROW].gather(seen[_RANK]).alias(_ROW))
+    added = added_columns(spine.columns, sides)
+    asked = Spine(spine, time)
+    parts = [spine]
+    for side, names in zip(sides, added, strict=True):
+        rows = side.rows.collect() if isinstance(side.rows, pl.LazyFrame) else side.rows
+        places = asked.places(rows, side)
+        if names:
+            parts.append(rows.select(pl.col(names).gather(places)))
+    return pl.concat(parts, how="horizontal") if len(parts) > 1 else spine
 
 
-def _key(frame: pl.DataFrame, entity: str, as_text: bool) -> pl.Series:
-    return (frame[entity].cast(pl.String) if as_text else frame[entity]).alias(_KEY)
+def added_columns(taken: Sequence[str], sides: Sequence[Side]) -> list[list[str]]:
+    """The columns that each side brings. Raises InvalidInput where two would have one name."""
+    seen = set(taken)
+    added: list[list[str]] = []
+    for side in sides:
+        names = [name for name in side.rows.collect_schema().names() if name != side.entity]
+        double = seen & set(names)
+        if double:
+            raise InvalidInput(f"Both sides of the join have a column {sorted(double)[0]!r}.", "rename it on one side.")
+        seen.update(names)
+        added.append(names)
+    return added
+
+
+class Spine:
+    """The rows that ask. What several joins need of them is made once: the times, and the order by entity and time."""
+
+    def __init__(self, frame: pl.DataFrame, time: str) -> None:
+        self.frame = frame
+        self._time = time
+        self._asked: dict[tuple[str, bool, str], _Asked] = {}
+
+    def places(self, rows: pl.DataFrame, side: Side) -> pl.Series:
+        """For each row of the spine the place in `rows` of the row that was true for it, or null."""
+        asked, unit = self._ask(rows, side)
+        found = np.full(self.frame.height, -1, np.int64)
+        held = _Held.of(rows, side, asked, unit)
+        if len(held.keys):
+            at = np.searchsorted(held.keys, held.scale.keys(asked.code, asked.on), "right") - 1
+            hit = (at >= 0) & (held.code[at] == asked.code)
+            if side.ttl is not None:
+                # No row is later than who reads it, and without a sign the difference of any two such times fits.
+                age = asked.on.view(np.uint64) - held.on[at].view(np.uint64)
+                hit &= age <= np.uint64(_span(side.ttl, unit))
+            found[asked.order[hit]] = held.place[at[hit]]
+        return pl.select(pl.when(pl.lit(pl.Series(found)) >= 0).then(pl.lit(pl.Series(found)))).to_series()
+
+    def _ask(self, rows: pl.DataFrame, side: Side) -> tuple[_Asked, str]:
+        key = side.key or side.entity
+        for frame, name in ((self.frame, key), (self.frame, self._time), (rows, side.entity), (rows, side.time)):
+            if name not in frame.columns:
+                raise InvalidInput(f"The join reads the column {name!r}, which is not there.", f"there is: {frame.columns}.")
+        times = [self.frame.schema[self._time], *(rows.schema[name] for name in (side.time, side.created) if name)]
+        unit = "ns" if any(getattr(kind, "time_unit", "") == "ns" for kind in times) else "us"
+        kinds = (self.frame.schema[key], rows.schema[side.entity])
+        as_text = kinds[0] != kinds[1] or kinds[0] in (pl.Categorical, pl.Enum)
+        known = (key, as_text, unit)
+        if known not in self._asked:
+            self._asked[known] = _Asked(_as(self.frame[key], as_text), _ticks(self.frame, self._time, unit), as_text)
+        return self._asked[known], unit
+
+
+class _Asked:
+    """A spine by entity and time: `order` holds the places of its rows that have both, `code` and `on` are in that order."""
+
+    def __init__(self, keys: pl.Series, times: pl.Series, as_text: bool) -> None:
+        self.codes = _Codes(keys, as_text)
+        code, on = self.codes.of(keys), _raw(times)
+        if times.null_count():
+            code = np.where(times.is_not_null().to_numpy(), code, -1)
+        self.order, self.code = _order(code, on)
+        self.on = on.take(self.order)
+
+
+class _Codes:
+    """The entities of a spine as whole numbers from 0: the numbers themselves where they lie close, else found by name."""
+
+    def __init__(self, keys: pl.Series, as_text: bool) -> None:
+        self._as_text = as_text
+        self._low: int | None = None
+        if keys.dtype in _SMALL:
+            low, high = keys.min(), keys.max()
+            if isinstance(low, int) and isinstance(high, int) and high - low <= max(4 * len(keys), 1 << 16):
+                self._low, self._high = low, high
+        if self._low is None:
+            self._names = pl.DataFrame({_NAME: keys.drop_nulls().unique()}).with_row_index(_CODE)
+
+    def of(self, keys: pl.Series) -> Ints:
+        """The number of each key, -1 for null and for an entity that the spine does not ask for."""
+        column = _as(keys, self._as_text)
+        if self._low is not None:
+            inside = pl.col(_NAME).is_between(self._low, self._high)
+            code = pl.when(inside).then(pl.col(_NAME) - self._low).otherwise(-1)
+            return column.cast(pl.Int64).alias(_NAME).to_frame().select(code).to_series().to_numpy()
+        found = column.alias(_NAME).to_frame().join(self._names, on=_NAME, how="left", maintain_order="left")
+        return found[_CODE].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Makes one number of an entity and a time, in their order: times count from `low`, or by place where that is too far."""
+
+    low: int
+    high: int
+    bits: int
+    times: Ints | None
+
+    @classmethod
+    def over(cls, code: Ints, *times: Ints) -> _Scale:
+        """For rows of these entities, the first times never later than the others'."""
+        low, high = int(times[0].min()), int(times[-1].max())
+        room = 63 - int(code[-1]).bit_length()
+        if (high - low + 1).bit_length() <= room:
+            return cls(low, high, (high - low + 1).bit_length(), None)
+        distinct = np.unique(np.concatenate(times))
+        return cls(low, high, len(distinct).bit_length(), distinct)
+
+    def keys(self, code: Ints, on: Ints) -> Ints:
+        if self.times is not None:
+            return (code << self.bits) + np.searchsorted(self.times, on, "right")
+        return (code << self.bits) + (np.clip(on, self.low - 1, self.high) - (self.low - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The rows that a spine may read, by entity and the moment from which each is seen; `keys` are both as one number.
+
+    `place` is the best row that can be seen at that moment and `on` its own time.
+    """
+
+    keys: Ints
+    code: Ints
+    place: Ints
+    on: Ints
+    scale: _Scale
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, side: Side, asked: _Asked, unit: str) -> _Held:
+        times = _ticks(rows, side.time, unit)
+        known = None if side.created is None else _ticks(rows, side.created, unit)
+        code, on = asked.codes.of(rows[side.entity]), _raw(times)
+        for column in (times, known):
+            if column is not None and column.null_count():
+                code = np.where(column.is_not_null().to_numpy(), code, -1)
+        place, code = _order(code, on)
+        if not len(place):
+            return cls(place, place, place, place, _Scale(0, 0, 1, None))
+        on = on.take(place)
+        if known is None:
+            scale = _Scale.over(code, on)
+            return cls(scale.keys(code, on), code, place, on, scale)
+        return cls._as_known(code, on, place, _raw(known).take(place))
+
+    @classmethod
+    def _as_known(cls, code: Ints, on: Ints, place: Ints, known: Ints) -> _Held:
+        """A row that becomes known late is not seen before, and then does not hide a later one that was known already."""
+        same = (code[1:] == code[:-1]) & (on[1:] == on[:-1])
+        if (same & (known[1:] < known[:-1])).any():
+            tie = np.lexsort((known, np.cumsum(np.append(False, ~same))))
+            place, known = place[tie], known[tie]
+        seen = np.maximum(on, known)
+        scale = _Scale.over(code, on, seen)
+        keys = scale.keys(code, seen)
+        # The rows that are known in time are in order already: the late ones are put between them.
+        is_late = known > on
+        late, prompt = np.flatnonzero(is_late), np.flatnonzero(~is_late)
+        late = late[np.argsort(keys[late])]
+        order = np.insert(prompt, np.searchsorted(keys[prompt], keys[late], "right"), late)
+        # Rows are numbered from worse to better, and every entity's numbers are above those of the entity before it.
+        best = np.maximum.accumulate(order)
+        return cls(keys[order], code, place[best], on[best], scale)
+
+
+def _order(code: Ints, on: Ints) -> tuple[Ints, Ints]:
+    """The places of the rows that have an entity, by entity, time and position; and their entities in that order.
+
+    A table that is in the order of time already is only dealt out to its entities.
+    """
+    given = code + 1
+    order = None if bool((on[1:] >= on[:-1]).all()) else np.argsort(on, kind="stable")
+    sizes = np.bincount(given, minlength=1)
+    for shift in range(0, max(len(sizes) - 1, 1).bit_length(), _DIGIT):
+        # numpy sorts 16-bit numbers in one pass, without comparing them.
+        digit = (given >> shift if shift else given).astype(np.uint16)
+        step = np.argsort(digit if order is None else digit.take(order), kind="stable")
+        order = step if order is None else order.take(step)
+    assert order is not None
+    return order[sizes[0] :], np.repeat(np.arange(len(sizes) - 1), sizes[1:])
+
+
+def _as(keys: pl.Series, as_text: bool) -> pl.Series:
+    return keys.cast(pl.String) if as_text else keys
+
+
+def _raw(times: pl.Series) -> Ints:
+    return (times.fill_null(0) if times.null_count() else times).to_numpy()
+
+
+def _span(ttl: timedelta, unit: str) -> int:
+    return min(ttl // timedelta(microseconds=1) * _PER_US[unit], _LONGEST)
 
 
 def _ticks(frame: pl.DataFrame, name: str, unit: str) -> pl.Series:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from falaj.core.recipe import Recipe
-from falaj.stages.features.data import Contracts
+from falaj.stages.features.data import Contracts, Scans
+from falaj.stages.features.keyed import key_column
 from falaj.stages.features.rules import earliest, stored_rows
 from falaj.stages.features.spec import AT, AnyView, View, WindowView
 from falaj.stages.features.windows import grid_points, rows_for, window_rows
@@ -22,15 +23,18 @@ def rows_between(contracts: Contracts, view: AnyView, since: datetime, until: da
     return rows.filter((pl.col(AT) > since) & (pl.col(AT) <= until))
 
 
-def rows_behind(contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.DataFrame) -> pl.DataFrame:
-    """Every row of the view that a row of the spine may read."""
+def rows_behind(contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.DataFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Every row of the view that a row of the spine may read; unread where the snapshots can be read part by part."""
     times = spine[recipe.time_field]
     limit = recipe.ttl_ms[view.name]
     back = None if limit is None else timedelta(milliseconds=limit)
     until = times.dt.convert_time_zone("UTC").max()
     assert until is None or isinstance(until, datetime)
     if isinstance(view, View):
-        return stored_rows(contracts.frame(view.dataset, since=earliest(times, back), until=until, by="known"), view)
+        since = earliest(times, back)
+        if isinstance(contracts, Scans):
+            return stored_rows(contracts.scan(view.dataset, since=since, until=until, by="known"), view)
+        return stored_rows(contracts.frame(view.dataset, since=since, until=until, by="known"), view)
     since = earliest(times, None if back is None else back + view.longest)
     events = contracts.frame(view.dataset, since=since, until=until, by="known")
-    return rows_for(events, view, spine[recipe.views[view.name]], times)
+    return rows_for(events, view, spine[key_column(recipe, view.name)], times)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -13,33 +13,56 @@ import polars as pl
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
-from falaj.core.recipe import Reader, Recipe
-from falaj.stages.features.join import as_of
+from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
+from falaj.stages.features.columns import Times, computed, operand_numbers, operands_of, stored_values
+from falaj.stages.features.join import Side, Spine
+from falaj.stages.features.keyed import key_column, with_entity
+from falaj.stages.features.large import Room, shares
+from falaj.stages.features.requests import request_columns
 from falaj.stages.features.spec import AT, CREATED, AnyView, View
 
 Vectors: TypeAlias = NDArray[np.float32]
 StoredAt: TypeAlias = dict[str, NDArray[np.datetime64]]
-_SPINE_KEY, _SPINE_AT = "__entity", "__t"
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 
 
-def stored_rows(frame: pl.DataFrame, view: View) -> pl.DataFrame:
-    """A dataset's rows as rows of the view: entity, `at`, `created` if the view has it, features as floats.
+def stored_rows(frame: Table, view: View) -> Table:
+    """A dataset's rows as rows of the view: entity as text, `at`, `created` if the view has it, features in their own types.
 
-    Rows without an entity or a time are left out. A NaN is a missing value. Raises InvalidInput for a column that the
-    dataset lacks or that holds no numbers.
+    Floats, whole numbers (Int64), true and false, and texts stay what they are; a time becomes whole milliseconds since
+    1970-01-01T00:00Z, cut off. Rows without an entity or a time are left out. A NaN is a missing value. Raises
+    InvalidInput for a column that the dataset lacks, or that holds anything else.
     """
-    needed = [view.entity, view.time, *view.features, *([view.created] if view.created else [])]
+    needed = [view.time, *view.features, *([view.created] if view.created else [])]
+    schema = frame.collect_schema()
     for name in needed:
-        if name not in frame.columns:
+        if name not in schema:
             raise InvalidInput(f"The view {view.name!r} reads the column {name!r}, which {view.dataset!r} does not have.")
-    for name in view.features:
-        kind = frame.schema[name]
-        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-            raise InvalidInput(f"The feature {name!r} of the view {view.name!r} must be a number, its column holds {kind}.")
-    rows = frame.drop_nulls([view.entity, view.time])
+    features = [_feature(schema[name], name, view) for name in view.features]
+    rows = with_entity(frame, view).drop_nulls([view.entity, view.time])
     created = [pl.col(view.created).alias(CREATED)] if view.created else []
-    features = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in view.features]
-    return rows.select(pl.col(view.entity).cast(pl.String), pl.col(view.time).alias(AT), *created, *features)
+    return rows.select(pl.col(view.entity), pl.col(view.time).alias(AT), *created, *features)
+
+
+def _feature(kind: pl.DataType, name: str, view: View) -> pl.Expr:
+    column = pl.col(name)
+    if kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
+        return column.cast(pl.Int64)
+    if kind in (pl.String, pl.Boolean):
+        return column
+    if kind in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    if kind.is_float() or kind.is_decimal() or kind == pl.Null:
+        return column.cast(pl.Float64).fill_nan(None)
+    if kind == pl.Date:
+        return column.cast(pl.Datetime("ms")).dt.epoch("ms")
+    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+        per = {"ms": 1, "us": 1_000, "ns": 1_000_000}[kind.time_unit]
+        return column.to_physical() // per
+    raise InvalidInput(
+        f"The feature {name!r} of the view {view.name!r} holds {kind}, which is no feature.",
+        "features are floats, 64-bit whole numbers, texts, true or false, and times with a zone; cast it or leave it out.",
+    )
 
 
 def newest_rows(rows: pl.DataFrame, view: View) -> pl.DataFrame:
@@ -60,12 +83,17 @@ def reader(recipe: Recipe, views: Mapping[str, AnyView]) -> Reader:
 
 
 def vectors(
-    recipe: Recipe, spine: pl.DataFrame, views: Mapping[str, AnyView], rows: Mapping[str, pl.DataFrame]
+    recipe: Recipe,
+    spine: pl.DataFrame,
+    views: Mapping[str, AnyView],
+    rows: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    room: Room | None = None,
 ) -> tuple[Vectors, StoredAt]:
     """The model's input for each row of the spine, [n, k], and from when each view's row is (NaT where there is none).
 
-    The spine brings the recipe's request fields as columns; `rows` maps each view to its rows. Values are made in 64
-    bits, as the online store keeps them, and rounded to 32 bits once at the end, as the inference server does.
+    The spine brings the recipe's request fields as columns. `rows` maps each view to its rows, of which a LazyFrame is in
+    memory only during its turn, and share by share where it does not fit `room`. Values are made in 64 bits, as the online
+    store keeps them, and rounded to 32 bits once, as the inference server does.
     """
     missing = [name for name in recipe.request_fields if name not in spine.columns]
     if missing:
@@ -73,21 +101,39 @@ def vectors(
     if spine[recipe.time_field].null_count():
         raise InvalidInput(f"The spine has rows without a time in {recipe.time_field!r}.", "leave them out.")
     follow = reader(recipe, views)
-    found = np.full((spine.height, len(recipe.columns)), np.nan)
-    for place, request in enumerate(_requests(spine, recipe)):
-        for index, value in follow.request_columns(request, request[recipe.time_field]):
-            found[place, index] = value
-    years = spine[recipe.time_field].dt.convert_time_zone("UTC").dt.year().cast(pl.Float64).fill_null(np.nan).to_numpy()
+    found = np.full((spine.height, len(recipe.columns)), np.nan, np.float32)
+    for index, values in request_columns(recipe, spine, follow, zone):
+        found[:, index] = values
+    clock = Times.of(spine[recipe.time_field])
+    asked = Spine(spine, recipe.time_field)
     stored_at: StoredAt = {}
+    read = {name: np.full(spine.height, np.nan) for view in recipe.views for name in operands_of(recipe, view)}
     for name in recipe.views:
-        joined = _joined(recipe, spine, views[name], rows[name])
-        stored_at[name] = joined[AT].dt.convert_time_zone("UTC").dt.replace_time_zone(None).dt.cast_time_unit("ms").to_numpy()
-        for index, column in enumerate(recipe.columns):
-            view, _, feature = column.source.partition(".")
-            if column.op in ("view", "years_since") and view == name:
-                values = joined[feature].fill_null(np.nan).to_numpy()
-                found[:, index] = years - values if column.op == "years_since" else values
-    return found.astype(np.float32), stored_at
+        field = key_column(recipe, name)
+        stored_at[name] = np.full(spine.height, np.datetime64("NaT", "ms"))
+        for share in shares(rows[name], views[name].entity, spine[field], room):
+            held, where = share.rows, slice(None) if share.places is None else share.places
+            own = spine.select(dict.fromkeys([recipe.time_field, field]).keys())
+            part = asked if share.places is None else Spine(own[share.places], recipe.time_field)
+            places = part.places(held, _side(recipe, views[name], held))
+            times = held[AT].gather(places).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            stored_at[name][where] = times.dt.cast_time_unit("ms").to_numpy()
+            for operand in operands_of(recipe, name):
+                read[operand][where] = operand_numbers(operand, held[operand.partition(".")[2]].gather(places))
+            for index, column in enumerate(recipe.columns):
+                view, _, feature = column.source.partition(".")
+                if column.op in STORED and view == name:
+                    found[where, index] = stored_values(column, held[feature].gather(places), clock.part(where))
+    for index, column in enumerate(recipe.columns):
+        if column.op in ARITHMETIC:
+            found[:, index] = computed(column, spine, read)
+    return found, stored_at
+
+
+def _side(recipe: Recipe, view: AnyView, rows: pl.DataFrame) -> Side:
+    limit = recipe.ttl_ms[view.name]
+    ttl = None if limit is None else timedelta(milliseconds=limit)
+    return Side(rows, view.entity, AT, ttl, CREATED if CREATED in rows.columns else None, key_column(recipe, view.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +191,6 @@ def _column(name: str, values: Sequence[Any]) -> pl.Series:
     if any(isinstance(value, float) for value in values):
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     return pl.Series(name, list(values))
-
-
-def _requests(spine: pl.DataFrame, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """The spine's rows as requests; the entity of a view is needed only where a column reads it too."""
-    asked = [c.source for c in recipe.columns if c.op not in ("view", "years_since")]
-    return spine.select([*dict.fromkeys([recipe.time_field, *asked])]).iter_rows(named=True)
-
-
-def _joined(recipe: Recipe, spine: pl.DataFrame, view: AnyView, rows: pl.DataFrame) -> pl.DataFrame:
-    left = spine.select(
-        pl.col(recipe.views[view.name]).cast(pl.String).alias(_SPINE_KEY), pl.col(recipe.time_field).alias(_SPINE_AT)
-    )
-    limit = recipe.ttl_ms[view.name]
-    return as_of(
-        left,
-        rows.rename({view.entity: _SPINE_KEY}),
-        entity=_SPINE_KEY,
-        spine_time=_SPINE_AT,
-        row_time=AT,
-        ttl=None if limit is None else timedelta(milliseconds=limit),
-        created=CREATED if CREATED in rows.columns else None,
-    )
 
 
 def _plain(value: np.float32) -> float | None:

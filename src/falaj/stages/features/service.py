@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from math import isnan
 from typing import Any
 
 import polars as pl
 
 from falaj.core.decision import Check, Decision, judge
-from falaj.core.errors import NotFound
+from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, millis, moment
-from falaj.core.recipe import Recipe
+from falaj.core.recipe import Recipe, entity_of
 from falaj.core.ref import Ref
 from falaj.ports.online import Online
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
-from falaj.stages.features.explain import Explanation, explain
+from falaj.stages.features.explain import Explanation, Filled, cell, explain, filled
+from falaj.stages.features.keyed import keyed_spine
+from falaj.stages.features.large import Room
 from falaj.stages.features.offline import rows_behind, rows_between
+from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
 from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
-from falaj.stages.features.spec import AnyView, span_ms
-
-_NAMED = 20
-"""How many mismatches a parity decision names one by one; the count covers all."""
+from falaj.stages.features.spec import AnyView, definition, definition_digest, span_ms
 
 
 class Features:
     """The features of one project."""
 
-    def __init__(self, kernel: Kernel, contracts: Contracts, online: Online, views: Mapping[str, AnyView]) -> None:
+    def __init__(
+        self, kernel: Kernel, contracts: Contracts, online: Online, views: Mapping[str, AnyView], room: Room | None = None
+    ) -> None:
+        """`room`: how much a join may hold in memory; None is as much as it needs."""
         self.kernel = kernel
         self.contracts = contracts
         self.online = online
         self.views = dict(views)
+        self.room = room
         self._refresh = Refresh(contracts, online, self._intake)
+        self._watch = Watch(contracts, online)
         self._lock = threading.Lock()
+        self._watched = threading.Lock()
+        self._admitted: set[str] = set()
 
     def view(self, name: str) -> AnyView:
         """Raises NotFound with the nearest names."""
@@ -52,22 +60,29 @@ class Features:
         """The model's input for each row of the spine as float32 [n, k], and for each view the time of the row that was read.
 
         The spine has the recipe's request fields as columns, its time field with a time zone. Nothing that became known
-        after a row's time is used for it. Raises NotFound for a view that the project does not declare.
+        after a row's time is used for it. The spine and the answer are in memory; a view's rows that do not fit beside them
+        are laid aside in files and joined share by share. Raises NotFound for a view that the project does not declare.
         """
+        recipe, spine = keyed_spine(recipe, spine)
         views = {name: self.view(name) for name in recipe.views}
         times = spine[recipe.time_field] if recipe.time_field in spine.columns else None
         rows = {} if times is None else {name: rows_behind(self.contracts, view, recipe, spine) for name, view in views.items()}
-        return vectors(recipe, spine, views, rows)
+        return vectors(recipe, spine, views, rows, self.room)
 
     def refresh(self, now: datetime) -> dict[str, int]:
         """Brings the online store up to `now` and returns how many rows of each view were put.
 
         The data plane: it changes no record and leaves no event (`feature.materialise` does). Incremental, also after a
-        restart: the store holds a mark of how far it has come, and putting the same row twice changes nothing.
+        restart: the store holds a mark of how far it has come, and putting the same row twice changes nothing. A view
+        whose version stands for another definition is left as it is; Conflict is raised once the others are done.
         """
         with self._lock:
             read: dict[tuple[str, datetime | None], pl.DataFrame] = {}
-            return {name: self._refresh.advance(view, now, read) for name, view in self.views.items()}
+            refused: list[Conflict] = []
+            put = {view.name: self._refresh.advance(view, now, read) for view in self._admissible(refused)}
+        if refused:
+            raise refused[0]
+        return put
 
     def until(self, view_name: str) -> datetime | None:
         """Everything that became known by then is in the online store; None where the view was never filled."""
@@ -79,18 +94,25 @@ class Features:
 
         The refreshes between two events leave no event of their own; their rows are in the sum of the next one. The sum
         starts anew when the process does. Denied where the newest row is older than the ttl, held where there is none.
+        The first time it records the view's definition under its version. Raises Conflict where that version stands for
+        another definition.
         """
         declared = self.view(view.name)
+        self._check_version(declared)
         with self._lock:
             self._refresh.advance(declared, until, {})
             put = self._refresh.take(view.name)
         newest = self.online.freshness(view.name)
         check = _fresh(declared, newest, until)
         decision = Decision(view.bare, "freshness", judge([check]), (check,), act.actor, act.now)
+        key = f"{view.name}@{declared.version}"
         with act.change() as draft:
+            if draft.get("view", key) is None:
+                draft.put("view", key, {"digest": definition_digest(declared), "definition": definition(declared)})
             draft.decide(decision)
             draft.note(
                 view=view.name,
+                version=declared.version,
                 rows=put.rows,
                 until=until,
                 newest=None if newest is None else from_millis(newest),
@@ -108,15 +130,15 @@ class Features:
         than the snapshots of every dataset it reads cannot be judged yet. Denied where any feature differs, each
         difference named (prediction, feature, online, offline); held where nothing could be judged.
         """
-        whole = [r for r in records if r.get("kind") == "prediction" and _has_fields(r.get("request"), recipe)]
-        covered = self._covered(recipe)
+        whole = [r for r in records if r.get("kind") == "prediction" and has_fields(r.get("request"), recipe)]
+        covered = self.covered(recipe.views)
         judged = [r for r in whole if covered is not None and moment(r["at"]) <= covered]
         found: list[Mismatch] = []
         if judged:
             spine = spine_of(recipe, [r["request"] for r in judged], [moment(r["at"]) for r in judged])
             truth, _ = self.training_frame(recipe, spine)
             found = mismatches(recipe.names, {r["id"]: r["features"] for r in judged}, truth, tolerance=tolerance)
-        checks = _parity_checks(found, len(judged), len(recipe.columns))
+        checks = prediction_checks(found, len(judged), len(recipe.columns))
         decision = Decision(subject.bare, "parity", judge(checks), checks, act.actor, act.now)
         with act.change() as draft:
             draft.decide(decision)
@@ -128,25 +150,103 @@ class Features:
             )
         return decision
 
+    def covered(self, views: Iterable[str]) -> datetime | None:
+        """Until when the snapshots of every dataset behind these views are complete; None where one has none."""
+        marks: list[datetime] = []
+        for name in views:
+            head = self.kernel.ledger.get("head", f"dataset/{self.view(name).dataset}")
+            if head is None or head["watermark"] is None:
+                return None
+            marks.append(moment(head["watermark"]))
+        return min(marks) if marks else self.kernel.now()
+
+    def sample(self, view_name: str, now: datetime, pick: Pick) -> Tally:
+        """Reads some entities of a view from the online store, and compares those reads that snapshots have come to.
+
+        The data plane: it changes no record and leaves no event (`feature.compare` does). What cannot be compared yet
+        waits in this process. Returns everything that was compared since the last `compare`.
+        """
+        view = self.view(view_name)
+        covered = self.covered([view_name])
+        if covered is None:
+            return Tally()
+        with self._watched:
+            self._watch.look(view, now, covered, pick)
+            return self._watch.compare(view, covered)
+
+    @action("feature.compare")
+    def compare(self, act: Act, view: Ref) -> Decision:
+        """Parity of a view's stored rows: records what `sample` has compared since the last call.
+
+        Denied where any value differs, each such feature named with how many rows; held where nothing could be compared.
+        """
+        self.view(view.name)
+        with self._watched:
+            tally, waiting = self._watch.take(view.name)
+        checks, reason = row_checks(view.name, tally, waiting)
+        decision = Decision(view.bare, "parity", judge(checks), checks, act.actor, act.now, reason)
+        with act.change() as draft:
+            draft.decide(decision)
+            draft.note(rows=tally.rows, waiting=waiting, differences=sum(tally.wrong.values()))
+        return decision
+
     def explain(self, view_name: str, entity: str, at: datetime) -> Explanation:
         """The row that a request for the entity at that moment reads, and the dataset's rows behind it, from snapshots."""
         return explain(self.contracts, self.view(view_name), entity, at)
+
+    def explain_column(self, recipe: Recipe, name: str, request: Mapping[str, Any], at: datetime) -> Filled:
+        """Why a column of a model's input has the value that it has for a request at that moment, from snapshots.
+
+        Raises NotFound for a column that the recipe lacks, InvalidInput where the request lacks a field.
+        """
+        if name not in recipe.names:
+            raise NotFound.named("column of this recipe", name, recipe.names)
+        missing = [field for field in recipe.request_fields if field not in request and field != recipe.time_field]
+        if missing:
+            raise InvalidInput(
+                f"The request has no field {missing[0]!r}.", "a vector that was sent whole has no stored features."
+            )
+        place = recipe.names.index(name)
+        values, _ = self.training_frame(recipe, spine_of(recipe, [request], [at]))
+        value = float(values[0, place])
+        cells = []
+        for operand in recipe.columns[place].operands:
+            view, _, feature = operand.name.partition(".")
+            entity = entity_of(request, recipe.views[view]) if operand.kind == "view" else None
+            if entity is not None:
+                cells.append(cell(self.contracts, self.view(view), feature, entity=entity, at=at))
+        return filled(recipe.columns[place], None if isnan(value) else value, request, tuple(cells))
+
+    def _admissible(self, refused: list[Conflict]) -> Iterable[AnyView]:
+        """The views that may be refreshed; of the others, why not."""
+        for view in self.views.values():
+            try:
+                if view.name not in self._admitted:
+                    self._check_version(view)
+                    self._admitted.add(view.name)
+            except Conflict as exc:
+                refused.append(exc)
+            else:
+                yield view
+
+    def _check_version(self, view: AnyView) -> None:
+        """Raises Conflict where the same version was recorded with another definition."""
+        held = self.kernel.ledger.get("view", f"{view.name}@{view.version}")
+        if held is None or held["digest"] == definition_digest(view):
+            return
+        now, before = definition(view), held["definition"]
+        changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
+        raise Conflict(
+            f"The view {view.name!r} was materialised as version {view.version} with another definition: "
+            f"{', '.join(changed)} differ.",
+            f"write version={view.version + 1}, so that nobody takes the new values for the old ones.",
+        )
 
     def _intake(self, dataset: str) -> Intake:
         head = self.kernel.ledger.get("head", f"dataset/{dataset}")
         ruling = self.kernel.ledger.get("decision", f"dataset/{dataset}|contract")
         watermark = moment(head["watermark"]) if head is not None and head["watermark"] else None
         return Intake(watermark, ruling is not None and ruling["verdict"] != "allow")
-
-    def _covered(self, recipe: Recipe) -> datetime | None:
-        """Until when the snapshots of every dataset that the recipe reads are complete; None where one has none."""
-        marks: list[datetime] = []
-        for name in recipe.views:
-            head = self.kernel.ledger.get("head", f"dataset/{self.view(name).dataset}")
-            if head is None:
-                return None
-            marks.append(moment(head["watermark"]))
-        return min(marks) if marks else self.kernel.now()
 
 
 def _fresh(view: AnyView, newest: int | None, until: datetime) -> Check:
@@ -157,19 +257,3 @@ def _fresh(view: AnyView, newest: int | None, until: datetime) -> Check:
     return Check(
         "freshness", wanted, f"newest row of {iso(from_millis(newest))}", limit is None or millis(until) - newest <= limit
     )
-
-
-def _has_fields(request: Any, recipe: Recipe) -> bool:
-    return isinstance(request, Mapping) and all(name in request for name in recipe.request_fields if name != recipe.time_field)
-
-
-def _parity_checks(found: Sequence[Mismatch], predictions: int, columns: int) -> tuple[Check, ...]:
-    seen = f"{len(found)} of {predictions * columns} values of {predictions} predictions differ"
-    total = Check(
-        "parity",
-        "every value as offline",
-        seen if predictions else "no prediction that snapshots cover yet",
-        not found if predictions else None,
-    )
-    named = (Check(f"{m.prediction}.{m.feature}", f"offline {m.offline}", f"online {m.online}", False) for m in found[:_NAMED])
-    return (total, *named)

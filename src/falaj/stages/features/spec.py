@@ -2,145 +2,43 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 from falaj.core.errors import InvalidInput, NotFound
-from falaj.core.moments import length
-from falaj.core.recipe import Column, Recipe
+from falaj.core.recipe import Column, Fields, Recipe, places_of
+from falaj.stages.features.entity import Entity, key_columns
+from falaj.stages.features.views import (
+    AT,
+    CREATED,
+    OPS,
+    Aggregate,
+    AnyView,
+    Feature,
+    View,
+    WindowView,
+    definition,
+    definition_digest,
+    span_ms,
+    ttl_ms,
+)
 
-OPS = ("mean", "sum", "count", "share")
 PARTS = ("hour", "minute", "weekday", "month", "yearday")
-AT, CREATED = "at", "created"
-"""How the rows of every view name their time, and the moment when they became known."""
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Each row of a dataset is the newest truth about its entity, from `time` on and for at most `ttl`.
-
-    `features` are number columns of the dataset. `created`: the column that says when a row became known, where that is
-    later than `time`; without it a row is taken to be known at its `time`.
-    """
-
-    name: str
-    dataset: str
-    entity: str
-    features: tuple[str, ...]
-    time: str
-    ttl: str | timedelta | None = None
-    created: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_name("view", self.name)
-        _check_features(self.name, self.features, {self.entity, self.time, self.created, AT, CREATED})
-        _check_ttl(self.name, self.ttl)
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """The order of the features in a stored row."""
-        return self.features
-
-    def __getitem__(self, feature: str) -> Feature:
-        return _pick(self, feature)
-
-    def all(self) -> tuple[Feature, ...]:
-        """Every feature of the view, in order, for `inputs`."""
-        return tuple(Feature(self, name) for name in self.places)
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One figure over the rows of a window. `count` without a column counts rows, with one its values that are not null."""
-
-    name: str
-    op: str
-    column: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_name("aggregate", self.name)
-        if self.op not in OPS:
-            raise InvalidInput(
-                f"The aggregate {self.name!r} has the unknown operation {self.op!r}.", f"there is: {', '.join(OPS)}."
-            )
-        if self.column is None and self.op != "count":
-            raise InvalidInput(f"The aggregate {self.name!r} needs a column.", f"write {self.op}('some_column', {self.name!r}).")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowView:
-    """Figures over the last hours of an entity's events, at every grid point (a multiple of `every` since 1970-01-01T00:00Z).
-
-    The figure at grid point g is over the events whose `time` is in (g - window, g]; a request at t reads the row of the
-    greatest g ≤ t, if that is at most `ttl` old. `time` must be the moment when the event became known: a window over
-    any earlier moment would count what nobody could know yet. Features are named `<aggregate>_<window>`.
-    """
-
-    name: str
-    dataset: str
-    entity: str
-    time: str
-    windows: tuple[str, ...]
-    every: str
-    aggregates: tuple[Aggregate, ...]
-    ttl: str | timedelta | None = None
-
-    def __post_init__(self) -> None:
-        _check_name("view", self.name)
-        _check_features(self.name, self.places, {self.entity, self.time, AT})
-        _check_ttl(self.name, self.ttl)
-        for text in (*self.windows, self.every):
-            if length(text) < timedelta(seconds=1) or length(text) % timedelta(seconds=1):
-                raise InvalidInput(
-                    f"The length {text!r} of the view {self.name!r} is not a whole number of seconds.", "write 30m, 3h or 7d."
-                )
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        return tuple(f"{aggregate.name}_{window}" for window in self.windows for aggregate in self.aggregates)
-
-    @property
-    def longest(self) -> timedelta:
-        return max(length(window) for window in self.windows)
-
-    def __getitem__(self, feature: str) -> Feature:
-        return _pick(self, feature)
-
-    def all(self) -> tuple[Feature, ...]:
-        """Every feature of the view, in order, for `inputs`."""
-        return tuple(Feature(self, name) for name in self.places)
-
-
-AnyView: TypeAlias = View | WindowView
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One feature of one view; as a column of a model it is named `<view>.<feature>`."""
-
-    view: AnyView
-    name: str
-
-    @property
-    def source(self) -> str:
-        return f"{self.view.name}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A column that is computed from a stored feature."""
+    """A column that is computed from stored features."""
 
     column: Column
-    view: AnyView
+    views: tuple[AnyView, ...]
 
 
 Item: TypeAlias = Feature | Derived | Column
 Items: TypeAlias = Item | Iterable[Item]
+Operand: TypeAlias = Feature | str
+"""A stored feature, or a number of the request by the name of its field."""
 
 
 def mean(column: str, name: str | None = None) -> Aggregate:
@@ -158,9 +56,34 @@ def share(column: str, name: str | None = None) -> Aggregate:
     return Aggregate(name or column, "share", column)
 
 
-def count(name: str, column: str | None = None) -> Aggregate:
-    """How many events the window holds, or how many of them have a value in `column`; 0 where there is none."""
-    return Aggregate(name, "count", column)
+def count(name: str, column: str | None = None, *, where: tuple[str, float] | None = None) -> Aggregate:
+    """How many events the window holds, or have a value in `column`, or one that passes `where`, as in (">", 60); else 0."""
+    return Aggregate(name, "count", column, where)
+
+
+def least(column: str, name: str) -> Aggregate:
+    """The smallest of a column's values in the window; null where there is none."""
+    return Aggregate(name, "min", column)
+
+
+def greatest(column: str, name: str) -> Aggregate:
+    """The greatest of a column's values in the window; null where there is none."""
+    return Aggregate(name, "max", column)
+
+
+def spread(column: str, name: str) -> Aggregate:
+    """The standard deviation of a column's values in the window, of a sample (n - 1), as SQL's STDDEV; null under two values."""
+    return Aggregate(name, "std", column)
+
+
+def last(column: str, name: str) -> Aggregate:
+    """The value of the latest event that has one; of several at that moment the greatest; null where there is none."""
+    return Aggregate(name, "last", column)
+
+
+def distinct(column: str, name: str) -> Aggregate:
+    """How many different values a column of numbers or texts has in the window; 0 where there is none."""
+    return Aggregate(name, "distinct", column)
 
 
 def number(source: str, name: str | None = None) -> Column:
@@ -168,10 +91,19 @@ def number(source: str, name: str | None = None) -> Column:
     return Column(name or source, "number", source)
 
 
-def category(source: str, values: Sequence[str], name: str | None = None) -> Column:
-    """The place of a request field's text in `values`; a text that is not there becomes NaN."""
+@overload
+def category(source: str, values: Sequence[str], name: str | None = None) -> Column: ...
+@overload
+def category(source: Feature, values: Sequence[str] | Sequence[int], name: str | None = None) -> Derived: ...
+def category(source: str | Feature, values: Sequence[str] | Sequence[int], name: str | None = None) -> Column | Derived:
+    """The place of a request field's text, or of a stored text or whole number, in `values`; one not there becomes NaN."""
+    what = source.source if isinstance(source, Feature) else source
     if len(set(values)) != len(values):
-        raise InvalidInput(f"The category {source!r} names a value twice.", "each value has one place.")
+        raise InvalidInput(f"The category {what!r} names a value twice.", "each value has one place.")
+    if isinstance(source, Feature):
+        column = Column(name or what, "view_category", what, {"values": tuple(values)})
+        places_of(column)
+        return Derived(column, (source.view,))
     return Column(name or source, "category", source, {"values": tuple(values)})
 
 
@@ -185,14 +117,35 @@ def local(source: str = "at", *, zone: str, parts: Sequence[str]) -> tuple[Colum
 
 def years_since(feature: Feature, name: str) -> Derived:
     """The request's year less the stored year."""
-    return Derived(Column(name, "years_since", feature.source), feature.view)
+    return Derived(Column(name, "years_since", feature.source), (feature.view,))
 
 
-def inputs(*items: Items, keys: Mapping[str, str] | None = None, time: str = "at") -> Recipe:
+def age_hours(feature: Feature, name: str) -> Derived:
+    """Hours from a stored time, or a stored number of milliseconds since 1970-01-01T00:00Z, to the request's time."""
+    return Derived(Column(name, "age_hours", feature.source), (feature.view,))
+
+
+def difference(left: Operand, right: Operand, name: str) -> Derived:
+    """`left` less `right`; missing where either is."""
+    return _computed("difference", left, right, name)
+
+
+def product(left: Operand, right: Operand, name: str) -> Derived:
+    """`left` times `right`; missing where either is."""
+    return _computed("product", left, right, name)
+
+
+def ratio(left: Operand, right: Operand, name: str) -> Derived:
+    """`left` divided by `right`; missing where either is, and where `right` is 0."""
+    return _computed("ratio", left, right, name)
+
+
+def inputs(*items: Items, keys: Mapping[str, Fields] | None = None, time: str = "at") -> Recipe:
     """The recipe of a model's input, column by column.
 
-    `keys`: view name → the request field that holds its entity, where that is not named like the entity. `time`: the
-    request field with the time. Raises InvalidInput where two columns have one name or `keys` names no view that is used.
+    `keys`: view name → the request field that holds its entity, where that is not named like the entity; of an entity of
+    several columns, as many fields in their order. `time`: the request field with the time. Raises InvalidInput where two
+    columns have one name or `keys` names no view that is used.
     """
     columns: list[Column] = []
     views: dict[str, AnyView] = {}
@@ -206,17 +159,8 @@ def inputs(*items: Items, keys: Mapping[str, str] | None = None, time: str = "at
     for name in keys or {}:
         if name not in views:
             raise NotFound.named("view of this recipe", name, views)
-    fields = {name: (keys or {}).get(name, view.entity) for name, view in views.items()}
+    fields = {name: _key_fields(view, (keys or {}).get(name)) for name, view in views.items()}
     return Recipe(tuple(columns), fields, {name: ttl_ms(view) for name, view in views.items()}, time)
-
-
-def ttl_ms(view: AnyView) -> int | None:
-    return None if view.ttl is None else round(length(view.ttl) / timedelta(milliseconds=1))
-
-
-@lru_cache(maxsize=1024)
-def span_ms(text: str | timedelta) -> int:
-    return round(length(text) / timedelta(milliseconds=1))
 
 
 def _flat(items: Iterable[Items]) -> Iterable[Item]:
@@ -228,31 +172,36 @@ def _flat(items: Iterable[Items]) -> Iterable[Item]:
 
 
 def _column(item: Feature | Derived, views: dict[str, AnyView]) -> Column:
-    if views.setdefault(item.view.name, item.view) != item.view:
-        raise InvalidInput(f"Two views are named {item.view.name!r}.", "give one of them another name.")
+    for view in item.views if isinstance(item, Derived) else (item.view,):
+        if views.setdefault(view.name, view) != view:
+            raise InvalidInput(f"Two views are named {view.name!r}.", "give one of them another name.")
     return item.column if isinstance(item, Derived) else Column(item.source, "view", item.source)
 
 
-def _pick(view: AnyView, feature: str) -> Feature:
-    if feature not in view.places:
-        raise NotFound.named(f"feature of {view.name!r}", feature, view.places)
-    return Feature(view, feature)
-
-
-def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"The {what} name {name!r} is not allowed.", "use lower-case letters, digits and '_', a letter first.")
-
-
-def _check_features(view: str, features: Sequence[str], reserved: set[str | None]) -> None:
-    if not features or len(set(features)) != len(features):
-        raise InvalidInput(f"The view {view!r} needs features, each named once.", f"it has: {', '.join(features) or 'none'}.")
-    if reserved & set(features):
-        raise InvalidInput(f"The view {view!r} names its entity or a time as a feature.", "leave them out of the features.")
-
-
-def _check_ttl(view: str, ttl: str | timedelta | None) -> None:
-    if ttl is not None and length(ttl) <= timedelta(0):
+def _key_fields(view: AnyView, given: Fields | None) -> Fields:
+    wanted = key_columns(view.entity)
+    fields = tuple(wanted) if given is None else (given,) if isinstance(given, str) else tuple(given)
+    if len(fields) != len(wanted):
         raise InvalidInput(
-            f"The ttl of the view {view!r} must be longer than nothing.", "write 3h, or None for a row that never ages."
+            f"The entity of the view {view.name!r} has {len(wanted)} key columns ({', '.join(wanted)}), got {', '.join(fields)}.",
+            f"write keys={{{view.name!r}: …}} with one request field for each.",
         )
+    return fields[0] if len(fields) == 1 else fields
+
+
+def _computed(op: str, left: Operand, right: Operand, name: str) -> Derived:
+    (left_kind, left_name), (right_kind, right_name) = _operand(left), _operand(right)
+    column = Column(name, op, left_name, {"left": left_kind, "other": right_name, "right": right_kind})
+    return Derived(column, tuple(side.view for side in (left, right) if isinstance(side, Feature)))
+
+
+def _operand(side: Operand) -> tuple[str, str]:
+    return ("view", side.source) if isinstance(side, Feature) else ("request", side)
+
+
+__all__ = [
+    "AT", "CREATED", "OPS", "PARTS", "Aggregate", "AnyView", "Derived", "Entity", "Feature", "Items", "Operand", "View",
+    "WindowView", "age_hours", "category", "count", "definition", "definition_digest", "difference", "distinct", "greatest",
+    "inputs", "key_columns", "last", "least", "local", "mean", "number", "product", "ratio", "share", "span_ms", "spread",
+    "total", "ttl_ms", "years_since",
+]  # fmt: skip

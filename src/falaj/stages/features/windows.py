@@ -6,11 +6,9 @@ event in the longest window; an entity whose last event has left it has no row a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -18,72 +16,23 @@ from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import from_millis, millis
-from falaj.stages.features.spec import AT, WindowView, span_ms
-
-Ints: TypeAlias = NDArray[np.int64]
-Floats: TypeAlias = NDArray[np.float64]
-Wanted: TypeAlias = tuple[str | None, bool]
-"""A column, or None for the rows themselves; and whether its values count as yes or no."""
-
-_SHIFT = 43
-_BIAS = 1 << (_SHIFT - 1)
-_MOST_ENTITIES = 1 << (63 - _SHIFT)
-"""An event's key is one 64-bit number, its entity's place and its time in milliseconds: sorting and searching need no loop."""
-_EXACT = float(1 << 53)
-
-
-@dataclass(frozen=True)
-class Events:
-    """The values of one column, sorted by entity, time and value: the order in which they arrived leaves no trace."""
-
-    keys: Ints
-    values: Floats
-
-    @cached_property
-    def whole(self) -> bool:
-        return bool(np.all(self.values == np.rint(self.values)) and np.abs(self.values).sum() < _EXACT)
-
-    @cached_property
-    def _prefix(self) -> Floats:
-        return np.concatenate([np.zeros(1), np.cumsum(self.values)])
-
-    @cached_property
-    def _padded(self) -> Floats:
-        return np.append(self.values, 0.0)
-
-    def sums(self, low: Ints, high: Ints) -> Floats:
-        """The sum of each slice. It depends on the slice alone: the same window gives the same bits wherever history begins.
-
-        Prefix sums promise that for whole numbers only, because those are added without rounding; other values are
-        added slice by slice.
-        """
-        if self.whole:
-            return self._prefix[high] - self._prefix[low]
-        bounds = np.stack([low, high], axis=1).ravel()
-        return np.where(high > low, np.add.reduceat(self._padded, bounds)[::2] if len(bounds) else 0.0, 0.0)
-
-    def merged(self, other: Events) -> Events:
-        if not len(other.keys):
-            return self
-        if self.whole and other.whole:
-            places = np.searchsorted(self.keys, other.keys, "right")
-            return Events(np.insert(self.keys, places, other.keys), np.insert(self.values, places, other.values))
-        return _ordered(np.concatenate([self.keys, other.keys]), np.concatenate([self.values, other.values]))
-
-    def kept(self, keep: NDArray[np.bool_]) -> Events:
-        return Events(self.keys[keep], self.values[keep])
-
-    @property
-    def codes(self) -> Ints:
-        return self.keys >> _SHIFT
-
-    @property
-    def times(self) -> Ints:
-        return (self.keys & ((1 << _SHIFT) - 1)) - _BIAS
-
+from falaj.stages.features.events import BIAS, MOST_ENTITIES, PASSES, ROWS, SHIFT, Events, Floats, Ints, Wanted, none, ordered
+from falaj.stages.features.events import bounds as slices
+from falaj.stages.features.keyed import with_entity
+from falaj.stages.features.spec import AT, Aggregate, WindowView, span_ms
 
 Columns: TypeAlias = Mapping[Wanted, Events]
-_ROWS: Wanted = (None, False)
+Labels: TypeAlias = dict[str, dict[str, float]]
+"""Column → text → its number, for columns whose different texts are counted."""
+_FORMS: Mapping[str, str] = {"share": "truth", "distinct": "label"}
+_FIGURES: Mapping[str, Callable[[Events, Ints, Ints], Floats]] = {
+    "sum": Events.sums,
+    "min": Events.least,
+    "max": Events.greatest,
+    "std": Events.spread,
+    "last": Events.last,
+    "distinct": Events.distinct,
+}
 
 
 def grid_points(view: WindowView, since: datetime, until: datetime) -> Ints:
@@ -100,7 +49,7 @@ def window_rows(events: pl.DataFrame, view: WindowView, grid: Sequence[datetime]
     """
     points = np.unique(_as_millis(grid))
     names, columns = _columns(events, view)
-    codes, at = _present(columns[_ROWS], points, span_ms(view.longest))
+    codes, at = _present(columns[ROWS], points, span_ms(view.longest))
     return _frame(view, names, codes, at, figures(view, columns, codes, at))
 
 
@@ -109,25 +58,29 @@ def rows_for(events: pl.DataFrame, view: WindowView, entities: pl.Series, times:
     names, columns = _columns(events, view)
     codes = _codes(entities, names)
     known = ((codes >= 0) & times.is_not_null().to_numpy()).nonzero()[0]
-    wanted = np.unique(np.stack([codes[known], _floor(_utc_millis(times, up=False)[known], span_ms(view.every))]), axis=1)
-    found, at = _newest(columns[_ROWS], view, wanted[0], wanted[1])
+    wanted = np.unique(np.stack([codes[known], _floor(utc_millis(times, up=False)[known], span_ms(view.every))]), axis=1)
+    found, at = _newest(columns[ROWS], view, wanted[0], wanted[1])
     both = np.unique(np.stack([wanted[0][found], at]), axis=1)
     return _frame(view, names, both[0], both[1], figures(view, columns, both[0], both[1]))
 
 
 def figures(view: WindowView, columns: Columns, codes: Ints, at: Ints) -> list[Floats]:
-    """Each feature of the view for each (entity, grid point), NaN where there is none."""
+    """Each feature of the view for each (entity, grid point), NaN where there is none.
+
+    Counts, `last` and sums of whole numbers cost two searches a row. The others read every value of every window: a row
+    costs as much as its window holds.
+    """
     found: list[Floats] = []
     for window in view.windows:
-        bounds = {wanted: _bounds(events, codes, at - span_ms(window), at) for wanted, events in columns.items()}
+        cut = {wanted: slices(events, codes, at - span_ms(window), at) for wanted, events in columns.items()}
         for aggregate in view.aggregates:
-            wanted = (aggregate.column, aggregate.op == "share")
-            low, high = bounds[wanted]
+            wanted = wanted_by(aggregate)
+            low, high = cut[wanted]
             size = (high - low).astype(np.float64)
             if aggregate.op == "count":
                 found.append(size)
-            elif aggregate.op == "sum":
-                found.append(columns[wanted].sums(low, high))
+            elif aggregate.op in _FIGURES:
+                found.append(_FIGURES[aggregate.op](columns[wanted], low, high))
             else:
                 found.append(np.divide(columns[wanted].sums(low, high), size, out=np.full(len(size), np.nan), where=size > 0))
     return found
@@ -138,119 +91,167 @@ class WindowState:
 
     def __init__(self, view: WindowView) -> None:
         self.view = view
-        self._names: list[str] = []
+        self.names: list[str] = []
+        self.labels: Labels = {}
+        self.columns: dict[Wanted, Events] = dict.fromkeys(wanted_of(view), none())
         self._places: dict[str, int] = {}
-        nothing = Events(np.empty(0, np.int64), np.empty(0))
-        self._columns: dict[Wanted, Events] = dict.fromkeys(_wanted(view), nothing)
+
+    @classmethod
+    def of(cls, view: WindowView, names: list[str], labels: Labels, columns: dict[Wanted, Events]) -> Self:
+        """A state with what another one held: its `names`, `labels` and `columns`."""
+        state = cls(view)
+        state.names, state.labels, state.columns = names, labels, columns
+        state._places = {name: place for place, name in enumerate(names)}
+        return state
 
     def __len__(self) -> int:
-        return len(self._columns[_ROWS].keys)
+        return len(self.columns[ROWS].keys)
 
     def add(self, events: pl.DataFrame) -> None:
         """Takes new events in any order, late ones too."""
         if events.is_empty():
             return
-        names, columns = _columns(events, self.view)
+        names, columns = _columns(events, self.view, self.labels)
         for name in names:
             if name not in self._places:
-                self._places[name] = len(self._names)
-                self._names.append(name)
-        _check_entities(len(self._names))
+                self._places[name] = len(self.names)
+                self.names.append(name)
+        _check_entities(len(self.names))
         moved = np.array([self._places[name] for name in names], np.int64)
         for wanted, new in columns.items():
-            keys = new.keys + ((moved[new.codes] - new.codes) << _SHIFT) if len(new.keys) else new.keys
-            self._columns[wanted] = self._columns[wanted].merged(_ordered(keys, new.values))
+            keys = new.keys + ((moved[new.codes] - new.codes) << SHIFT) if len(new.keys) else new.keys
+            self.columns[wanted] = self.columns[wanted].merged(ordered(keys, new.values))
 
     def newest(self, now: datetime) -> tuple[list[str], Ints, Floats]:
         """Of each entity the newest row at or before `now`: names, times in milliseconds, features (NaN is missing).
 
         That is the newest grid point, or for an entity whose last event has left the window, the last one at which it was in.
         """
-        codes = _distinct(self._columns[_ROWS].codes)
+        codes = _distinct(self.columns[ROWS].codes)
         point = _floor(np.full(len(codes), millis(now), np.int64), span_ms(self.view.every))
-        found, at = _newest(self._columns[_ROWS], self.view, codes, point)
+        found, at = _newest(self.columns[ROWS], self.view, codes, point)
         return self._answer(codes[found], at)
 
-    def rows(self, at: datetime) -> pl.DataFrame:
-        """What `window_rows` gives for the one grid point, as long as nothing that it needs was forgotten."""
-        codes, points = _present(self._columns[_ROWS], np.array([millis(at)], np.int64), span_ms(self.view.longest))
+    @property
+    def times(self) -> Ints:
+        """The times of all events, in milliseconds."""
+        return self.columns[ROWS].times
+
+    def points(self, after: int, until: int) -> Ints:
+        """The grid points in (after, until], in milliseconds, at which any entity has a row: none for a gap, however long."""
+        every, longest = span_ms(self.view.every), span_ms(self.view.longest)
+        times = np.unique(self.times)
+        first = np.maximum(-(-times // every), after // every + 1)
+        final = np.minimum((times + longest - 1) // every, until // every)
+        # Times only rise, and so does the point up to which they are covered: each adds what is beyond the one before it.
+        first[1:] = np.maximum(first[1:], final[:-1] + 1)
+        size = np.maximum(final - first + 1, 0)
+        return (np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())) * every
+
+    def rows(self, at: datetime | Ints) -> pl.DataFrame:
+        """What `window_rows` gives for the grid point or points, as long as nothing that they need was forgotten."""
+        grid = at if isinstance(at, np.ndarray) else np.array([millis(at)], np.int64)
+        codes, points = _present(self.columns[ROWS], grid, span_ms(self.view.longest))
         names, times, values = self._answer(codes, points)
         frame = _frame(self.view, names, np.arange(len(names), dtype=np.int64), times, list(values.T) if len(names) else [])
-        return frame.sort(self.view.entity)
+        return frame.sort(self.view.entity, AT)
 
     def forget(self, answered: datetime) -> None:
         """Drops what no grid point after `answered` can need."""
         oldest = millis(answered) - span_ms(self.view.longest)
-        for wanted, events in self._columns.items():
+        for wanted, events in self.columns.items():
             keep = events.times > oldest
             if not keep.all():
-                self._columns[wanted] = events.kept(keep)
-        alive = _distinct(self._columns[_ROWS].codes)
-        if len(self._names) > 2 * len(alive) + 64:
+                self.columns[wanted] = events.kept(keep)
+        alive = _distinct(self.columns[ROWS].codes)
+        if len(self.names) > 2 * len(alive) + 64:
             self._renumber(alive)
+        self._drop_labels()
 
     def _answer(self, codes: Ints, at: Ints) -> tuple[list[str], Ints, Floats]:
-        columns = figures(self.view, self._columns, codes, at)
-        return [self._names[code] for code in codes.tolist()], at, np.stack(columns, axis=1)
+        columns = figures(self.view, self.columns, codes, at)
+        return [self.names[code] for code in codes.tolist()], at, np.stack(columns, axis=1)
+
+    def _drop_labels(self) -> None:
+        """Numbers a column's texts anew once most of them stand for nothing any more."""
+        for column, known in self.labels.items():
+            wanted = Wanted(column, "label")
+            events = self.columns[wanted]
+            if len(known) <= 2 * len(events.keys) + 64:
+                continue
+            alive = np.unique(events.values)
+            texts = list(known)
+            self.labels[column] = {texts[int(number)]: float(place) for place, number in enumerate(alive.tolist())}
+            self.columns[wanted] = ordered(events.keys, np.searchsorted(alive, events.values).astype(np.float64))
 
     def _renumber(self, alive: Ints) -> None:
-        self._names = [self._names[code] for code in alive.tolist()]
-        self._places = {name: place for place, name in enumerate(self._names)}
-        for wanted, events in self._columns.items():
+        self.names = [self.names[code] for code in alive.tolist()]
+        self._places = {name: place for place, name in enumerate(self.names)}
+        for wanted, events in self.columns.items():
             shift = np.searchsorted(alive, events.codes) - events.codes
-            self._columns[wanted] = Events(events.keys + (shift << _SHIFT), events.values)
+            self.columns[wanted] = Events(events.keys + (shift << SHIFT), events.values)
 
 
-def _wanted(view: WindowView) -> list[Wanted]:
-    return list(dict.fromkeys([_ROWS, *((aggregate.column, aggregate.op == "share") for aggregate in view.aggregates)]))
+def wanted_by(aggregate: Aggregate) -> Wanted:
+    if aggregate.column is None:
+        return ROWS
+    form = "match" if aggregate.where else _FORMS.get(aggregate.op, "value")
+    return Wanted(aggregate.column, form, aggregate.where)
 
 
-def _columns(events: pl.DataFrame, view: WindowView) -> tuple[list[str], dict[Wanted, Events]]:
-    """The entities by name, and each column's events with the entities' places in that list."""
-    missing = {view.entity, view.time, *(a.column for a in view.aggregates if a.column)} - set(events.columns)
+def wanted_of(view: WindowView) -> list[Wanted]:
+    return list(dict.fromkeys([ROWS, *(wanted_by(aggregate) for aggregate in view.aggregates)]))
+
+
+def _columns(events: pl.DataFrame, view: WindowView, labels: Labels | None = None) -> tuple[list[str], dict[Wanted, Events]]:
+    """The entities by name, and each column's events with the entities' places in that list. New texts get new labels."""
+    missing = {view.time, *(a.column for a in view.aggregates if a.column)} - set(events.columns)
     if missing:
         raise InvalidInput(
             f"The view {view.name!r} reads the column {sorted(missing)[0]!r}, which {view.dataset!r} does not have."
         )
-    rows = events
+    rows = with_entity(events, view)
     if rows[view.entity].null_count() or rows[view.time].null_count():
         rows = rows.drop_nulls([view.entity, view.time])
-    entities: list[str] = _as_text(rows[view.entity]).to_list()
+    entities: list[str] = rows[view.entity].to_list()
     names = sorted(set(entities))
     _check_entities(len(names))
-    times = _utc_millis(rows[view.time], up=True)
-    if len(times) and (times.min() < -_BIAS or times.max() >= _BIAS):
+    times = utc_millis(rows[view.time], up=True)
+    if len(times) and (times.min() < -BIAS or times.max() >= BIAS):
         raise InvalidInput(f"The view {view.name!r} has events outside the years 1831 to 2109.", "mend the column's times.")
     place = dict(zip(names, range(len(names)), strict=True))
-    keys = (np.fromiter(map(place.__getitem__, entities), np.int64, len(entities)) << _SHIFT) + times + _BIAS
+    keys = (np.fromiter(map(place.__getitem__, entities), np.int64, len(entities)) << SHIFT) + times + BIAS
     found: dict[Wanted, Events] = {}
-    for wanted in _wanted(view):
-        column, as_share = wanted
-        values = np.ones(len(keys)) if column is None else _numbers(rows, column)
+    for wanted in wanted_of(view):
+        values = _values(rows, wanted, {} if labels is None else labels)
         given = ~np.isnan(values)
-        found[wanted] = _ordered(keys[given], (values[given] != 0).astype(np.float64) if as_share else values[given])
+        found[wanted] = ordered(keys[given], values[given])
     return names, found
+
+
+def _values(rows: pl.DataFrame, wanted: Wanted, labels: Labels) -> Floats:
+    """One number an event, NaN where it has none that counts."""
+    if wanted.column is None:
+        return np.ones(rows.height)
+    if wanted.form == "label" and rows.schema[wanted.column] in (pl.String, pl.Categorical, pl.Enum):
+        known = labels.setdefault(wanted.column, {})
+        texts = rows[wanted.column].cast(pl.String).to_list()
+        return np.array([np.nan if text is None else known.setdefault(text, float(len(known))) for text in texts], np.float64)
+    values = _numbers(rows, wanted.column)
+    if wanted.form == "truth":
+        return np.where(np.isnan(values), np.nan, values != 0)
+    if wanted.where is not None:
+        comparison, limit = wanted.where
+        return np.where(~np.isnan(values) & PASSES[comparison](values, limit), values, np.nan)
+    return values
 
 
 def _numbers(rows: pl.DataFrame, column: str) -> Floats:
     kind = rows.schema[column]
     if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-        raise InvalidInput(f"The column {column!r} must hold numbers, it holds {kind}.")
-    # Where there are nulls, to_numpy makes floats with NaN in their place.
-    return (rows[column] if kind.is_numeric() else rows[column].cast(pl.Float64)).to_numpy().astype(np.float64)
-
-
-def _ordered(keys: Ints, values: Floats) -> Events:
-    order = np.lexsort((values, keys))
-    return Events(keys[order], values[order])
-
-
-def _bounds(events: Events, codes: Ints, after: Ints, until: Ints) -> tuple[Ints, Ints]:
-    """The slice of each entity's events with a time in (after, until]."""
-    start = (codes << _SHIFT) + _BIAS
-    low = np.searchsorted(events.keys, start + np.maximum(after, -_BIAS), "right")
-    high = np.searchsorted(events.keys, start + np.clip(until, -_BIAS, _BIAS - 1), "right")
-    return low.astype(np.int64), np.maximum(high, low).astype(np.int64)
+        raise InvalidInput(f"The column {column!r} must hold numbers, it holds {kind}.", "cast it in a derived dataset.")
+    # Where there are nulls, to_numpy makes floats with NaN in their place. Adding 0 leaves one zero, not two.
+    return (rows[column] if kind.is_numeric() else rows[column].cast(pl.Float64)).to_numpy().astype(np.float64) + 0.0
 
 
 def _present(rows: Events, points: Ints, longest: int) -> tuple[Ints, Ints]:
@@ -269,7 +270,7 @@ def _present(rows: Events, points: Ints, longest: int) -> tuple[Ints, Ints]:
 
 def _newest(rows: Events, view: WindowView, codes: Ints, points: Ints) -> tuple[NDArray[np.bool_], Ints]:
     """Whether each entity has a row at or before its point, and for those that do the time of the newest one."""
-    low, high = _bounds(rows, codes, np.full(len(codes), -_BIAS, np.int64), points)
+    low, high = slices(rows, codes, np.full(len(codes), -BIAS, np.int64), points)
     found = high > low
     last = rows.times[high[found] - 1]
     return found, np.minimum(points[found], _floor(last + span_ms(view.longest) - 1, span_ms(view.every)))
@@ -292,11 +293,7 @@ def _frame(view: WindowView, names: Sequence[str], codes: Ints, at: Ints, values
 def _codes(entities: pl.Series, names: Sequence[str]) -> Ints:
     """The place of each entity in the names, -1 where it is not there."""
     place = {name: code for code, name in enumerate(names)}
-    return np.array([place.get(entity, -1) for entity in _as_text(entities).to_list()], np.int64)
-
-
-def _as_text(entities: pl.Series) -> pl.Series:
-    return entities if entities.dtype == pl.String else entities.cast(pl.String)
+    return np.array([place.get(entity, -1) for entity in entities.cast(pl.String).to_list()], np.int64)
 
 
 def _distinct(ordered: Ints) -> Ints:
@@ -304,11 +301,11 @@ def _distinct(ordered: Ints) -> Ints:
 
 
 def _check_entities(count: int) -> None:
-    if count > _MOST_ENTITIES:
-        raise InvalidInput(f"A window view holds at most {_MOST_ENTITIES} entities at once, got {count}.", "split the view.")
+    if count > MOST_ENTITIES:
+        raise InvalidInput(f"A window view holds at most {MOST_ENTITIES} entities at once, got {count}.", "split the view.")
 
 
-def _utc_millis(times: pl.Series, *, up: bool) -> Ints:
+def utc_millis(times: pl.Series, *, up: bool) -> Ints:
     """Whole milliseconds since 1970, rounded up or down, 0 for null; up keeps (g - window, g] exact, whose ends are whole."""
     kind = times.dtype
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:

@@ -10,7 +10,7 @@ from falaj.core.asset import Asset
 from falaj.core.codec import digest, digest_of, encode
 from falaj.core.errors import FalajError, NotFound
 from falaj.core.moments import iso, moment
-from falaj.core.recipe import Recipe
+from falaj.core.recipe import Recipe, entity_of
 from falaj.core.ref import Ref
 from falaj.stages.features.rules import mismatches, spine_of
 from falaj.stages.governance.hop import HopDraft
@@ -129,7 +129,7 @@ def _features(trail: Trail, draft: HopDraft) -> None:
         draft.check("features", "a request by entity", "the caller sent the vector itself: nothing was looked up", None)
         return
     behind = trail.trace.features
-    draft.note(views={name: _explained(trail, draft, name, request.get(source)) for name, source in recipe.views.items()})
+    draft.note(views={name: _explained(trail, draft, name, entity_of(request, fields)) for name, fields in recipe.views.items()})
     late = [name for name in recipe.views if not _covers(trail, behind.view(name).dataset)]
     if late:
         seen = f"the snapshots behind {', '.join(late)} do not reach that time yet"
