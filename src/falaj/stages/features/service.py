@@ -69,10 +69,6 @@ class Features:
             read: dict[tuple[str, datetime | None], pl.DataFrame] = {}
             return {name: self._refresh.advance(view, now, read) for name, view in self.views.items()}
 
-    def until(self, view_name: str) -> datetime | None:
-        """Everything that became known by then is in the online store; None where the view was never filled."""
-        return self._refresh.until(self.view(view_name).name)
-
     @action("feature.materialise")
     def materialise(self, act: Act, view: Ref, *, until: datetime) -> Decision:
         """Refreshes one view and records what was put since the last such event: rows, newest time, SHA-256.
