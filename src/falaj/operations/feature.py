@@ -17,6 +17,7 @@ from falaj.core.segment import PredictionId
 from falaj.operations.dataset import UNTIL
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 from falaj.stages.features.entity import key_columns
+from falaj.stages.features.mark import mark_of
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -104,7 +105,8 @@ def _compare(asked: Asked) -> Any:
 
 def _standing(app: App, view: AnyView) -> dict[str, Any]:
     """How far the online store is with a view. `age_s`: of its newest row; `lag_s`: how far it is behind the snapshots."""
-    now, newest, until = app.kernel.now(), app.online.freshness(view.name), app.features.until(view.name)
+    now, newest, mark = app.kernel.now(), app.online.freshness(view.name), mark_of(app.online.mark(view.name))
+    until = None if mark is None else mark.until
     head = app.ledger.get("head", f"dataset/{view.dataset}")
     watermark = moment(head["watermark"]) if head is not None and head["watermark"] else None
     age = None if newest is None else (now - from_millis(newest)).total_seconds()

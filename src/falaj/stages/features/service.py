@@ -84,10 +84,6 @@ class Features:
             raise refused[0]
         return put
 
-    def until(self, view_name: str) -> datetime | None:
-        """Everything that became known by then is in the online store; None where the view was never filled."""
-        return self._refresh.until(self.view(view_name).name)
-
     @action("feature.materialise")
     def materialise(self, act: Act, view: Ref, *, until: datetime) -> Decision:
         """Refreshes one view and records what was put since the last such event: rows, newest time, SHA-256.
