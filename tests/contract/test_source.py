@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from falaj.adapters import open_adapter
+from falaj.adapters.tabular.columns import PIECE_ROWS
 from falaj.core.errors import Denied, FalajError, InvalidInput, Unavailable
 from falaj.ports.source import Source
 from falaj.testing.source import END, SourceSuite, many, rows
@@ -458,4 +459,4 @@ class TestSegments(SourceSuite):
 
 
 def test_the_suite_has_rows_enough_for_more_than_one_piece() -> None:
-    assert many().height > 100_000
+    assert many().height > PIECE_ROWS

@@ -116,9 +116,9 @@ def read(folder: Path, name: str, data: bytes, *, typed: bool, known: bool) -> s
     return "rows"
 
 
-def some_rounds(seed: int, count: int, folder: Path) -> Counter[str]:
+def some_rounds(seed: int, count: int, folder: Path, only: str = "") -> Counter[str]:
     chance = random.Random(seed)
-    made = {name: write() for name, write in VALID.items()}
+    made = {name: write() for name, write in VALID.items() if name.endswith(only)}
     seen: Counter[str] = Counter()
     for _ in range(count):
         name = chance.choice(list(made))
@@ -132,12 +132,13 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--rounds", type=int, default=2000)
     asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--only", default="", help="files with this ending, such as parquet")
     asked.add_argument("--child", action="store_true")
     given = asked.parse_args()
     if given.child:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         with tempfile.TemporaryDirectory() as folder:
-            for what, count in some_rounds(given.seed, given.rounds, Path(folder)).items():
+            for what, count in some_rounds(given.seed, given.rounds, Path(folder), given.only).items():
                 sys.stdout.write(f"{count}\t{what}\n")
         return 0
     total: Counter[str] = Counter()
@@ -146,7 +147,18 @@ def main() -> int:
     for first in range(0, given.rounds, CHILD_ROUNDS):
         seed = given.seed * 1_000_003 + first
         count = min(CHILD_ROUNDS, given.rounds - first)
-        argv = [sys.executable, "-m", "tests.fuzz.readers", "--child", "--seed", str(seed), "--rounds", str(count)]
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.fuzz.readers",
+            "--child",
+            "--seed",
+            str(seed),
+            "--rounds",
+            str(count),
+            "--only",
+            given.only,
+        ]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=CHILD_S, check=False)
             code, said, wrong = done.returncode, done.stdout, done.stderr

@@ -31,6 +31,8 @@ _TYPES: Mapping[str, Callable[[], sa.types.TypeEngine[Any]]] = {
     "string": sa.Text, "integer": sa.BigInteger, "number": sa.Float, "boolean": sa.Boolean, "date": sa.Date,
     "timestamp": lambda: sa.DateTime(timezone=True),
 }  # fmt: skip
+_ANSWER_S: Mapping[str, int] = {"pg8000": 300}
+"""Drivers whose limit holds for every answer and not for connecting alone, which a long query must be let have."""
 _STREAMS = frozenset({"mysqldb", "oracledb", "psycopg", "psycopg2", "pymysql", "pyodbc", "pysqlite"})
 """Drivers that hand rows out as they come; another one may hold all of them first, so that such a source is not `bounded`."""
 _DENIED = ("denied", "authentication", "password", "permission", "not authorized", "28000", "28p01")
@@ -92,7 +94,7 @@ class DatabaseSource:
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
         name = self._url.get_driver_name()
-        limits: dict[str, Any] = {_LIMITS[name]: self._connect_s} if name in _LIMITS else {}
+        limits: dict[str, Any] = {_LIMITS[name]: max(self._connect_s, _ANSWER_S.get(name, 0))} if name in _LIMITS else {}
         if self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file():
             # It would be made.
             raise NotFound(f"There is no database {self._url.database}.", "check the path at the end of the url.")

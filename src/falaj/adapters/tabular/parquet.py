@@ -65,14 +65,15 @@ def _may_hold(held: Any, group: int, known: str, period: Period) -> bool:
     since, until = period
     kind = held.schema_arrow.field(known).type
     for place in range(held.metadata.num_columns):
-        column = held.metadata.row_group(group).column(place)
-        if column.path_in_schema != known or not column.is_stats_set or not column.statistics.has_min_max:
+        column, declared = held.metadata.row_group(group).column(place), held.schema.column(place)
+        # Asking for the statistics of a column of another type than the schema says ends the process.
+        if column.path_in_schema != known or not column.physical_type == declared.physical_type == "INT64":
             continue
-        logical = json.loads(held.schema.column(place).logical_type.to_json())
-        unit = _UNITS.get(logical.get("timeUnit", ""))
-        if column.physical_type == "INT64" and unit is not None and pa.types.is_timestamp(kind):
-            low, high = column.statistics.min_raw, column.statistics.max_raw
-            return bool(low <= ticks(until, unit) and (since is None or high > ticks(since, unit)))
+        unit = _UNITS.get(json.loads(declared.logical_type.to_json()).get("timeUnit", ""))
+        if unit is None or not pa.types.is_timestamp(kind) or not column.is_stats_set or not column.statistics.has_min_max:
+            continue
+        low, high = column.statistics.min_raw, column.statistics.max_raw
+        return bool(low <= ticks(until, unit) and (since is None or high > ticks(since, unit)))
     return True
 
 
