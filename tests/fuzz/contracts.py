@@ -181,14 +181,13 @@ def main() -> None:
     @given(inputs())
     def rounds(data: bytes) -> None:
         nonlocal slowest
-        start = time.perf_counter()
+        start = time.process_time()
         counts[tried(data)] += 1
-        slowest = max(slowest, (time.perf_counter() - start, data))
+        slowest = max(slowest, (time.process_time() - start, data))
 
     rounds()
-    sys.stdout.write(
-        f"{sum(counts.values()):,} rounds: {counts['read']:,} read, {counts['refused']:,} refused; slowest {slowest[0]:.3f} s\n"
-    )
+    told = f"{counts['read']:,} read, {counts['refused']:,} refused"
+    sys.stdout.write(f"{sum(counts.values()):,} rounds: {told}; slowest {slowest[0]:.3f} CPU seconds\n")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def judge(contracts: Datasets, name: str, until: datetime, *, everything: bool =
     which = _which(frame, contract, promise) if any(item.passed is False for item in judged.checks) else {}
     checks = tuple(_told(item, which) for item in judged.checks)
     failed = [item for item in checks if item.passed is False and not item.name.startswith(TELLS)]
+    unseen = [item.name for item in checks if item.passed is None]
     reason = judged.stopped or f"{judged.quarantined:,} of {judged.rows:,} rows would go to quarantine"
+    reason += f"; not seen: {', '.join(unseen[:5])}" if unseen else ""
     return Decision(declared.ref, RULE, "deny" if failed or judged.stopped else "allow", checks, None, None, reason)
 
 
