@@ -223,6 +223,9 @@ def test_a_sample_takes_every_kth_row_of_all() -> None:
     frames = [pl.DataFrame({"a": range(start, start + 64)}) for start in range(0, 640, 64)]
     picked = sampled(frames, 100)["a"].to_list()
     assert picked == list(range(0, 640, 8))
+    uneven = [pl.DataFrame({"a": range(start, start + 3)}) for start in range(0, 60, 3)]
+    assert sampled(uneven, 7)["a"].to_list() == list(range(0, 60, 16))
+    assert sampled(uneven, 1)["a"].to_list() == [0]
 
 
 def test_profiles_merge_where_a_part_has_no_numbers() -> None:

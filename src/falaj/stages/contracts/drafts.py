@@ -25,14 +25,17 @@ class Drafts:
     @contextmanager
     def open(self) -> Iterator[Draft]:
         """Where one load may write; gone at the end of the block."""
-        if not self._is_swept:
-            self.sweep()
-            self._is_swept = True
         draft = Draft(self.folder)
         try:
             yield draft
         finally:
             draft.close()
+
+    def sweep_once(self) -> None:
+        """The first time it is asked for, whether a load follows or not: what is left may be of the last one there was."""
+        if not self._is_swept:
+            self._is_swept = True
+            self.sweep()
 
     def sweep(self) -> int:
         """Removes what processes left that were killed. Returns how many loads that were."""

@@ -120,7 +120,7 @@ class Keeping:
         if first is None or second is None:
             return None
         del first, second
-        return profile(sampled(frames(), self.part_rows))
+        return profile(sampled(frames(), max(self.part_rows // 4, 1)))  # a quarter of a million rows find deciles well enough
 
 
 def after(head: Head, load: Load, good: Written) -> Head:

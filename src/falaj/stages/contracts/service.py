@@ -52,6 +52,7 @@ class Contracts(Datasets):
         full, InvalidInput where the contract cannot be read, Conflict where somebody else took in the same period meanwhile.
         """
         declared = self._declared(dataset.name)
+        self._drafts.sweep_once()
         until = to_millis(until)
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:

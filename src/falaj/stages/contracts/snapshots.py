@@ -236,14 +236,16 @@ def recut(frames: Iterable[pl.DataFrame], most: int = PART_ROWS) -> Iterator[pl.
 
 def sampled(frames: Iterable[pl.DataFrame], rows: int = PART_ROWS) -> pl.DataFrame:
     """Every k-th row, about as many as one part has: enough to find the bins of a profile in."""
-    found: list[pl.DataFrame] = []
-    step = 1
+    found: pl.DataFrame | None = None
+    start, step = 0, 1
     for frame in frames:
-        found.append(frame.gather_every(step))
-        while sum(each.height for each in found) > rows:
+        own = frame.slice(-start % step).gather_every(step)
+        start += frame.height
+        found = own if found is None else pl.concat([found, own])
+        while found.height > max(rows, 1):
             step *= 2
-            found = [each.gather_every(2) for each in found]
-    return pl.concat(found)
+            found = found.gather_every(2)
+    return found if found is not None else pl.DataFrame()
 
 
 def _spans_of(parts: Sequence[Part], prefixes: Iterable[str]) -> dict[str, Any]:
