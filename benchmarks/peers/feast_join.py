@@ -54,7 +54,7 @@ def main(folder: Path, store: str) -> dict[str, float]:
         answer.set_column(answer.schema.get_field_index("row"), "row", answer["row"].cast(pa.int64())),
         folder / f"feast_{store}.parquet",
     )
-    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss * 1024 / 1_000_000}
+    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": int(peak.split()[1]) * 1024 / 1_000_000}
 
 
 if __name__ == "__main__":

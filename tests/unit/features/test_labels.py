@@ -33,7 +33,7 @@ def oracle(case: Case, horizon: timedelta, at: datetime) -> list[Any]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_a_label_is_the_earliest_outcome_that_was_known(case: Case) -> None:
     at, horizon = START + 6 * SPAN, case.ttl or 2 * SPAN

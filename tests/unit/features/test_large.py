@@ -19,6 +19,7 @@ from tests.kits.asof import BROUGHT, START, Case, cases, oracle
 UTC_US = pl.Datetime("us", "UTC")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(cases(), cases())
 def test_a_join_by_shares_is_what_the_oracle_says(case: Case, other: Case) -> None:
@@ -49,6 +50,7 @@ def tables(rows: int = 30_000) -> tuple[pl.DataFrame, pl.DataFrame]:
     return spine, held
 
 
+@pytest.mark.slow
 def test_many_shares_and_parts_give_the_answer_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "_LEAST_ROWS", 1)
     spine, held = tables()
@@ -77,10 +79,10 @@ def test_nothing_is_left_after_an_error_and_nothing_half_made_is_seen(tmp_path: 
     spine, held = tables(5_000)
     broken = held.lazy().with_columns(pl.col("value").map_elements(lambda _: 1 / 0, return_dtype=pl.Float64))
     with pytest.raises(Exception, match="division"):
-        join_large(spine, "t", [Side(broken, "key", "at")], to=tmp_path / "made", room=Room(10_000, tmp_path / "aside"))
+        join_large(spine, "t", [Side(broken, "key", "at")], to=tmp_path / "made", room=Room(200_000, tmp_path / "aside"))
     naive = held.with_columns(pl.col("at").dt.replace_time_zone(None))
     with pytest.raises(InvalidInput, match="time zone"):
-        join_large(spine, "t", [Side(naive, "key", "at")], to=tmp_path / "made", room=Room(10_000, tmp_path / "aside"))
+        join_large(spine, "t", [Side(naive, "key", "at")], to=tmp_path / "made", room=Room(200_000, tmp_path / "aside"))
     assert [*(tmp_path / "aside").iterdir()] == []
     assert not (tmp_path / "made").exists()
 

@@ -47,6 +47,7 @@ def on_duckdb(query: str, given: Tables) -> pl.DataFrame:
         return pl.DataFrame(connection.sql(query).to_arrow_table())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cases(units=("us",), kinds=KINDS))
 def test_duckdb_answers_as_the_oracle(case: Case) -> None:
