@@ -110,14 +110,18 @@ class Worker:
             done.news.append(f"endpoint/{endpoint} was brought back to what the ledger says")
 
     def _ingest(self, now: datetime, done: Round) -> None:
-        for dataset in self.app.project.datasets.values():
-            every = length(dataset.every)
+        """Each dataset after those that it is derived from; one whose source is away keeps no other from coming in."""
+        from falaj.stages.contracts.derive import in_order
+
+        for name in in_order(self.app.project.datasets):
+            every = length(self.app.project.datasets[name].every)
             until = EPOCH + (now - EPOCH) // every * every
-            if not self._is_due(f"ingest {dataset.name}", until):
+            if not self._is_due(f"ingest {name}", until):
                 continue
-            decision = self.app.contracts.ingest(WORKER, Ref("dataset", dataset.name), until=until)
-            self._hear(decision, done, f"{dataset.name} was refused by its contract")
-            self._due[f"ingest {dataset.name}"] = until
+            with _told(done, self._ingest):
+                decision = self.app.contracts.ingest(WORKER, Ref("dataset", name), until=until)
+                self._hear(decision, done, f"{name} was refused by its contract")
+                self._due[f"ingest {name}"] = until
 
     def _watch_data(self, now: datetime, done: Round) -> None:
         """Whether what the contracts promise of freshness, latency and volume is kept."""

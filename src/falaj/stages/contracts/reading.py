@@ -13,7 +13,7 @@ import polars as pl
 
 from falaj.core.asset import Asset
 from falaj.core.codec import decode
-from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import from_millis, iso, moment
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
@@ -162,7 +162,7 @@ class Datasets:
         if isinstance(declared.source, Derived):
             # It brings a query engine, which few datasets need.
             derive = importlib.import_module("falaj.stages.contracts.derive")
-            opened: Source = derive.derived(declared, self._input)
+            opened: Source = derive.derived(declared, self._current if declared.source.over == "all" else self._since)
             return opened
         if isinstance(declared.source, From):
             if self._open_source is None:
@@ -180,11 +180,28 @@ class Datasets:
         is_all = isinstance(declared.source, Derived) and declared.source.over == "all"
         return is_all or declared.brings == "all"
 
-    def _input(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
-        """What a derived dataset reads: of a period every row, from the beginning of each key the row known by then."""
-        contract = self.contract(name)
-        rows = self.scan(name, since=since, until=until, by="known")
-        return latest(rows, contract.key, self._declared(name).known) if since is None and contract.key else rows
+    def covered(self, declared: Dataset, until: datetime) -> datetime:
+        """Until when a dataset can be taken in: a derived one no further than its inputs, or rows that they still lack would
+        never be seen. Raises Unavailable where an input has nothing yet."""
+        for name in declared.source.inputs if isinstance(declared.source, Derived) else ():
+            self._declared(name)
+            mark = self._head(name).watermark
+            if mark is None:
+                raise Unavailable(
+                    f"The dataset {declared.name!r} is derived from {name!r}, of which nothing was taken in yet.",
+                    f"falaj dataset ingest {name}",
+                )
+            until = min(until, mark)
+        return until
+
+    def _since(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
+        """What a step over new rows reads: every row of the period."""
+        return self.scan(name, since=since, until=until, by="known")
+
+    def _current(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
+        """What a step over all rows reads: of each key the row known by then; without a key every row."""
+        rows, key = self.scan(name, until=until, by="known"), self.contract(name).key
+        return latest(rows, key, self._declared(name).known) if key else rows
 
     def _declared(self, name: str) -> Dataset:
         if name not in self.datasets:

@@ -53,7 +53,7 @@ class Contracts(Datasets):
         """
         declared = self._declared(dataset.name)
         self._drafts.sweep_once()
-        until = to_millis(until)
+        until = self.covered(declared, to_millis(until))
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
             return self._repeated(dataset, head, act)
