@@ -86,7 +86,6 @@ _PLACES = {
     "ratio": "falaj.stages.features.spec",
     "s3": "falaj.stages.contracts.sources",
     "share": "falaj.stages.features.spec",
-    "share": "falaj.stages.features.spec",
     "spread": "falaj.stages.features.spec",
     "stream": "falaj.stages.contracts.sources",
     "total": "falaj.stages.features.spec",

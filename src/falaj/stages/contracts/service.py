@@ -174,6 +174,10 @@ class Contracts(Datasets):
         sides = [difference.Side(ref, *self._side(ref, state)) for ref in (one, other)]
         return difference.diff(sides[0], sides[1], contract.key, known=known, state=state)
 
+    def around(self, name: str, until: datetime) -> Around:
+        """What a load is judged by beside its own rows: other datasets' values, the load before, the last good snapshot."""
+        return self._around(self._declared(name), self.contract(name), self._head(name), until)
+
     def pinned(self, asset: Ref) -> list[Ref]:
         """The models and candidates that were made from a snapshot, by whatever way: while one lives, it has to be kept."""
         made = [decode(Asset, body) for _key, body in self.kernel.ledger.find("asset")]

@@ -11,13 +11,10 @@ from falaj.core.errors import InvalidInput
 from falaj.core.moments import length, short
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.spans import span
 from falaj.stages.contracts.spec import Dataset
 
 RULE = "sla"
-_UNITS: Mapping[str, str] = {
-    "": "d", "d": "d", "day": "d", "days": "d", "h": "h", "hr": "h", "hour": "h", "hours": "h", "w": "w", "week": "w",
-    "weeks": "w",     "m": "m", "min": "m", "minute": "m", "minutes": "m", "s": "s", "sec": "s", "second": "s", "seconds": "s",
-}  # fmt: skip
 
 
 def kept(declared: Dataset, contract: Contract, head: Head, now: datetime) -> Decision | None:
@@ -67,9 +64,10 @@ def _age(name: str, wanted: timedelta, newest: datetime | None, now: datetime) -
 
 
 def _span(name: str, promise: Mapping[str, Any]) -> timedelta:
-    value, unit = promise.get("value"), str(promise.get("unit") or "").lower()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or unit not in _UNITS:
+    value, unit = promise.get("value"), str(promise.get("unit") or "d").lower()
+    found = span(value, unit)
+    if found is None:
         raise InvalidInput(
             f"The promise of {name} is {value!r} {unit!r}, which is no length of time.", "write value: 6, unit: h."
         )
-    return length(f"{value:.6f}{_UNITS[unit]}")
+    return found

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from falaj.core.decision import Check, Decision
-from falaj.core.errors import FalajError, InvalidInput, MissingDependency, NotFound, Unavailable
-from falaj.core.moments import iso, moment
+from falaj.core.errors import NotFound
+from falaj.core.moments import moment
 from falaj.stages.contracts.contract import Contract
-from falaj.stages.contracts.rules import REASONS, Rule, check
-from falaj.stages.contracts.spec import Dataset, Derived
-
-if TYPE_CHECKING:
-    from falaj.ports.source import Source
+from falaj.stages.contracts.load import pieces
+from falaj.stages.contracts.reading import promise
+from falaj.stages.contracts.rules import REASONS, Around, Rule, check
+from falaj.stages.contracts.service import Contracts
+from falaj.stages.contracts.spec import Dataset
 
 RULE = "test"
 SHOWN = 10
@@ -28,17 +28,7 @@ SCOPES = ("load: ", "stop: ", *TELLS)
 """What stands before the name of a check that does not keep single rows out."""
 
 
-class Datasets(Protocol):
-    """What a trial asks of the contracts' stage."""
-
-    datasets: Mapping[str, Dataset]
-
-    def contract(self, name: str) -> Contract: ...
-
-    def look(self, name: str) -> dict[str, Any]: ...
-
-
-def judge(contracts: Datasets, name: str, until: datetime, *, everything: bool = False) -> Decision:
+def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool = False) -> Decision:
     """Every check of the contract on what the source has to give, with how many rows broke it and which.
 
     Judged is what the next load would bring, or with `everything` all that became known up to `until`. Rows are counted from
@@ -54,9 +44,10 @@ def judge(contracts: Datasets, name: str, until: datetime, *, everything: bool =
             declared.ref, RULE, "hold", (), None, None, f"everything until {mark} was taken in; --everything looks again"
         )
     frame = rows_of(contracts, declared, since, until)
-    promise = () if _is_whole(declared) else (_promise(declared.known, since, until),)
-    judged = check(frame, contract, also=promise)
-    which = _which(frame, contract, promise) if any(item.passed is False for item in judged.checks) else {}
+    also = () if contracts.brings_all(declared) else promise(declared, since, until)
+    around = contracts.around(name, until)
+    judged = check(frame, contract, also=also, around=around)
+    which = _which(frame, contract, also, around) if any(item.passed is False for item in judged.checks) else {}
     checks = tuple(_told(item, which) for item in judged.checks)
     failed = [item for item in checks if item.passed is False and not item.name.startswith(TELLS)]
     unseen = [item.name for item in checks if item.passed is None]
@@ -72,61 +63,27 @@ def names_of(contract: Contract) -> tuple[str, ...]:
     return tuple(item.name for item in check(pl.DataFrame(schema=schema), contract).checks)
 
 
-def rows_of(contracts: Datasets, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
+def rows_of(contracts: Contracts, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
     """What the source of a dataset hands out for (since, until]. Raises Unavailable, MissingDependency, InvalidInput."""
-    try:
-        frame = _handed_out(contracts, declared, since, until)
-    except FalajError:
-        raise
-    except ModuleNotFoundError as exc:
-        raise MissingDependency(
-            f"The source of {declared.name!r} needs {exc.name!r}, which is not installed.", f"pip install {exc.name}"
-        ) from exc
-    except Exception as exc:  # a source is the user's code, or another system: the call can be made again
-        text = str(exc)[:300]
-        raise Unavailable(f"The source of {declared.name!r} failed: {type(exc).__name__}: {text}", "mend the source.") from exc
-    if not isinstance(frame, pl.DataFrame):
-        raise InvalidInput(f"The source of {declared.name!r} returned a {type(frame).__name__}.", "return a polars.DataFrame.")
-    if _is_whole(declared) and declared.known not in frame.columns:
+    frame = pl.concat(list(pieces(contracts.source(declared.name), declared, since, until)))
+    if contracts.brings_all(declared) and declared.known not in frame.columns:
         return frame.with_columns(pl.lit(until).dt.cast_time_unit("ms").alias(declared.known))
     return frame
 
 
-def _handed_out(contracts: Datasets, declared: Dataset, since: datetime | None, until: datetime) -> Any:
-    """By a function itself; whatever else a source is, whoever keeps the datasets has to open it."""
-    if callable(declared.source):
-        return declared.source(since, until)
-    opened: Callable[[str], Source] | None = getattr(contracts, "source", None)
-    if opened is None:
-        raise InvalidInput(f"The source of {declared.name!r} cannot be opened here.", "give a function of (since, until).")
-    frames = list(opened(declared.name).read(since, until))
-    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-
-
-def _is_whole(declared: Dataset) -> bool:
-    """Whether the source always hands out the whole table, whose rows become known by being taken in."""
-    return declared.brings == "all" or (isinstance(declared.source, Derived) and declared.source.over == "all")
-
-
-def _declared(contracts: Datasets, name: str) -> Dataset:
+def _declared(contracts: Contracts, name: str) -> Dataset:
     if name not in contracts.datasets:
         raise NotFound.named("dataset", name, contracts.datasets)
     return contracts.datasets[name]
 
 
-def _promise(known: str, since: datetime | None, until: datetime) -> Rule:
-    """A source promises rows known in (since, until]; any other would be known too early, or was taken in before."""
-    it = pl.col(known)
-    late = it.is_null() | (it > pl.lit(until))
-    wanted = f"in ({iso(since) if since else 'ever'}, {iso(until)}]"
-    return Rule(f"{known} is in the period asked for", wanted, late if since is None else late | (it <= pl.lit(since)))
-
-
-def _which(frame: pl.DataFrame, contract: Contract, promise: tuple[Rule, ...]) -> dict[str, list[int]]:
+def _which(frame: pl.DataFrame, contract: Contract, also: tuple[Rule, ...], around: Around) -> dict[str, list[int]]:
     """Name of a rule → the first rows that break it, whatever its severity."""
     number = "_row" + "_" * max(map(len, frame.columns), default=0)
     strict = tuple(replace(quality, severity="error") for quality in contract.checks if quality.of_rows)
-    judged = check(frame.with_row_index(number, offset=1), replace(contract, checks=strict), also=promise, whole=False)
+    judged = check(
+        frame.with_row_index(number, offset=1), replace(contract, checks=strict), also=also, whole=False, around=around
+    )
     found: dict[str, list[int]] = {}
     for row, reasons in judged.bad.select(number, REASONS).iter_rows() if number in judged.bad.columns else ():
         for reason in reasons:
