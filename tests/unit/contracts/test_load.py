@@ -185,6 +185,7 @@ def test_what_a_killed_load_left_is_swept_and_what_lives_is_not(tmp_path: Path) 
     (tmp_path / "dead").mkdir()
     (tmp_path / "dead" / "part-000000.parquet").write_bytes(b"PAR1")
     (tmp_path / "dead.lock").touch()
+    drafts.sweep_once()
     with drafts.open() as mine:
         (mine.path / "part").write_bytes(b"x")
         assert Drafts(tmp_path).sweep() == 0
