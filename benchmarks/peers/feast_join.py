@@ -50,6 +50,7 @@ def main(folder: Path, store: str) -> dict[str, float]:
         feast.apply([entity, *views])
         answer = feast.get_historical_features(entity_df=spine, features=wanted).to_arrow()
     used = resource.getrusage(resource.RUSAGE_SELF)
+    (peak,) = (text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM:"))
     pq.write_table(
         answer.set_column(answer.schema.get_field_index("row"), "row", answer["row"].cast(pa.int64())),
         folder / f"feast_{store}.parquet",
