@@ -50,12 +50,12 @@ def main(folder: Path, store: str) -> dict[str, float]:
         feast.apply([entity, *views])
         answer = feast.get_historical_features(entity_df=spine, features=wanted).to_arrow()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    (peak,) = (text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM:"))
+    peaks = [text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM:")]
     pq.write_table(
         answer.set_column(answer.schema.get_field_index("row"), "row", answer["row"].cast(pa.int64())),
         folder / f"feast_{store}.parquet",
     )
-    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": int(peak.split()[1]) * 1024 / 1_000_000}
+    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": int(peaks[0].split()[1]) * 1024 / 1_000_000}
 
 
 if __name__ == "__main__":

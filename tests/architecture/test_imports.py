@@ -33,7 +33,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "pyiceberg": ("falaj.adapters.iceberg",),
     "sqlalchemy": ("falaj.adapters.database",),
     "open_data_contract_standard": ("falaj.stages.contracts",),
-    "sqlglot": ("falaj.stages.contracts",),
+    "sqlglot": ("falaj.stages.contracts", "falaj.stages.features"),
     "pg8000": ("falaj.adapters.postgres",),
     "redis": ("falaj.adapters.redis",),
     "sqlite3": ("falaj.adapters.local",),
