@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
 
 from falaj.core.errors import InvalidInput, NotFound, Unavailable
-from falaj.stages.contracts.contract import Contract
-from falaj.stages.contracts.spec import Dataset, Derived, From
+from falaj.ports.source import Origin
+from falaj.stages.contracts.service import Contracts
+from falaj.stages.contracts.spec import Dataset, From
 from falaj.stages.contracts.trial import judge, names_of, rows_of
 
 from .conftest import ANNA, DAY, TRIPS, World, trips
@@ -81,7 +82,7 @@ def test_what_cannot_be_asked_is_said(world: World) -> None:
     with pytest.raises(NotFound, match="no dataset named 'trip'"):
         judge(world.contracts(), "trip", END)
 
-    def broken(since: Any, until: Any) -> pl.DataFrame:
+    def broken(since: datetime | None, until: datetime) -> pl.DataFrame:
         raise OSError("the disk is gone")
 
     world.source = broken
@@ -92,40 +93,34 @@ def test_what_cannot_be_asked_is_said(world: World) -> None:
         judge(world.contracts(), "trips", END)
 
 
-class Given:
-    """Datasets whose sources are opened by name."""
+class Pieces:
+    """A source of ready frames, which knows no periods."""
+
+    capabilities: frozenset[str] = frozenset()
+    origin = Origin("test", "pieces")
 
     def __init__(self, *frames: pl.DataFrame) -> None:
         self.frames = frames
-        self.datasets: dict[str, Dataset] = {}
 
-    def contract(self, name: str) -> Contract:
-        raise NotImplementedError
-
-    def look(self, name: str) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def source(self, name: str) -> Given:
-        return self
-
-    def read(self, since: Any, until: Any) -> Any:
+    def read(self, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
         return iter(self.frames)
 
 
-def test_a_named_source_is_opened_and_read_to_its_end() -> None:
+def opened(world: World, dataset: Dataset, *frames: pl.DataFrame) -> pl.DataFrame:
+    kernel = world.contracts().kernel
+    contracts = Contracts(kernel, world.blobs, {dataset.name: dataset}, world.folder, open_source=lambda source: Pieces(*frames))
+    return rows_of(contracts, dataset, None, END)
+
+
+def test_a_named_source_is_opened_and_read_to_its_end(world: World) -> None:
     dataset = Dataset("trips", "trips.odcs.yaml", From("csv"), time="at", known="known_at")
-    assert rows_of(Given(trips(2), trips(3, 2)), dataset, None, END).equals(trips(5))
+    assert opened(world, dataset, trips(2), trips(3, 2)).equals(trips(5))
     whole = Dataset("trips", "trips.odcs.yaml", From("csv"), time="at", known="loaded_at", brings="all")
-    assert rows_of(Given(trips(2)), whole, None, END)["loaded_at"].to_list() == [END, END]
+    assert opened(world, whole, trips(2))["loaded_at"].to_list() == [END, END]
 
 
-def test_a_source_that_nobody_opens_is_refused(world: World) -> None:
-    derived = Dataset(
-        "late", "late.odcs.yaml", Derived(("trips",), "select * from trips", over="all"), time="at", known="made_at"
-    )
-    assert rows_of(Given(trips(2)), derived, None, END)["made_at"].to_list() == [END, END]
-
-    closed = world.contracts()
-    if not hasattr(closed, "source"):
-        with pytest.raises(InvalidInput, match="cannot be opened here"):
-            rows_of(closed, derived, None, END)
+def test_a_source_that_nobody_can_open_here_is_refused(world: World) -> None:
+    dataset = Dataset("trips", "trips.odcs.yaml", From("csv"), time="at", known="known_at")
+    contracts = Contracts(world.contracts().kernel, world.blobs, {"trips": dataset}, world.folder)
+    with pytest.raises(InvalidInput, match="cannot be opened here"):
+        rows_of(contracts, dataset, None, END)
