@@ -26,7 +26,7 @@ from falaj.stages.contracts.drafts import Drafts
 from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.load import FunctionSource, pieces
 from falaj.stages.contracts.rows import KINDS, Rule
-from falaj.stages.contracts.rules import check
+from falaj.stages.contracts.rules import Judge, Plan
 from falaj.stages.contracts.snapshots import PART_ROWS, Snapshots, covers, union, within
 from falaj.stages.contracts.spec import Dataset, Derived, From
 from falaj.stages.contracts.versions import key_of, latest
@@ -57,6 +57,7 @@ class Datasets:
         self._drafts = Drafts(drafts or folder / ".drafts")
         self._snapshots = Snapshots(kernel.ledger, blobs)
         self._read: dict[str, tuple[bytes, Contract]] = {}
+        self._plans: dict[str, tuple[Contract, pl.Schema, Plan]] = {}
 
     def frame(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: By = "time") -> pl.DataFrame:
         """The rows of all snapshots whose event time (or, by `known`, whose known time) is in (since, until], as they came.
@@ -104,8 +105,7 @@ class Datasets:
         asked = self._ask(declared, start, until) if is_asked and (start is None or start < until) else None
         if asked is None or asked.is_empty():
             return kept if kept is not None else pl.DataFrame(schema=self._schema(name))
-        checked = check(asked, self.contract(name), also=promise(declared, start, until), whole=False)
-        fresh = pl.DataFrame(schema=self._schema(name)) if checked.stopped else checked.good
+        fresh = self._passed(declared, asked, promise(declared, start, until))
         return fresh if kept is None else union([kept, fresh])
 
     def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: By = "time") -> list[Asset]:
@@ -236,6 +236,19 @@ class Datasets:
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
         return pl.concat(list(pieces(self.source(declared.name), declared, since, until)))
+
+    def _passed(self, declared: Dataset, frame: pl.DataFrame, also: tuple[Rule, ...]) -> pl.DataFrame:
+        """The rows that come through, each judged by itself. Asked for every few seconds, so the plan is kept."""
+        contract, schema = self.contract(declared.name), frame.schema
+        held = self._plans.get(declared.name)
+        plan = held[2] if held is not None and held[0] is contract and held[1] == schema else None
+        judge = Judge(contract, schema, also=also, whole=False, plan=plan)
+        seen = judge.look(frame)
+        if judge.stopped or seen is None:
+            return pl.DataFrame(schema=self._schema(declared.name))
+        if plan is None:
+            self._plans[declared.name] = (contract, schema, judge.plan)
+        return judge.good(seen)
 
     def _profile(self, name: str, version: int, label: str = "profile") -> Mapping[str, Any] | None:
         """The profile of a snapshot: each one keeps the bins of the one before, and so of the first."""

@@ -13,7 +13,7 @@ import polars as pl
 from falaj.core.decision import Check
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.figures import Around, add, measures, scope, told
-from falaj.stages.contracts.rows import Again, Rule, cast, check_types, expr, rules_of, unfit, within_bound
+from falaj.stages.contracts.rows import Again, References, Rule, cast, check_types, expr, rules_of, unfit, within_bound
 
 REASONS = "_reasons"
 ROW = "_row"
@@ -87,6 +87,29 @@ class Seen:
     frame: pl.DataFrame
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to be asked of rows of one schema by one contract; made once, it can be asked as often as there are parts."""
+
+    rules: tuple[Rule, ...]
+    casts: tuple[pl.Expr, ...]
+    unfit: tuple[pl.Expr, ...]
+    masks: tuple[pl.Expr, ...]
+
+
+def plan_of(
+    contract: Contract, schema: Mapping[str, pl.DataType], *, again: Again | None = None, references: References | None = None
+) -> Plan:
+    """Raises a PolarsError where a rule cannot be stated. Every column of the contract has to be in the schema."""
+    rules = rules_of(contract, schema, again=again, references=references)
+    casts = [cast(column, schema[column.name]).alias(column.name) for column in contract.columns]
+    return Plan(rules, tuple(casts), tuple(unfit(contract, schema)), _masks(rules))
+
+
+def _masks(rules: tuple[Rule, ...], start: int = 0) -> tuple[pl.Expr, ...]:
+    return tuple(rule.broken.fill_null(False).alias(f"_{place}") for place, rule in enumerate(rules, start))
+
+
 @dataclass(slots=True)
 class _Tally:
     """What one rule has seen so far."""
@@ -100,12 +123,13 @@ class Judge:
     """Looks at the parts of a load one by one and adds up what it sees, so that a part is all it ever holds.
 
     `taken`: columns without a contract that come in as they are. `again`: for a load of several parts, where a row repeats
-    an earlier one, as columns of the parts. `whole` False: only rows are judged, each by itself.
+    an earlier one, as columns of the parts. `whole` False: only rows are judged, each by itself. `plan`: where it was made
+    before, for the same contract and schema.
     """
 
     def __init__(
         self, contract: Contract, schema: Mapping[str, pl.DataType], *, also: tuple[Rule, ...] = (), whole: bool = True,
-        around: Around | None = None, taken: tuple[str, ...] = (), again: Again | None = None,
+        around: Around | None = None, taken: tuple[str, ...] = (), again: Again | None = None, plan: Plan | None = None,
     ) -> None:  # fmt: skip
         self.contract, self.whole, self.around = contract, whole, around or Around()
         self.names = [*contract.kinds, *taken]
@@ -121,11 +145,12 @@ class Judge:
             self.stopped = f"{wrong[0].name}: {wrong[0].seen}"
             return
         try:
-            self.rules = (*rules_of(contract, schema, again=self._again, references=self.around.references), *also)
-            self._casts = [cast(column, schema[column.name]).alias(column.name) for column in contract.columns]
-            self._casts += [pl.col(name) for name in taken]
-            self._unfit = unfit(contract, schema)
-            self._masks = [rule.broken.fill_null(False).alias(f"_{place}") for place, rule in enumerate(self.rules)]
+            plan = plan or plan_of(contract, schema, again=self._again, references=self.around.references)
+            self.plan = plan
+            self.rules = (*plan.rules, *also)
+            self._casts = [*plan.casts, *(pl.col(name) for name in taken)]
+            self._unfit = plan.unfit
+            self._masks = [*plan.masks, *_masks(also, len(plan.rules))]
             self._measures = measures(contract, self.around, self._again) if whole else []
         except pl.exceptions.PolarsError as exc:
             self._fail(exc)
