@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -69,8 +70,9 @@ def under(*packages: str) -> list[Module]:
     return [m for m in modules() if any(m.name == p or m.name.startswith(p + ".") for p in packages)]
 
 
-def roots(module: Module) -> set[str]:
-    return {name.partition(".")[0] for name in module.imports()}
+@functools.cache
+def roots(module: Module) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in module.imports())
 
 
 @pytest.mark.parametrize("module", under("falaj.core", "falaj.ports"), ids=lambda m: m.name)
