@@ -8,7 +8,6 @@ import pytest
 
 from tests.kits.servers import S3, postgresql_server, redis_server, s3_server
 
-
 SERVERS = {"redis_url", "postgresql_url", "s3"}
 
 
