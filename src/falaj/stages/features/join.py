@@ -224,8 +224,11 @@ class _Held:
         """A row that becomes known late is not seen before, and then does not hide a later one that was known already."""
         same = (code[1:] == code[:-1]) & (on[1:] == on[:-1])
         if (same & (known[1:] < known[:-1])).any():
-            tie = np.lexsort((known, np.cumsum(np.append(False, ~same))))
-            place, known = place[tie], known[tie]
+            # Only the rows that tie are sorted: there are few of them, and comparing is what sorting costs.
+            tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+            run = np.cumsum(np.append(False, ~same))[tied]
+            better = tied[np.lexsort((known[tied], run))]
+            place[tied], known[tied] = place[better], known[better]
         seen = np.maximum(on, known)
         scale = _Scale.over(code, on, seen)
         keys = scale.keys(code, seen)
