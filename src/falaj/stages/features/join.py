@@ -70,9 +70,8 @@ def join_views(spine: pl.DataFrame, time: str, sides: Sequence[Side]) -> pl.Data
     parts = [spine]
     for side, names in zip(sides, added, strict=True):
         rows = side.rows.collect() if isinstance(side.rows, pl.LazyFrame) else side.rows
-        places = asked.places(rows, side)
-        if names:
-            parts.append(rows.select(pl.col(names).gather(places)))
+        parts.append(asked.places(rows, side).brought(rows, names))
+        del rows
     return pl.concat(parts, how="horizontal") if len(parts) > 1 else spine
 
 
@@ -90,6 +89,26 @@ def added_columns(taken: Sequence[str], sides: Sequence[Side]) -> list[list[str]
     return added
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """For each row of a spine the place in a table of the row that was true for it; `hit` says whether there is one."""
+
+    at: pl.Series
+    hit: pl.Series
+
+    def of(self, column: pl.Series) -> pl.Series:
+        """The column's values for the spine, null where there is none."""
+        if not self.hit.any():
+            return column.clear(len(self.at))
+        # In one piece and asking no place whether it is null: to look that up costs more than the copies do.
+        found = column.rechunk().gather(self.at)
+        return found if self.hit.all() else pl.select(pl.when(pl.lit(self.hit)).then(pl.lit(found))).to_series()
+
+    def brought(self, rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+        """These columns for the spine, one copied after the other."""
+        return pl.DataFrame([self.of(rows[name]) for name in names])
+
+
 class Spine:
     """The rows that ask. What several joins need of them is made once: the times, and the order by entity and time."""
 
@@ -98,20 +117,21 @@ class Spine:
         self._time = time
         self._asked: dict[tuple[str, bool, str], _Asked] = {}
 
-    def places(self, rows: pl.DataFrame, side: Side) -> pl.Series:
-        """For each row of the spine the place in `rows` of the row that was true for it, or null."""
+    def places(self, rows: pl.DataFrame, side: Side) -> Places:
+        """For each row of the spine the place in `rows` of the row that was true for it."""
         asked, unit = self._ask(rows, side)
-        found = np.full(self.frame.height, -1, np.int64)
+        found, is_found = np.zeros(self.frame.height, np.uint32), np.zeros(self.frame.height, np.bool_)
         held = _Held.of(rows, side, asked, unit)
         if len(held.keys):
-            at = np.searchsorted(held.keys, held.scale.keys(asked.code, asked.on), "right") - 1
-            hit = (at >= 0) & (held.code[at] == asked.code)
+            at = np.searchsorted(held.keys, held.scale.asked(asked.code, asked.on), "right") - 1
+            hit = (at >= 0) & (held.keys[at] >> held.scale.bits == asked.code)
             if side.ttl is not None:
                 # No row is later than who reads it, and without a sign the difference of any two such times fits.
                 age = asked.on.view(np.uint64) - held.on[at].view(np.uint64)
                 hit &= age <= np.uint64(_span(side.ttl, unit))
-            found[asked.order[hit]] = held.place[at[hit]]
-        return pl.select(pl.when(pl.lit(pl.Series(found)) >= 0).then(pl.lit(pl.Series(found)))).to_series()
+            order = asked.order[hit]
+            found[order], is_found[order] = held.place[at[hit]], True
+        return Places(pl.Series(found), pl.Series(is_found))
 
     def _ask(self, rows: pl.DataFrame, side: Side) -> tuple[_Asked, str]:
         key = side.key or side.entity
@@ -184,9 +204,16 @@ class _Scale:
         return cls(low, high, len(distinct).bit_length(), distinct)
 
     def keys(self, code: Ints, on: Ints) -> Ints:
-        if self.times is not None:
-            return (code << self.bits) + np.searchsorted(self.times, on, "right")
-        return (code << self.bits) + (np.clip(on, self.low - 1, self.high) - (self.low - 1))
+        """Of rows of the table itself."""
+        keys = code << self.bits
+        keys += on if self.times is None else np.searchsorted(self.times, on, "right")
+        if self.times is None:
+            keys -= self.low - 1
+        return keys
+
+    def asked(self, code: Ints, on: Ints) -> Ints:
+        """Of moments before and after the table's too."""
+        return self.keys(code, on if self.times is not None else np.clip(on, self.low - 1, self.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +224,6 @@ class _Held:
     """
 
     keys: Ints
-    code: Ints
     place: Ints
     on: Ints
     scale: _Scale
@@ -212,11 +238,11 @@ class _Held:
                 code = np.where(column.is_not_null().to_numpy(), code, -1)
         place, code = _order(code, on)
         if not len(place):
-            return cls(place, place, place, place, _Scale(0, 0, 1, None))
+            return cls(place, place, place, _Scale(0, 0, 1, None))
         on = on.take(place)
         if known is None:
             scale = _Scale.over(code, on)
-            return cls(scale.keys(code, on), code, place, on, scale)
+            return cls(scale.keys(code, on), place, on, scale)
         return cls._as_known(code, on, place, _raw(known).take(place))
 
     @classmethod
@@ -239,7 +265,7 @@ class _Held:
         order = np.insert(prompt, np.searchsorted(keys[prompt], keys[late], "right"), late)
         # Rows are numbered from worse to better, and every entity's numbers are above those of the entity before it.
         best = np.maximum.accumulate(order)
-        return cls(keys[order], code, place[best], on[best], scale)
+        return cls(keys[order], place[best], on[best], scale)
 
 
 def _order(code: Ints, on: Ints) -> tuple[Ints, Ints]:

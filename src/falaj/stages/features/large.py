@@ -116,7 +116,7 @@ def _join_side(side: Side, plan: _Plan, asked: Shares, answers: Shares) -> None:
         spine = asked.take(number)
         rows = held.take(number)
         places = Spine(spine, plan.time).places(rows, side)
-        answer = rows.select(pl.exclude(side.entity).gather(places)).with_columns(spine[_ROW])
+        answer = places.brought(rows, [name for name in rows.columns if name != side.entity]).with_columns(spine[_ROW])
         answers.add(answer, pl.col(_ROW) // plan.lot, is_share=True)
 
 

@@ -116,14 +116,14 @@ def vectors(
             own = spine.select(dict.fromkeys([recipe.time_field, field]).keys())
             part = asked if share.places is None else Spine(own[share.places], recipe.time_field)
             places = part.places(held, _side(recipe, views[name], held))
-            times = held[AT].gather(places).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            times = places.of(held[AT]).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
             stored_at[name][where] = times.dt.cast_time_unit("ms").to_numpy()
             for operand in operands_of(recipe, name):
-                read[operand][where] = operand_numbers(operand, held[operand.partition(".")[2]].gather(places))
+                read[operand][where] = operand_numbers(operand, places.of(held[operand.partition(".")[2]]))
             for index, column in enumerate(recipe.columns):
                 view, _, feature = column.source.partition(".")
                 if column.op in STORED and view == name:
-                    found[where, index] = stored_values(column, held[feature].gather(places), clock.part(where))
+                    found[where, index] = stored_values(column, places.of(held[feature]), clock.part(where))
     for index, column in enumerate(recipe.columns):
         if column.op in ARITHMETIC:
             found[:, index] = computed(column, spine, read)
