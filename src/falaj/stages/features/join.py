@@ -155,13 +155,13 @@ class _Asked:
         self.codes = _Codes(keys, as_text)
         code, on = self.codes.of(keys), _raw(times)
         if times.null_count():
-            code = np.where(times.is_not_null().to_numpy(), code, -1)
+            code = np.where(times.is_not_null().to_numpy(), code, 0)
         self.order, self.code = _order(code, on)
         self.on = on.take(self.order)
 
 
 class _Codes:
-    """The entities of a spine as whole numbers from 0: the numbers themselves where they lie close, else found by name."""
+    """The entities of a spine as whole numbers from 1: the numbers themselves where they lie close, else found by name."""
 
     def __init__(self, keys: pl.Series, as_text: bool) -> None:
         self._as_text = as_text
@@ -171,17 +171,17 @@ class _Codes:
             if isinstance(low, int) and isinstance(high, int) and high - low <= max(4 * len(keys), 1 << 16):
                 self._low, self._high = low, high
         if self._low is None:
-            self._names = pl.DataFrame({_NAME: keys.drop_nulls().unique()}).with_row_index(_CODE)
+            self._names = pl.DataFrame({_NAME: keys.drop_nulls().unique()}).with_row_index(_CODE, offset=1)
 
     def of(self, keys: pl.Series) -> Ints:
-        """The number of each key, -1 for null and for an entity that the spine does not ask for."""
+        """The number of each key, 0 for null and for an entity that the spine does not ask for."""
         column = _as(keys, self._as_text)
         if self._low is not None:
             inside = pl.col(_NAME).is_between(self._low, self._high)
-            code = pl.when(inside).then(pl.col(_NAME) - self._low).otherwise(-1)
+            code = pl.when(inside).then(pl.col(_NAME) - (self._low - 1)).otherwise(0)
             return column.cast(pl.Int64).alias(_NAME).to_frame().select(code).to_series().to_numpy()
         found = column.alias(_NAME).to_frame().join(self._names, on=_NAME, how="left", maintain_order="left")
-        return found[_CODE].cast(pl.Int64).fill_null(-1).to_numpy()
+        return found[_CODE].cast(pl.Int64).fill_null(0).to_numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +204,8 @@ class _Scale:
         return cls(low, high, len(distinct).bit_length(), distinct)
 
     def keys(self, code: Ints, on: Ints) -> Ints:
-        """Of rows of the table itself."""
-        keys = code << self.bits
+        """Of rows of the table itself. The keys are made in the place of `code`."""
+        keys = np.left_shift(code, self.bits, out=code)
         keys += on if self.times is None else np.searchsorted(self.times, on, "right")
         if self.times is None:
             keys -= self.low - 1
@@ -213,7 +213,7 @@ class _Scale:
 
     def asked(self, code: Ints, on: Ints) -> Ints:
         """Of moments before and after the table's too."""
-        return self.keys(code, on if self.times is not None else np.clip(on, self.low - 1, self.high))
+        return self.keys(code.copy(), on if self.times is not None else np.clip(on, self.low - 1, self.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class _Held:
         code, on = asked.codes.of(rows[side.entity]), _raw(times)
         for column in (times, known):
             if column is not None and column.null_count():
-                code = np.where(column.is_not_null().to_numpy(), code, -1)
+                code = np.where(column.is_not_null().to_numpy(), code, 0)
         place, code = _order(code, on)
         if not len(place):
             return cls(place, place, place, _Scale(0, 0, 1, None))
@@ -269,20 +269,19 @@ class _Held:
 
 
 def _order(code: Ints, on: Ints) -> tuple[Ints, Ints]:
-    """The places of the rows that have an entity, by entity, time and position; and their entities in that order.
+    """The places of the rows that have an entity, by entity, time and position; and their entities in that order. 0 is none.
 
     A table that is in the order of time already is only dealt out to its entities.
     """
-    given = code + 1
     order = None if bool((on[1:] >= on[:-1]).all()) else np.argsort(on, kind="stable")
-    sizes = np.bincount(given, minlength=1)
+    sizes = np.bincount(code, minlength=1)
     for shift in range(0, max(len(sizes) - 1, 1).bit_length(), _DIGIT):
         # numpy sorts 16-bit numbers in one pass, without comparing them.
-        digit = (given >> shift if shift else given).astype(np.uint16)
+        digit = np.right_shift(code, shift, out=np.empty(len(code), np.uint16), casting="unsafe")
         step = np.argsort(digit if order is None else digit.take(order), kind="stable")
         order = step if order is None else order.take(step)
     assert order is not None
-    return order[sizes[0] :], np.repeat(np.arange(len(sizes) - 1), sizes[1:])
+    return order[sizes[0] :], np.repeat(np.arange(1, len(sizes)), sizes[1:])
 
 
 def _as(keys: pl.Series, as_text: bool) -> pl.Series:
