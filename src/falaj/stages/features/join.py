@@ -135,24 +135,22 @@ class Spine:
 
     def _ask(self, rows: pl.DataFrame, side: Side) -> tuple[_Asked, str]:
         key = side.key or side.entity
-        for frame, name in ((self.frame, key), (self.frame, self._time), (rows, side.entity), (rows, side.time)):
-            if name not in frame.columns:
-                raise InvalidInput(f"The join reads the column {name!r}, which is not there.", f"there is: {frame.columns}.")
+        check_columns(self.frame.schema, [key, self._time])
+        check_columns(rows.schema, [side.entity, side.time])
         times = [self.frame.schema[self._time], *(rows.schema[name] for name in (side.time, side.created) if name)]
         unit = "ns" if any(getattr(kind, "time_unit", "") == "ns" for kind in times) else "us"
-        kinds = (self.frame.schema[key], rows.schema[side.entity])
-        as_text = kinds[0] != kinds[1] or kinds[0] in (pl.Categorical, pl.Enum)
-        known = (key, as_text, unit)
+        is_text = as_text(self.frame.schema[key], rows.schema[side.entity])
+        known = (key, is_text, unit)
         if known not in self._asked:
-            self._asked[known] = _Asked(_as(self.frame[key], as_text), _ticks(self.frame, self._time, unit), as_text)
+            self._asked[known] = _Asked(_as(self.frame[key], is_text), _ticks(self.frame, self._time, unit), is_text)
         return self._asked[known], unit
 
 
 class _Asked:
     """A spine by entity and time: `order` holds the places of its rows that have both, `code` and `on` are in that order."""
 
-    def __init__(self, keys: pl.Series, times: pl.Series, as_text: bool) -> None:
-        self.codes = _Codes(keys, as_text)
+    def __init__(self, keys: pl.Series, times: pl.Series, is_text: bool) -> None:
+        self.codes = _Codes(keys, is_text)
         code, on = self.codes.of(keys), _raw(times)
         if times.null_count():
             code = np.where(times.is_not_null().to_numpy(), code, 0)
@@ -163,8 +161,8 @@ class _Asked:
 class _Codes:
     """The entities of a spine as whole numbers from 1: the numbers themselves where they lie close, else found by name."""
 
-    def __init__(self, keys: pl.Series, as_text: bool) -> None:
-        self._as_text = as_text
+    def __init__(self, keys: pl.Series, is_text: bool) -> None:
+        self._is_text = is_text
         self._low: int | None = None
         if keys.dtype in _SMALL:
             low, high = keys.min(), keys.max()
@@ -175,7 +173,7 @@ class _Codes:
 
     def of(self, keys: pl.Series) -> Ints:
         """The number of each key, 0 for null and for an entity that the spine does not ask for."""
-        column = _as(keys, self._as_text)
+        column = _as(keys, self._is_text)
         if self._low is not None:
             inside = pl.col(_NAME).is_between(self._low, self._high)
             code = pl.when(inside).then(pl.col(_NAME) - (self._low - 1)).otherwise(0)
@@ -284,8 +282,20 @@ def _order(code: Ints, on: Ints) -> tuple[Ints, Ints]:
     return order[sizes[0] :], np.repeat(np.arange(1, len(sizes)), sizes[1:])
 
 
-def _as(keys: pl.Series, as_text: bool) -> pl.Series:
-    return keys.cast(pl.String) if as_text else keys
+def as_text(asked: pl.DataType, held: pl.DataType) -> bool:
+    """Whether keys of these types are compared as text."""
+    return asked != held or held in (pl.Categorical, pl.Enum)
+
+
+def check_columns(schema: pl.Schema, names: Sequence[str]) -> None:
+    """Raises InvalidInput where one is not there."""
+    for name in names:
+        if name not in schema:
+            raise InvalidInput(f"The join reads the column {name!r}, which is not there.", f"there is: {schema.names()}.")
+
+
+def _as(keys: pl.Series, is_text: bool) -> pl.Series:
+    return keys.cast(pl.String) if is_text else keys
 
 
 def _raw(times: pl.Series) -> Ints:
