@@ -19,7 +19,7 @@ _PER_US = {"us": 1, "ns": 1_000}
 _LONGEST = (1 << 63) - 1
 _SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 """Types whose values are 64-bit numbers with a sign."""
-_DIGIT = 16
+_DIGIT, _BITS = 16, 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,9 @@ class Spine:
         asked, unit = self._ask(rows, side)
         found, is_found = np.zeros(self.frame.height, np.uint32), np.zeros(self.frame.height, np.bool_)
         held = _Held.of(rows, side, asked, unit)
-        if len(held.keys):
-            at = np.searchsorted(held.keys, held.scale.asked(asked.code, asked.on), "right") - 1
-            hit = (at >= 0) & (held.keys[at] >> held.scale.bits == asked.code)
+        if len(held.code):
+            at = _until(held.code, held.seen, asked.code, asked.on) - 1
+            hit = (at >= 0) & (held.code[at] == asked.code)
             if side.ttl is not None:
                 # No row is later than who reads it, and without a sign the difference of any two such times fits.
                 age = asked.on.view(np.uint64) - held.on[at].view(np.uint64)
@@ -183,48 +183,16 @@ class _Codes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
-    """Makes one number of an entity and a time, in their order: times count from `low`, or by place where that is too far."""
-
-    low: int
-    high: int
-    bits: int
-    times: Ints | None
-
-    @classmethod
-    def over(cls, code: Ints, *times: Ints) -> _Scale:
-        """For rows of these entities, the first times never later than the others'."""
-        low, high = int(times[0].min()), int(times[-1].max())
-        room = 63 - int(code[-1]).bit_length()
-        if (high - low + 1).bit_length() <= room:
-            return cls(low, high, (high - low + 1).bit_length(), None)
-        distinct = np.unique(np.concatenate(times))
-        return cls(low, high, len(distinct).bit_length(), distinct)
-
-    def keys(self, code: Ints, on: Ints) -> Ints:
-        """Of rows of the table itself. The keys are made in the place of `code`."""
-        keys = np.left_shift(code, self.bits, out=code)
-        keys += on if self.times is None else np.searchsorted(self.times, on, "right")
-        if self.times is None:
-            keys -= self.low - 1
-        return keys
-
-    def asked(self, code: Ints, on: Ints) -> Ints:
-        """Of moments before and after the table's too."""
-        return self.keys(code.copy(), on if self.times is not None else np.clip(on, self.low - 1, self.high))
-
-
-@dataclass(frozen=True, slots=True)
 class _Held:
-    """The rows that a spine may read, by entity and the moment from which each is seen; `keys` are both as one number.
+    """The rows that a spine may read, by entity and the moment from which each is seen.
 
     `place` is the best row that can be seen at that moment and `on` its own time.
     """
 
-    keys: Ints
+    code: Ints
+    seen: Ints
     place: Ints
     on: Ints
-    scale: _Scale
 
     @classmethod
     def of(cls, rows: pl.DataFrame, side: Side, asked: _Asked, unit: str) -> _Held:
@@ -235,13 +203,8 @@ class _Held:
             if column is not None and column.null_count():
                 code = np.where(column.is_not_null().to_numpy(), code, 0)
         place, code = _order(code, on)
-        if not len(place):
-            return cls(place, place, place, _Scale(0, 0, 1, None))
         on = on.take(place)
-        if known is None:
-            scale = _Scale.over(code, on)
-            return cls(scale.keys(code, on), place, on, scale)
-        return cls._as_known(code, on, place, _raw(known).take(place))
+        return cls(code, on, place, on) if known is None else cls._as_known(code, on, place, _raw(known).take(place))
 
     @classmethod
     def _as_known(cls, code: Ints, on: Ints, place: Ints, known: Ints) -> _Held:
@@ -253,17 +216,42 @@ class _Held:
             run = np.cumsum(np.append(False, ~same))[tied]
             better = tied[np.lexsort((known[tied], run))]
             place[tied], known[tied] = place[better], known[better]
-        seen = np.maximum(on, known)
-        scale = _Scale.over(code, on, seen)
-        keys = scale.keys(code, seen)
-        # The rows that are known in time are in order already: the late ones are put between them.
         is_late = known > on
+        seen = np.maximum(on, known, out=known)
+        # The rows that are known in time are in order already: the late ones are put between them.
         late, prompt = np.flatnonzero(is_late), np.flatnonzero(~is_late)
-        late = late[np.argsort(keys[late])]
-        order = np.insert(prompt, np.searchsorted(keys[prompt], keys[late], "right"), late)
+        late = late[np.lexsort((seen[late], code[late]))]
+        order = np.insert(prompt, _until(code[prompt], on[prompt], code[late], seen[late]), late)
         # Rows are numbered from worse to better, and every entity's numbers are above those of the entity before it.
         best = np.maximum.accumulate(order)
-        return cls(keys[order], place[best], on[best], scale)
+        return cls(code, seen[order], place[best], on[best])
+
+
+def _until(code: Ints, on: Ints, asked: Ints, t: Ints) -> Ints:
+    """How many rows, which are in the order of entity and time, are of an entity before the one that is asked for, or of it
+    and not later than `t`.
+    """
+    if not len(code):
+        return np.zeros(len(asked), np.int64)
+    low, high = int(on.min()), int(on.max())
+    bits = (high - low + 1).bit_length()
+    if low > -_LONGEST and max(int(code[-1]), int(asked.max(initial=0))).bit_length() + bits <= _BITS:
+        # Entity and time as one number, so that one search finds both.
+        keys = code << bits
+        keys += on
+        keys -= low - 1
+        wanted = asked << bits
+        wanted += np.clip(t, low - 1, high)
+        wanted -= low - 1
+        return np.searchsorted(keys, wanted, "right")
+    found = np.searchsorted(code, asked, "left")
+    size = np.searchsorted(code, asked, "right") - found
+    while (is_open := size > 0).any():
+        half = (size + 1) // 2
+        passed = is_open & (on[np.minimum(found + half, len(on)) - 1] <= t)
+        found += np.where(passed, half, 0)
+        size = np.where(passed, size - half, np.maximum(half - 1, 0))
+    return found
 
 
 def _order(code: Ints, on: Ints) -> tuple[Ints, Ints]:

@@ -150,10 +150,12 @@ class Shares:
         if batch.is_empty():
             return
         first = int(share.min())
-        ends = np.cumsum(np.bincount(share - first))
+        share = share - first
+        ends = np.cumsum(np.bincount(share))
         if len(ends) > 1:
-            order = np.argsort((share - first).astype(np.uint32), kind="stable")
-            batch = batch.select(pl.all().gather(pl.Series(order)))
+            # numpy sorts 16-bit numbers without comparing them.
+            order = pl.Series(np.argsort(share.astype(np.uint16 if len(ends) <= 1 << 16 else np.int64), kind="stable"))
+            batch = pl.DataFrame([column.rechunk().gather(order) for column in batch])
         for number in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
             start = int(ends[number - 1]) if number else 0
             self._append(first + number, batch[start : int(ends[number])])
