@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from falaj.core.errors import Conflict, InvalidInput, Unavailable
 from falaj.stages.features.join import Places, Side, Spine, added_columns, as_text, check_columns
 
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame
+ShareOf: TypeAlias = Callable[[pl.Series], NDArray[np.uint16]]
+"""Entities → the share that the rows of each are in."""
 _ROW = "__row"
 _TEXT, _WIDE = 40, 8
 """Bytes that a text and any other value take, near enough."""
@@ -109,12 +112,15 @@ class _Asked:
     def add(self, batch: pl.DataFrame, rows: pl.Series) -> None:
         key = self.side.key or self.side.entity
         asks = batch.select([*dict.fromkeys((key, self.time))]).with_columns(rows).drop_nulls()
-        self.shares.add(asks, share_of(asks[key], self.as_text, self.count))
+        self.shares.add(asks, self._share(asks[key]))
+
+    def _share(self, keys: pl.Series) -> NDArray[np.uint16]:
+        return share_of(keys, self.as_text, self.count)
 
     def joined(self, room: Room, folder: Path, lot: int) -> Shares:
         """The answers, by the `lot` rows of the spine that they belong to."""
         side, columns = self.side, self.side.rows.collect_schema()
-        held = dealt(side.rows, side.entity, folder.with_name(f"held_{folder.name}"), room, self.as_text, self.count)
+        held = dealt(side.rows, side.entity, folder.with_name(f"held_{folder.name}"), room, self._share)
         names = [name for name in columns.names() if name != side.entity]
         answers = Shares(folder, pl.Schema({**{name: columns[name] for name in names}, _ROW: pl.Int64()}))
         for number in range(self.count):
@@ -164,7 +170,7 @@ class Shares:
         piece = BytesIO()
         part.write_ipc_stream(piece)
         try:
-            with open(self._folder / str(number), "ab") as file:
+            with (self._folder / str(number)).open("ab") as file:
                 file.write(piece.getbuffer())
         except OSError as exc:
             raise _no_room(self._folder, exc) from exc
@@ -176,24 +182,24 @@ class Shares:
         if pieces is None:
             return self._nothing
         path = self._folder / str(number)
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             found = pl.concat([pl.read_ipc_stream(BytesIO(file.read(size))) for size in pieces])
         path.unlink()
         return found
 
 
-def dealt(table: Table, entity: str, folder: Path, room: Room, is_text: bool, count: int) -> Shares:
+def dealt(table: Table, entity: str, folder: Path, room: Room, share: ShareOf) -> Shares:
     """The rows of a table that have an entity, in so many shares."""
     held = Shares(folder, table.collect_schema())
     for batch in batches(table, room):
         known = batch.filter(pl.col(entity).is_not_null())
-        held.add(known, share_of(known[entity], is_text, count))
+        held.add(known, share(known[entity]))
     return held
 
 
-def share_of(keys: pl.Series, as_text: bool, count: int) -> NDArray[np.uint16]:
+def share_of(keys: pl.Series, is_text: bool, count: int) -> NDArray[np.uint16]:
     """The share that each entity's rows are in."""
-    return ((keys.cast(pl.String) if as_text else keys).hash(seed=0) % count).cast(pl.UInt16).to_numpy()
+    return ((keys.cast(pl.String) if is_text else keys).hash(seed=0) % count).cast(pl.UInt16).to_numpy()
 
 
 def batches(table: Table, room: Room) -> Iterator[pl.DataFrame]:
@@ -221,8 +227,9 @@ def shares(table: Table, entity: str, keys: pl.Series, room: Room | None) -> Ite
     count = min(_MOST_SHARES, -(-size * _AT_ONCE // room.memory))
     with _laid_aside(room) as folder:
         is_text = as_text(keys.dtype, table.collect_schema()[entity])
-        held = dealt(table, entity, folder / "held", room, is_text, count)
-        wanted = share_of(keys, is_text, count)
+        share = partial(share_of, is_text=is_text, count=count)
+        held = dealt(table, entity, folder / "held", room, share)
+        wanted = share(keys)
         for number in range(count):
             rows = held.take(number)
             places = np.flatnonzero(wanted == number)
