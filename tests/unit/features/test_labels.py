@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+import falaj
 from falaj.core.errors import InvalidInput
 from falaj.stages.features.labels import Outcomes, labelled
 from tests.kits.asof import SPAN, START, Case, Row, cases
@@ -45,6 +46,15 @@ def test_a_label_is_the_earliest_outcome_that_was_known(case: Case) -> None:
     assert list(zip(times.to_list(), kept["value"].to_list(), strict=True)) == wanted
     dropped = labelled(spine, outcomes, time="t", at=at)
     assert dropped["value"].to_list() == [value for when, value in wanted if when is not None]
+
+
+def test_without_a_moment_everything_in_the_table_is_known() -> None:
+    spine = pl.DataFrame({"flight": ["a", "b"], "t": [START] * 2}, schema_overrides={"t": UTC_US})
+    columns = {"flight": ["a", "b"], "landed_at": [START + SPAN] * 2, "told_at": [START + 9 * SPAN, None], "late": [1, 0]}
+    rows = pl.DataFrame(columns, schema_overrides={"landed_at": UTC_US, "told_at": UTC_US})
+    outcomes = falaj.Outcomes(rows, "flight", "landed_at", 2 * SPAN, "told_at")
+    assert falaj.labelled(spine, outcomes, time="t")["late"].to_list() == [1]
+    assert falaj.labelled(spine, outcomes, time="t", at=START + 8 * SPAN).is_empty()
 
 
 def test_an_outcome_that_is_corrected_later_counts_once_the_correction_is_known() -> None:
