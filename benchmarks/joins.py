@@ -163,7 +163,7 @@ def _command(engine: str, folder: Path, memory: int) -> list[str]:
     return [sys.executable, "-m", "benchmarks.joins", "--engine", engine, "--folder", str(folder), "--memory", str(memory)]
 
 
-def best(engine: str, folder: Path, times: int = 2) -> dict[str, float]:
+def best(engine: str, folder: Path, times: int = 3) -> dict[str, float]:
     """The least of each over the runs: what others do on the machine only adds."""
     runs = [run(engine, folder) for _ in range(times)]
     return {name: min(one[name] for one in runs) for name in runs[0]}
@@ -195,7 +195,7 @@ def figures(scale: str, folder: Path, patience: float) -> Iterator[Figure]:
 def _tenfold(tenth: Path, found: dict[str, dict[str, float]]) -> Iterator[Figure]:
     start = _start()
     for engine, seen in found.items():
-        small = best(engine, tenth, 3)["cpu_s"] - start
+        small = best(engine, tenth)["cpu_s"] - start
         large = seen["cpu_s"] - start
         note = f"{small:.2f} → {large:.2f} cpu-s, less the {start:.2f} in which a process starts"
         budget = 12 if engine == "falaj" else None

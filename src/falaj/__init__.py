@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from falaj.stages.contracts.spec import Dataset as Dataset
     from falaj.stages.contracts.spec import Derived as Derived
     from falaj.stages.contracts.spec import From as From
-    from falaj.stages.features.labels import Outcomes as Outcomes
-    from falaj.stages.features.labels import labelled as labelled
     from falaj.stages.features.spec import Entity as Entity
     from falaj.stages.features.spec import View as View
     from falaj.stages.features.spec import WindowView as WindowView
@@ -64,7 +62,6 @@ _PLACES = {
     "From": "falaj.stages.contracts.spec",
     "Gate": "falaj.stages.gates.spec",
     "Monitor": "falaj.stages.monitoring.spec",
-    "Outcomes": "falaj.stages.features.labels",
     "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
     "WindowView": "falaj.stages.features.spec",
@@ -79,7 +76,6 @@ _PLACES = {
     "greatest": "falaj.stages.features.spec",
     "iceberg": "falaj.stages.contracts.sources",
     "inputs": "falaj.stages.features.spec",
-    "labelled": "falaj.stages.features.labels",
     "last": "falaj.stages.features.spec",
     "least": "falaj.stages.features.spec",
     "local": "falaj.stages.features.spec",

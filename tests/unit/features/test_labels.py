@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-import falaj
 from falaj.core.errors import InvalidInput
 from falaj.stages.features.labels import Outcomes, labelled
 from tests.kits.asof import SPAN, START, Case, Row, cases
@@ -52,9 +51,9 @@ def test_without_a_moment_everything_in_the_table_is_known() -> None:
     spine = pl.DataFrame({"flight": ["a", "b"], "t": [START] * 2}, schema_overrides={"t": UTC_US})
     columns = {"flight": ["a", "b"], "landed_at": [START + SPAN] * 2, "told_at": [START + 9 * SPAN, None], "late": [1, 0]}
     rows = pl.DataFrame(columns, schema_overrides={"landed_at": UTC_US, "told_at": UTC_US})
-    outcomes = falaj.Outcomes(rows, "flight", "landed_at", 2 * SPAN, "told_at")
-    assert falaj.labelled(spine, outcomes, time="t")["late"].to_list() == [1]
-    assert falaj.labelled(spine, outcomes, time="t", at=START + 8 * SPAN).is_empty()
+    outcomes = Outcomes(rows, "flight", "landed_at", 2 * SPAN, "told_at")
+    assert labelled(spine, outcomes, time="t")["late"].to_list() == [1]
+    assert labelled(spine, outcomes, time="t", at=START + 8 * SPAN).is_empty()
 
 
 def test_an_outcome_that_is_corrected_later_counts_once_the_correction_is_known() -> None:

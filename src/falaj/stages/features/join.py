@@ -125,6 +125,8 @@ class Spine:
         if len(held.code):
             at = _until(held.code, held.seen, asked.code, asked.on) - 1
             hit = (at >= 0) & (held.code[at] == asked.code)
+            if held.best is not None:
+                at = held.best[at]
             if side.ttl is not None:
                 # No row is later than who reads it, and without a sign the difference of any two such times fits.
                 age = asked.on.view(np.uint64) - held.on[at].view(np.uint64)
@@ -184,15 +186,16 @@ class _Codes:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The rows that a spine may read, by entity and the moment from which each is seen.
+    """The rows that a spine may read: `code` and `seen` by entity and the moment from which each is seen, the others by time.
 
-    `place` is the best row that can be seen at that moment and `on` its own time.
+    `best` says which of the others is the best that can be seen at that moment; None is the one with the same number.
     """
 
     code: Ints
     seen: Ints
     place: Ints
     on: Ints
+    best: Ints | None = None
 
     @classmethod
     def of(cls, rows: pl.DataFrame, side: Side, asked: _Asked, unit: str) -> _Held:
@@ -223,8 +226,7 @@ class _Held:
         late = late[np.lexsort((seen[late], code[late]))]
         order = np.insert(prompt, _until(code[prompt], on[prompt], code[late], seen[late]), late)
         # Rows are numbered from worse to better, and every entity's numbers are above those of the entity before it.
-        best = np.maximum.accumulate(order)
-        return cls(code, seen[order], place[best], on[best])
+        return cls(code, seen.take(order), place, on, np.maximum.accumulate(order, out=order))
 
 
 def _until(code: Ints, on: Ints, asked: Ints, t: Ints) -> Ints:
