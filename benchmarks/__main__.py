@@ -14,7 +14,7 @@ import benchmarks
 
 def main(wanted: list[str]) -> int:
     names = sorted(
-        m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "figure") and not m.ispkg
+        m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "figure", "limit") and not m.ispkg
     )
     unknown = sorted(set(wanted) - set(names))
     if unknown:

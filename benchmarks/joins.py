@@ -3,7 +3,8 @@
 `python -m benchmarks.joins [--scale small|full]`. Every engine has a process of its own, reads the Parquet files and holds
 the answer in memory; CPU seconds and the peak of its memory are its own, taken before the answer is written
 down to be compared. full: a spine of 1M rows, three views of 3.3M rows with 7 features, 100k entities; one view with late
-rows. The ten-fold is against a tenth of the rows. For the run in little memory there is three times as much of everything.
+rows. The ten-fold is against a tenth of the rows. For the run under a limit, which the kernel or a watchdog keeps, there is
+three times as much of everything; the unlimited answer is compared with it column by column.
 """
 
 # ruff: noqa: S608  # queries over files that this benchmark has made
@@ -27,7 +28,8 @@ import polars as pl
 import polars.selectors as cs
 
 from benchmarks.figure import Figure, show
-from benchmarks.peers import ask
+from benchmarks.limit import Ended, run_limited
+from benchmarks.peers import python_of
 from falaj.stages.features.join import Side, join_views
 from falaj.stages.features.large import Room, join_large
 
@@ -39,6 +41,7 @@ MB = 1_000_000
 DAY = 86_400_000_000
 YEAR = 365 * DAY
 PATIENCE_S = 900
+FEAST_MEMORY, LITTLE = 12_000 * MB, 400 * MB
 
 
 def make(folder: Path, spine_rows: int, view_rows: int, entities: int) -> None:
@@ -150,14 +153,17 @@ def _peak() -> int:
 
 
 def run(engine: str, folder: Path, memory: int = 0) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.joins", "--engine", engine, "--folder", str(folder), "--memory", str(memory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = subprocess.run(_command(engine, folder, memory), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     if done.returncode:
         raise RuntimeError(f"{engine} failed: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def best(engine: str, folder: Path, times: int = 2) -> dict[str, float]:
+def _command(engine: str, folder: Path, memory: int) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.joins", "--engine", engine, "--folder", str(folder), "--memory", str(memory)]
+
+
+def best(engine: str, folder: Path, times: int = 3) -> dict[str, float]:
     """The least of each over the runs: what others do on the machine only adds."""
     runs = [run(engine, folder) for _ in range(times)]
     return {name: min(one[name] for one in runs) for name in runs[0]}
@@ -173,24 +179,32 @@ def differing(folder: Path, engine: str, columns: list[str]) -> int:
     return int(both.filter(other).select(pl.len()).collect().item())
 
 
-def figures(scale: str, folder: Path) -> Iterator[Figure]:
+def figures(scale: str, folder: Path, patience: float) -> Iterator[Figure]:
     sizes = SCALES[scale]
     make(folder / "data", *sizes)
     data = folder / "data"
-    yield from _bare(data, ours := best("falaj", data), scale)
-    yield from _feast(data, ours)
+    found = {engine: best(engine, data) for engine in ENGINES}
+    yield from _bare(data, found, scale)
     make(folder / "tenth", *(n // 10 for n in sizes))
-    tenth = best("falaj", folder / "tenth")
-    start = _start()
-    ratio = (ours["cpu_s"] - start) / max(tenth["cpu_s"] - start, 0.01)
-    yield Figure("ten times the rows", ratio, "×", budget=12, note="CPU, less the start of the interpreter")
+    yield from _tenfold(folder / "tenth", found)
+    yield from _feast(data, found["falaj"], patience)
     shutil.rmtree(data)
     yield from _little_memory(folder, sizes)
 
 
-def _bare(data: Path, ours: dict[str, float], scale: str) -> Iterator[Figure]:
-    bare = {engine: best(engine, data) for engine in ENGINES if engine != "falaj"}
-    for engine, seen in {"falaj": ours, **bare}.items():
+def _tenfold(tenth: Path, found: dict[str, dict[str, float]]) -> Iterator[Figure]:
+    start = _start()
+    for engine, seen in found.items():
+        small = best(engine, tenth)["cpu_s"] - start
+        large = seen["cpu_s"] - start
+        note = f"{small:.2f} → {large:.2f} cpu-s, less the {start:.2f} in which a process starts"
+        budget = 12 if engine == "falaj" else None
+        yield Figure(f"ten times the rows: {engine}", large / max(small, 0.01), "×", budget=budget, note=note)
+
+
+def _bare(data: Path, found: dict[str, dict[str, float]], scale: str) -> Iterator[Figure]:
+    ours, bare = found["falaj"], {engine: seen for engine, seen in found.items() if engine != "falaj"}
+    for engine, seen in found.items():
         columns = [name for view in range(3) for name in (f"at{view}", *FEATURES[view])]
         note = f"{seen['peak_mb']:,.0f} MB at most, {differing(data, engine, columns):,} rows answered otherwise"
         yield Figure(f"join, {scale}: {engine}", seen["cpu_s"], "cpu-s", note=note)
@@ -199,17 +213,21 @@ def _bare(data: Path, ours: dict[str, float], scale: str) -> Iterator[Figure]:
         yield Figure(f"join, {scale}: {unit} of the best bare engine", 100 * ours[name] / least, "%", budget=125, note=engine)
 
 
-def _feast(data: Path, ours: dict[str, float]) -> Iterator[Figure]:
+def _feast(data: Path, ours: dict[str, float], patience: float) -> Iterator[Figure]:
     for store, budget in (("duckdb", 40.0), ("dask", 10.0)):
         engine = f"feast_{store}"
-        try:
-            seen = ask("feast_join", "feast_join", str(data), store, timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            yield Figure(f"join: Feast, {store}", PATIENCE_S, "s", note="did not finish in that time")
+        script = Path(__file__).parent / "peers" / "feast_join.py"
+        ended = run_limited([str(python_of("feast_join")), str(script), str(data), store], FEAST_MEMORY, patience)
+        if ended.code:
+            why = f"stopped after {patience:,.0f} s" if ended.is_late else ended.errors.strip()[-120:]
+            if ended.was_killed:
+                why = f"killed: it wanted more than {FEAST_MEMORY / MB:,.0f} MB"
+            yield Figure(f"join: Feast, {store}", ended.cpu_s, "cpu-s", note=f"until then; {why}")
+            if ended.is_late or ended.was_killed:
+                share = 100 * ours["cpu_s"] / ended.cpu_s
+                yield Figure(f"join: CPU of Feast, {store}", share, "%", budget=budget, note="of what it used until then")
             continue
-        except RuntimeError as exc:
-            yield Figure(f"join: Feast, {store}", float("nan"), "cpu-s", note=str(exc).strip().splitlines()[-1][:200])
-            continue
+        seen = json.loads(ended.output.splitlines()[-1])
         # Feast's created only decides ties: what became known late it hands out early, which is no fault of its store.
         same = [name for view in range(2) for name in FEATURES[view]]
         rows = pl.scan_parquet(data / f"{engine}.parquet").select(pl.len()).collect().item()
@@ -226,16 +244,27 @@ def _little_memory(folder: Path, sizes: tuple[int, int, int]) -> Iterator[Figure
     held = sum(
         pl.scan_parquet(path).select(pl.len()).collect().item() * 8 * len(pl.read_parquet_schema(path)) for path in data.iterdir()
     )
-    limit = held // 4
-    seen = run("large", data, limit // 3)
-    run("falaj", data)
-    names = pl.read_parquet_schema(data / "falaj.parquet")
-    same = all(_same(data, name) for name in names)
-    answer = "the same answer" if same else "ANOTHER ANSWER"
-    note = f"three times the rows, {held / MB:,.0f} MB in memory; {answer}; {seen['cpu_s']:.1f} cpu-s"
     # The interpreter and its libraries take more than a quarter of little data.
-    budget = limit / MB if sizes == SCALES["full"] else None
-    yield Figure("join in a quarter of the data's memory", seen["peak_mb"], "MB", budget=budget, note=note)
+    limit, part = (held // 4, "a quarter") if sizes == SCALES["full"] else (LITTLE, f"{LITTLE / MB:,.0f} MB")
+    whole = run("falaj", data)
+    killed = _limited("falaj", data, limit, 0)
+    note = f"{held / MB:,.0f} MB of data; unlimited it takes {whole['peak_mb']:,.0f} MB; limit kept by {killed.by}"
+    outcome = "killed" if killed.was_killed else f"ended with {killed.code}"
+    yield Figure(f"limit of {part}: the join in memory", limit / MB, "MB", note=f"{outcome}; {note}")
+    ended = _limited("large", data, limit, limit // 3)
+    if ended.code:
+        note = "killed by the limit" if ended.was_killed else ended.errors.strip()[-200:]
+        yield Figure(f"limit of {part}: join_large", float("inf"), "MB", budget=limit / MB, note=note)
+        return
+    seen = json.loads(ended.output.splitlines()[-1])
+    same = all(_same(data, name) for name in pl.read_parquet_schema(data / "falaj.parquet"))
+    answer = "finished with the same answer" if same else "finished with ANOTHER ANSWER"
+    note = f"{answer}; {seen['cpu_s']:.1f} cpu-s, {seen['cpu_s'] / whole['cpu_s']:.1f} × the unlimited join"
+    yield Figure(f"limit of {part}: join_large", seen["peak_mb"], "MB", budget=limit / MB if same else 0.0, note=note)
+
+
+def _limited(engine: str, data: Path, limit: int, memory: int) -> Ended:
+    return run_limited(_command(engine, data, memory), limit, PATIENCE_S)
 
 
 def _same(data: Path, name: str) -> bool:
@@ -254,12 +283,13 @@ def main() -> int:
     parser.add_argument("--engine", choices=[*ENGINES, "large"])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds that each of Feast's stores has")
     given = parser.parse_args()
     if given.engine:
         one(given.engine, given.folder, given.memory)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        return show(figures(given.scale, Path(folder)))
+        return show(figures(given.scale, Path(folder), given.patience))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from falaj.core.errors import InvalidInput
+from falaj.stages.features import join
 from falaj.stages.features.join import Side, as_of, join_views
 from tests.kits.asof import BROUGHT, SPAN, START, WRONG, Case, Row, Rules, cases, oracle
 
@@ -19,6 +20,15 @@ from tests.kits.asof import BROUGHT, SPAN, START, WRONG, Case, Row, Rules, cases
 def test_the_join_is_what_the_oracle_says(case: Case) -> None:
     joined = as_of(case.left(), case.right(), entity="key", spine_time="t", row_time="at", ttl=case.ttl, created=case.created)
     assert joined.columns == ["key", "t", *BROUGHT]
+    assert seen(joined) == oracle(case)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_the_search_inside_each_entity_finds_the_same(case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join, "_BITS", 0)  # entity and time never fit into one number
+        joined = as_of(case.left(), case.right(), entity="key", spine_time="t", row_time="at", ttl=case.ttl, created=case.created)
     assert seen(joined) == oracle(case)
 
 

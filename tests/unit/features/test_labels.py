@@ -47,6 +47,15 @@ def test_a_label_is_the_earliest_outcome_that_was_known(case: Case) -> None:
     assert dropped["value"].to_list() == [value for when, value in wanted if when is not None]
 
 
+def test_without_a_moment_everything_in_the_table_is_known() -> None:
+    spine = pl.DataFrame({"flight": ["a", "b"], "t": [START] * 2}, schema_overrides={"t": UTC_US})
+    columns = {"flight": ["a", "b"], "landed_at": [START + SPAN] * 2, "told_at": [START + 9 * SPAN, None], "late": [1, 0]}
+    rows = pl.DataFrame(columns, schema_overrides={"landed_at": UTC_US, "told_at": UTC_US})
+    outcomes = Outcomes(rows, "flight", "landed_at", 2 * SPAN, "told_at")
+    assert labelled(spine, outcomes, time="t")["late"].to_list() == [1]
+    assert labelled(spine, outcomes, time="t", at=START + 8 * SPAN).is_empty()
+
+
 def test_an_outcome_that_is_corrected_later_counts_once_the_correction_is_known() -> None:
     spine = pl.DataFrame({"flight": ["f"], "t": [START]}, schema_overrides={"t": UTC_US})
     rows = pl.DataFrame(

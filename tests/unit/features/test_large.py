@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,11 @@ from hypothesis import given, settings
 from falaj.core.errors import Conflict, InvalidInput, Unavailable
 from falaj.stages.features import large
 from falaj.stages.features.join import Side, join_views
+from falaj.stages.features.keyed import key_column, keyed_spine
 from falaj.stages.features.large import Room, join_large, shares
+from falaj.stages.features.rules import Events, vectors
+from falaj.stages.features.spec import Entity, WindowView, count, distinct, inputs, mean, spread, total
+from falaj.stages.features.windows import rows_for
 from tests.kits.asof import BROUGHT, START, Case, cases, oracle
 
 UTC_US = pl.Datetime("us", "UTC")
@@ -73,6 +78,33 @@ def test_shares_hold_each_row_of_the_spine_once_and_what_it_asks_for(tmp_path: P
     (whole,) = shares(held.lazy(), "key", spine["key"], Room(1 << 40, tmp_path))
     assert whole.places is None
     assert whole.rows.equals(held)
+
+
+@pytest.mark.parametrize("entity", [Entity("plane", key="key", kind="integer"), Entity("both", keys=("key", "other"))])
+def test_a_window_view_is_made_share_by_share(tmp_path: Path, entity: Entity) -> None:
+    draw = np.random.default_rng(5)
+    n = 4_000
+    minutes = pl.Series(draw.integers(0, 3_000, n))
+    start = pl.lit(START).cast(UTC_US)
+    events = pl.select(
+        key=pl.lit(pl.Series(draw.integers(0, 40, n))), other=pl.lit("a;b"), at=start + pl.duration(minutes=minutes),
+        delay=pl.lit(pl.Series(draw.normal(size=n).round(3))), carrier=pl.lit(pl.Series(draw.choice(["AA", "UA", "DL"], n))),
+    )  # fmt: skip
+    events = events.with_columns(key=pl.when(pl.int_range(n) % 50 != 0).then("key"))
+    figures = (mean("delay", "mean"), spread("delay", "std"), total("delay", "sum"), distinct("carrier", "carriers"), count("n"))
+    view = WindowView("recent", "events", entity, "at", ("1h", "6h"), "15m", figures, ttl="1d")
+    recipe = inputs(view.all(), time="t")
+    spine = events[::3].with_columns(t=pl.col("at") + pl.duration(minutes=61)).drop("at", "delay")
+    recipe, spine = keyed_spine(recipe, spine)
+    made = rows_for(events, view, spine[key_column(recipe, "recent")], spine["t"])
+    wanted, wanted_at = vectors(recipe, spine, {"recent": view}, {"recent": made})
+    unread = Events.of(events.lazy(), view)
+    assert len([*shares(unread.rows, str(view.entity), spine[key_column(recipe, "recent")], Room(50_000, tmp_path))]) > 3
+    found, found_at = vectors(recipe, spine, {"recent": view}, {"recent": unread}, Room(50_000, tmp_path))
+    assert np.array_equal(found, wanted, equal_nan=True)
+    assert np.array_equal(found_at["recent"], wanted_at["recent"], equal_nan=True)
+    assert not np.isnan(wanted).all()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_nothing_is_left_after_an_error_and_nothing_half_made_is_seen(tmp_path: Path) -> None:

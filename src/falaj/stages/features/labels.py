@@ -29,9 +29,10 @@ class Outcomes:
 
 
 def labelled(
-    spine: pl.DataFrame, outcomes: Outcomes, *, time: str, at: datetime, missing: Literal["drop", "keep"] = "drop"
+    spine: pl.DataFrame, outcomes: Outcomes, *, time: str, at: datetime | None = None, missing: Literal["drop", "keep"] = "drop"
 ) -> pl.DataFrame:
-    """The spine with the columns of each row's outcome, as far as somebody could know it at the moment `at`.
+    """The spine with the columns of each row's outcome, as far as somebody could know it at the moment `at`;
+    None where the table holds only what is known, as that of a derived dataset's function does.
 
     That is the outcome of the same entity with t ≤ time ≤ t + horizon and known ≤ `at`; of several the earliest, and of
     those of one time the one that became known last, then the last in the table. A row without one is left out, or with
@@ -39,14 +40,15 @@ def labelled(
 
     Raises InvalidInput where a time has no time zone or both tables have a column of the same name.
     """
-    if at.tzinfo is None:
+    if at is not None and at.tzinfo is None:
         raise InvalidInput(f"The moment {str(at)!r} has no time zone.", "a time without a zone is two times.")
     for frame, name in ((spine, time), (outcomes.rows, outcomes.time), (outcomes.rows, outcomes.known or outcomes.time)):
         kind = frame.schema.get(name)
         if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
             raise InvalidInput(f"The column {name!r} must hold times with a time zone, it holds {kind}.")
     known = outcomes.known or outcomes.time
-    rows = outcomes.rows.filter(pl.col(known).dt.convert_time_zone("UTC") <= at).sort(known, maintain_order=True)
+    is_known = pl.col(known).is_not_null() if at is None else pl.col(known).dt.convert_time_zone("UTC") <= at
+    rows = outcomes.rows.filter(is_known).sort(known, maintain_order=True)
     # The earliest after t is the newest before t once time runs backwards.
     backwards = rows.with_columns(_mirrored(rows, outcomes.time).alias(_ASKED))
     asked = spine.select(outcomes.entity, _mirrored(spine, time).alias(f"{_ASKED}_t"))

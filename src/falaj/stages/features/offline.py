@@ -9,7 +9,7 @@ import polars as pl
 from falaj.core.recipe import Recipe
 from falaj.stages.features.data import Contracts, Scans
 from falaj.stages.features.keyed import key_column
-from falaj.stages.features.rules import earliest, stored_rows
+from falaj.stages.features.rules import Events, earliest, stored_rows
 from falaj.stages.features.spec import AT, AnyView, View, WindowView
 from falaj.stages.features.windows import grid_points, rows_for, window_rows
 
@@ -26,15 +26,31 @@ def rows_between(contracts: Contracts, view: AnyView, since: datetime, until: da
 def rows_behind(contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.DataFrame) -> pl.DataFrame | pl.LazyFrame:
     """Every row of the view that a row of the spine may read; unread where the snapshots can be read part by part."""
     times = spine[recipe.time_field]
-    limit = recipe.ttl_ms[view.name]
-    back = None if limit is None else timedelta(milliseconds=limit)
-    until = times.dt.convert_time_zone("UTC").max()
-    assert until is None or isinstance(until, datetime)
+    since, until = _period(view, recipe, times)
     if isinstance(view, View):
-        since = earliest(times, back)
         if isinstance(contracts, Scans):
             return stored_rows(contracts.scan(view.dataset, since=since, until=until, by="known"), view)
         return stored_rows(contracts.frame(view.dataset, since=since, until=until, by="known"), view)
-    since = earliest(times, None if back is None else back + view.longest)
     events = contracts.frame(view.dataset, since=since, until=until, by="known")
     return rows_for(events, view, spine[key_column(recipe, view.name)], times)
+
+
+def unread_behind(
+    contracts: Contracts, view: AnyView, recipe: Recipe, spine: pl.DataFrame
+) -> pl.DataFrame | pl.LazyFrame | Events:
+    """The same, with the events of a window view unread too where the snapshots can be read part by part."""
+    if isinstance(view, WindowView) and isinstance(contracts, Scans):
+        since, until = _period(view, recipe, spine[recipe.time_field])
+        return Events.of(contracts.scan(view.dataset, since=since, until=until, by="known"), view)
+    return rows_behind(contracts, view, recipe, spine)
+
+
+def _period(view: AnyView, recipe: Recipe, times: pl.Series) -> tuple[datetime | None, datetime | None]:
+    """The moments after and until which a row became known that somebody at these times may read."""
+    limit = recipe.ttl_ms[view.name]
+    back = None if limit is None else timedelta(milliseconds=limit)
+    if back is not None and isinstance(view, WindowView):
+        back += view.longest
+    until = times.dt.convert_time_zone("UTC").max()
+    assert until is None or isinstance(until, datetime)
+    return earliest(times, back), until

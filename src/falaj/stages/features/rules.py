@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,13 +17,16 @@ from falaj.core.recipe import ARITHMETIC, STORED, Reader, Recipe
 from falaj.stages.features.columns import Times, computed, operand_numbers, operands_of, stored_values
 from falaj.stages.features.join import Side, Spine
 from falaj.stages.features.keyed import key_column, with_entity
-from falaj.stages.features.large import Room, shares
+from falaj.stages.features.large import Room, Share, shares
 from falaj.stages.features.requests import request_columns
-from falaj.stages.features.spec import AT, CREATED, AnyView, View
+from falaj.stages.features.spec import AT, CREATED, AnyView, View, WindowView
+from falaj.stages.features.windows import rows_for
 
 Vectors: TypeAlias = NDArray[np.float32]
 StoredAt: TypeAlias = dict[str, NDArray[np.datetime64]]
 Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
+_EVENTS = 3
+"""How many times as much as other rows of that size events take, because the figures are made beside them."""
 
 
 def stored_rows(frame: Table, view: View) -> Table:
@@ -82,18 +85,47 @@ def reader(recipe: Recipe, views: Mapping[str, AnyView]) -> Reader:
     return Reader(recipe, zone, {name: views[name].places for name in recipe.views})
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Unread events of which a window view's rows are made; `view` is the view with the entity's key as one column of text."""
+
+    rows: pl.LazyFrame
+    view: WindowView
+
+    @classmethod
+    def of(cls, rows: pl.LazyFrame, view: WindowView) -> Events:
+        """With the columns that the view reads."""
+        keyed = with_entity(rows, view)
+        needed = dict.fromkeys([str(view.entity), view.time, *(a.column for a in view.aggregates if a.column)])
+        there = keyed.collect_schema()
+        return cls(keyed.select(name for name in needed if name in there), replace(view, entity=str(view.entity)))
+
+
+def _read(
+    behind: pl.DataFrame | pl.LazyFrame | Events, entity: str, keys: pl.Series, times: pl.Series, room: Room | None
+) -> Iterator[Share]:
+    """The view's rows in shares that fit the room."""
+    if not isinstance(behind, Events):
+        yield from shares(behind, entity, keys, room)
+        return
+    own = None if room is None else replace(room, memory=-(-room.memory // _EVENTS))
+    for share in shares(behind.rows, entity, keys, own):
+        asked = (keys, times) if share.places is None else (keys[share.places], times[share.places])
+        yield replace(share, rows=rows_for(share.rows, behind.view, *asked))
+
+
 def vectors(
     recipe: Recipe,
     spine: pl.DataFrame,
     views: Mapping[str, AnyView],
-    rows: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    rows: Mapping[str, pl.DataFrame | pl.LazyFrame | Events],
     room: Room | None = None,
 ) -> tuple[Vectors, StoredAt]:
     """The model's input for each row of the spine, [n, k], and from when each view's row is (NaT where there is none).
 
-    The spine brings the recipe's request fields as columns. `rows` maps each view to its rows, of which a LazyFrame is in
-    memory only during its turn, and share by share where it does not fit `room`. Values are made in 64 bits, as the online
-    store keeps them, and rounded to 32 bits once, as the inference server does.
+    The spine brings the recipe's request fields as columns. `rows` maps each view to its rows, or a window view to its
+    events. What is lazy is in memory only during its turn, and share by share where it does not fit `room`. Values are made
+    in 64 bits, as the online store keeps them, and rounded to 32 bits once, as the inference server does.
     """
     missing = [name for name in recipe.request_fields if name not in spine.columns]
     if missing:
@@ -111,19 +143,19 @@ def vectors(
     for name in recipe.views:
         field = key_column(recipe, name)
         stored_at[name] = np.full(spine.height, np.datetime64("NaT", "ms"))
-        for share in shares(rows[name], views[name].entity, spine[field], room):
+        for share in _read(rows[name], views[name].entity, spine[field], spine[recipe.time_field], room):
             held, where = share.rows, slice(None) if share.places is None else share.places
             own = spine.select(dict.fromkeys([recipe.time_field, field]).keys())
             part = asked if share.places is None else Spine(own[share.places], recipe.time_field)
             places = part.places(held, _side(recipe, views[name], held))
-            times = held[AT].gather(places).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            times = places.of(held[AT]).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
             stored_at[name][where] = times.dt.cast_time_unit("ms").to_numpy()
             for operand in operands_of(recipe, name):
-                read[operand][where] = operand_numbers(operand, held[operand.partition(".")[2]].gather(places))
+                read[operand][where] = operand_numbers(operand, places.of(held[operand.partition(".")[2]]))
             for index, column in enumerate(recipe.columns):
                 view, _, feature = column.source.partition(".")
                 if column.op in STORED and view == name:
-                    found[where, index] = stored_values(column, held[feature].gather(places), clock.part(where))
+                    found[where, index] = stored_values(column, places.of(held[feature]), clock.part(where))
     for index, column in enumerate(recipe.columns):
         if column.op in ARITHMETIC:
             found[:, index] = computed(column, spine, read)

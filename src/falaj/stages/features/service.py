@@ -21,7 +21,7 @@ from falaj.stages.features.data import Contracts
 from falaj.stages.features.explain import Explanation, Filled, cell, explain, filled
 from falaj.stages.features.keyed import keyed_spine
 from falaj.stages.features.large import Room
-from falaj.stages.features.offline import rows_behind, rows_between
+from falaj.stages.features.offline import rows_between, unread_behind
 from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
 from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
@@ -66,7 +66,7 @@ class Features:
         recipe, spine = keyed_spine(recipe, spine)
         views = {name: self.view(name) for name in recipe.views}
         times = spine[recipe.time_field] if recipe.time_field in spine.columns else None
-        rows = {} if times is None else {name: rows_behind(self.contracts, view, recipe, spine) for name, view in views.items()}
+        rows = {} if times is None else {name: unread_behind(self.contracts, view, recipe, spine) for name, view in views.items()}
         return vectors(recipe, spine, views, rows, self.room)
 
     def refresh(self, now: datetime) -> dict[str, int]:
