@@ -19,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 _BLOCK = re.compile(
-    r"(?P<skip><!-- not run: .+? -->\n)?```(?P<kind>python|console|yaml)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<body>.*?)```",
+    r"(?P<skip><!-- not run: .+? -->\n)?"
+    r"```(?P<kind>python|console|yaml|toml|csv)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<body>.*?)```",
     re.DOTALL,
 )
 
