@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import os
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,31 @@ def test_files_that_differ_become_one_table_or_say_why_not(tmp_path: Path) -> No
 def test_what_arrived_is_chosen_by_the_time_at_which_a_file_was_changed(tmp_path: Path) -> None:
     for day in (1, 2, 3):
         (tmp_path / f"{day}.csv").write_text(f"a\n{day}\n")
-        at = datetime(2026, 1, day, tzinfo=UTC).timestamp()
+        at = datetime(2100, 1, day, tzinfo=UTC).timestamp()
         os.utime(tmp_path / f"{day}.csv", (at, at))
     source = FilesSource(folder=tmp_path, path="*.csv", arrived="at")
     assert "known" in source.capabilities
-    found = read(tmp_path, "*.csv", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), arrived="at")
-    assert found.rows() == [("2", datetime(2026, 1, 2, tzinfo=UTC))]
+    found = read(tmp_path, "*.csv", datetime(2100, 1, 1, tzinfo=UTC), datetime(2100, 1, 2, tzinfo=UTC), arrived="at")
+    assert found.rows() == [("2", datetime(2100, 1, 2, tzinfo=UTC))]
     assert read(tmp_path, "*.csv", UNTIL, UNTIL, arrived="at").columns == ["a", "at"]
     assert "known" not in FilesSource(folder=tmp_path, path="*.csv").capabilities
+
+
+def test_a_file_that_was_written_aside_arrives_when_it_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    aside = tmp_path / ".2.csv"
+    aside.write_text("a\n2\n")
+    written = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    os.utime(aside, (written, written))
+    seen: list[str] = []
+    since, until = None, datetime.now(UTC) + timedelta(milliseconds=20)
+    time.sleep(0.05)
+    for _ in range(2):
+        seen += read(tmp_path, "*.csv", since, until, arrived="at")["a"].to_list()
+        if aside.exists():
+            aside.rename(tmp_path / "2.csv")
+        since, until = until, datetime(2100, 1, 1, tzinfo=UTC)
+    assert seen == ["1", "2"]
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])

@@ -28,7 +28,8 @@ class Layout(Meaning, total=False):
     format: Literal["csv", "jsonl", "parquet"]
     """Without it, the file's ending says so."""
     arrived: str
-    """A column of this name is added with the time at which a file was changed; only files changed in the period are read."""
+    """A column of this name is added with the time at which a file arrived: was written or renamed, or put into the store; only
+    files that arrived in the period are read."""
     nulls: Sequence[str]
     """Texts of a CSV file that mean that nothing is there; `("",)` unless said."""
     separator: str
