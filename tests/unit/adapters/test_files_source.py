@@ -283,3 +283,35 @@ def test_a_large_file_is_held_in_small_parts(tmp_path: Path) -> None:
     heights = [piece.height for piece in FilesSource(folder=tmp_path, path="x.csv").read(None, UNTIL)]
     assert sum(heights) == 1_200_000
     assert max(heights) <= 50_000
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_declared_column_that_only_newer_files_have_is_null_in_the_older_ones(ending: str, tmp_path: Path) -> None:
+    for number, frame in enumerate((pl.DataFrame({"a": ["1"]}), pl.DataFrame({"a": ["2"], "tip": ["0.5"]}))):
+        path = tmp_path / f"{number}.{ending}"
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](path)
+    if ending == "jsonl":
+        (tmp_path / "1.jsonl").write_text('{"a": "2", "tip": 0.5}\n')
+    types = {"a": "string", "tip": "number"}
+    assert read(tmp_path, f"*.{ending}", types=types).rows() == [("1", None), ("2", 0.5)]
+    # Also in a load that reads the older files alone.
+    os.utime(tmp_path / f"1.{ending}", (UNTIL.timestamp() + 2**32, UNTIL.timestamp() + 2**32))
+    found = read(tmp_path, f"*.{ending}", until=datetime(2100, 1, 1, tzinfo=UTC), types=types, arrived="at")
+    assert found.drop("at").rows() == [("1", None)]
+    assert found.schema["tip"] == pl.Float64
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_declared_column_that_no_file_has_is_a_misspelling(ending: str, tmp_path: Path) -> None:
+    for number in range(2):
+        frame = pl.DataFrame({"a": ["1"]})
+        {"csv": frame.write_csv, "parquet": frame.write_parquet}[ending](tmp_path / f"{number}.{ending}")
+    with pytest.raises(InvalidInput, match="What lies in 2 files has no column 'tpi'"):
+        read(tmp_path, f"*.{ending}", types={"tpi": "number"})
+
+
+def test_the_column_that_says_when_a_row_became_known_is_in_every_file(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    (tmp_path / "2.csv").write_text("a,at\n1,2026-01-01T00:00:00Z\n")
+    with pytest.raises(InvalidInput, match=r"1\.csv: the column 'at' says when a row became known, and is not there"):
+        read(tmp_path, "*.csv", known="at", types={"at": "timestamp"})
