@@ -207,3 +207,15 @@ def test_an_alert_of_a_refusal_ends_after_loads_that_keep_the_contract(tmp_path:
             app.worker.tick(NOW + hour * HOUR)
             states += [alert.state for alert in app.alerts.all() if alert.key == "contract|dataset/trips"]
     assert states == ["open", "open", "open", "resolved"]
+
+
+def test_a_lineage_names_files_by_their_path_in_the_project(tmp_path: Path) -> None:
+    from falaj.operations.lineage import lineage_of
+
+    settings, file = _trips(tmp_path), tmp_path / "in" / "1.csv"
+    file.write_text("origin,at,miles\nA,2026-01-02T00:00:00Z,3\n")
+    with open_app(tmp_path, settings) as app:
+        for _ in ("before the first load", "after it"):
+            assert "source/file/in/*.csv" in {node.key for node in lineage_of(app, None).nodes}
+            app.worker.tick(NOW)
+        assert app.contracts.assets("trips")
