@@ -247,6 +247,11 @@ def test_a_picture_has_its_colours_without_a_style_sheet_too(world: World) -> No
             assert shape.get("fill") or shape.get("stroke"), shape.attrib
 
 
+def test_columns_are_named_as_the_contract_has_them(world: World) -> None:
+    found = world.ask(None, level="column")
+    assert {key for key in keys(found) if key.lower() == "column/flights.carrier"} == {"column/flights.carrier"}
+
+
 def test_mermaid_quotes_what_somebody_named() -> None:
     found = Lineage(
         "all",
