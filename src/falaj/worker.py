@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.actor import Actor
 from falaj.core.codec import decode
-from falaj.core.decision import Decision
-from falaj.core.errors import FalajError
+from falaj.core.decision import Check, Decision
+from falaj.core.errors import Conflict, FalajError, MissingDependency, NotFound
 from falaj.core.moments import iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -99,7 +99,7 @@ class Worker:
                 self._watch_runs, self._follow, self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
                 self._tell_lineage,
             ):  # fmt: skip
-                with _told(done, duty):
+                with _told(done, duty.__name__.strip("_")):
                     duty(now, done)
             done.running = len(self.app.pipelines.live())
             return done
@@ -118,10 +118,35 @@ class Worker:
             until = EPOCH + (now - EPOCH) // every * every
             if not self._is_due(f"ingest {name}", until):
                 continue
-            with _told(done, self._ingest):
-                decision = self.app.contracts.ingest(WORKER, Ref("dataset", name), until=until)
-                self._hear(decision, done, f"{name} was refused by its contract")
+            with _told(done, f"ingest dataset/{name}"):
+                self._take_in(Ref("dataset", name), until, now, done)
                 self._due[f"ingest {name}"] = until
+
+    def _take_in(self, dataset: Ref, until: datetime, now: datetime, done: Round) -> None:
+        """One load. Three things may be wrong with it, each an alert of its own: the source, its columns, its rows."""
+        try:
+            decision = self.app.contracts.ingest(WORKER, dataset, until=until)
+        except Conflict:
+            raise  # somebody else took the same period in meanwhile: nothing is wrong
+        except Exception as exc:
+            if self._is_due(told := f"source of {dataset}", until):  # tried again each round, told once a period
+                self._due[told] = until
+                self._hear(_unread(dataset, exc, now), done, f"{dataset} could not be read")
+            raise
+        self._end(f"source|{dataset}", "a load was read whole")
+        decision = replace(decision, subject=dataset)  # of a snapshot, where one was made; the alert is of the dataset
+        if decision.verdict == "hold":
+            waits = replace(decision, rule="columns", verdict="deny")
+            self._hear(waits, done, f"{dataset.name} waits: {decision.reason}", severity="info")
+            return
+        self._end(f"columns|{dataset}", "the load does not wait any more")
+        self._hear(decision, done, f"{dataset.name} was refused by its contract")
+
+    def _end(self, key: str, reason: str) -> None:
+        """Resolves the alert of the key, where one is open: one look is proof."""
+        alert = self.app.alerts.open_for(key)
+        if alert is not None:
+            self.app.alerts.resolve(WORKER, alert.ref, reason=reason)
 
     def _watch_data(self, now: datetime, done: Round) -> None:
         """Whether what the contracts promise of freshness, latency and volume is kept."""
@@ -139,7 +164,7 @@ class Worker:
         if self._is_due("materialise", day := _floor(now, DAY)):
             self._due["materialise"] = day
             for view in self.app.project.views:
-                with _told(done, self._materialise):
+                with _told(done, f"materialise view/{view}"):
                     self.app.features.materialise(WORKER, Ref("view", view), until=now)
 
     def _compare(self, now: datetime, done: Round) -> None:
@@ -323,10 +348,10 @@ class Worker:
         if self._exports is not None:
             self._exports.export(WORKER, Ref("lineage", "openlineage"))
 
-    def _hear(self, decision: Decision, done: Round, line: str) -> None:
+    def _hear(self, decision: Decision, done: Round, line: str, *, severity: str = "warning") -> None:
         """A denial opens an alert or counts it once more, enough clear looks resolve it."""
         is_new = self.app.alerts.open_for(f"{decision.rule}|{decision.subject}") is None
-        if self.app.alerts.raise_from(WORKER, decision) and is_new:
+        if self.app.alerts.raise_from(WORKER, decision, severity=severity) and is_new:
             done.news.append(line)
 
     def _is_due(self, what: str, at: datetime) -> bool:
@@ -334,15 +359,24 @@ class Worker:
 
 
 @contextmanager
-def _told(done: Round, duty: Callable[..., None]) -> Iterator[None]:
+def _told(done: Round, duty: str) -> Iterator[None]:
     try:
         yield
     except FalajError as exc:
-        done.problems.append(f"{duty.__name__.strip('_')}: {exc}")
+        done.problems.append(f"{duty}: {exc}")
     except Exception as exc:
         # A bug in one duty must not keep the others from, say, taking a bad model back.
-        log.exception("the duty %s failed", duty.__name__)
-        done.problems.append(f"{duty.__name__.strip('_')}: a bug, {type(exc).__name__}: {exc}")
+        log.exception("the duty %s failed", duty)
+        done.problems.append(f"{duty}: a bug, {type(exc).__name__}: {exc}")
+
+
+def _unread(dataset: Ref, exc: Exception, now: datetime) -> Decision:
+    """Of the error only its kind, unless it speaks of names alone: what a source says may hold a value of a row."""
+    kind = exc.code if isinstance(exc, FalajError) else "bug"
+    seen = exc.message if isinstance(exc, NotFound | MissingDependency) else kind
+    reason = f"it could not be taken in: {seen[:300]}; falaj dataset test {dataset.name} says why"
+    checks = (Check("source", "is read whole", seen[:300], passed=False),)
+    return Decision(dataset, "source", "deny", checks, WORKER, now, reason)
 
 
 def _is_covered(record: Mapping[str, Any], covered: datetime | None) -> bool:

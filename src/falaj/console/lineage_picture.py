@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,23 @@ text.row{fill:var(--ink)}text.aside,text.key{fill:var(--soft)}text.key{font-size
 .link{fill:none;stroke-width:1.4;stroke:var(--soft);opacity:.7}.link.aside{stroke-dasharray:4 4;opacity:.5}
 .link.served{stroke:var(--endpoint);stroke-width:2.2;opacity:1}
 """
+
+_COLOURS = {
+    "source": "#6c7580", "dataset": "#0072b2", "view": "#9a6200", "model": "#9c4a7c", "training": "#9c4a7c",
+    "candidate": "#9c4a7c", "endpoint": "#007a59",
+}  # fmt: skip
+_LINK = 'fill="none" stroke="#5b6570" stroke-width="1.4"'
+_FALLBACK: Mapping[str, str] = {
+    # the light colours once more, for what reads no variables of a style sheet; a style sheet that is read goes before them
+    "ground": 'fill="#fff"', "card": 'fill="#fff" stroke="#d5dae0"', "rule": 'stroke="#d5dae0"',
+    "kind": 'fill="#5b6570" font-size="10.5"', "name": 'fill="#1b1f24" font-size="12.5" font-weight="600"',
+    "row": 'fill="#1b1f24" font-size="12.5"', "aside": 'fill="#5b6570" font-size="12.5"',
+    "key": 'fill="#5b6570" font-size="11.5"',
+    "link sure": f'{_LINK} opacity=".7"', "link aside": f'{_LINK} stroke-dasharray="4 4" opacity=".5"',
+    "link served": 'fill="none" stroke="#007a59" stroke-width="2.2"',
+    **{f"bar {kind}": f'fill="{colour}"' for kind, colour in _COLOURS.items()},
+}  # fmt: skip
+_CLASS = re.compile(r'class="([a-z ]+)"')
 
 
 @dataclass(slots=True)
@@ -76,11 +94,13 @@ def draw(found: Lineage) -> str:
     parts = [_line(made, cards, link) for link in links]
     parts += [_card(made, card, card.key in asked) for card in cards.values()]
     title = "Lineage of the project" if found.about == "all" else f"Lineage of {found.about}"
+    drawn = f"{''.join(parts)}{_legend(made.height + FOOT)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img"><title>{escape(title)}</title><desc>{escape(told)}</desc><style>{STYLE}</style>'
-        f'<rect class="ground" width="100%" height="100%"/><g transform="translate({MARGIN:g} {MARGIN:g})">{"".join(parts)}'
-        f"{_legend(made.height + FOOT)}</g></svg>\n"
+        f'height="{height:.0f}" role="img" font-family="system-ui,Roboto,Helvetica,Arial,sans-serif">'
+        f"<title>{escape(title)}</title><desc>{escape(told)}</desc><style>{STYLE}</style>"
+        + _coloured(f'<rect class="ground" width="100%" height="100%"/><g transform="translate({MARGIN:g} {MARGIN:g})">{drawn}')
+        + "</g></svg>\n"
     )
 
 
@@ -110,6 +130,11 @@ def folded(found: Lineage) -> Lineage:
     )
     nodes = (*(node for node in found.nodes if node.key not in one), *names.values())
     return replace(found, nodes=nodes, edges=tuple(edges))
+
+
+def _coloured(svg: str) -> str:
+    """Each shape with its colours as attributes too. What somebody named holds no quotes here, so none of it is touched."""
+    return _CLASS.sub(lambda found: " ".join(filter(None, (found[0], _FALLBACK.get(found[1], "")))), svg)
 
 
 def cut(title: str) -> str:

@@ -29,6 +29,9 @@ def render(found: Lineage) -> Tree:
             if not branch.children:
                 branch.add(Text("nothing that is known here", style="dim"))
             continue
+        if found.about != "all":
+            _group(branch, starts, (near, nodes), left)
+            continue
         seen: set[str] = set()
         for start in _outermost(starts, found.edges, way):
             seen.add(start)
@@ -36,6 +39,20 @@ def render(found: Lineage) -> Tree:
     if left[0] <= 0:
         top.add(Text(f"… more than {MOST} lines; --json has all of it", style="dim"))
     return top
+
+
+def _group(
+    branch: Tree, starts: Sequence[str], known: tuple[Mapping[str, list[tuple[str, Edge]]], Mapping[str, Node]], left: list[int]
+) -> None:
+    """The columns of one thing: of each what lies outside of it, and none that nothing lies behind."""
+    near, nodes = known
+    own, seen = set(starts), set[str]()
+    outside = {key: [(other, edge) for other, edge in ways if other not in own] for key, ways in near.items()}
+    for start in starts:
+        if outside.get(start):
+            _grow(branch.add(_label(nodes[start], None)), start, (outside, nodes), seen, left)
+    if not branch.children:
+        branch.add(Text("nothing that is known here", style="dim"))
 
 
 def _near(edges: Sequence[Edge], way: str) -> Mapping[str, list[tuple[str, Edge]]]:

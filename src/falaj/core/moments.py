@@ -76,4 +76,17 @@ def short(span: timedelta) -> str:
     return f"{round(seconds * 1000)}ms"
 
 
+def in_words(span: timedelta) -> str:
+    """For a reader, its two greatest units, cut off: `60d`, `6142d 13h`, `1h 30m`, `12s`; below a second as `short` has it."""
+    rest = int(span.total_seconds())
+    if rest < 1:
+        return short(span) if span else "0s"
+    parts = []
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, int(_UNITS[unit]))
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -28,6 +28,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
 
 INTERNAL: Mapping[str, str] = {
     # an @action verb that no face offers: why
+    "alert.clear": "a look that found nothing counts towards the end of an alert",
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",
     "alert.open": "monitors open alerts",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.codec import decode
 from falaj.core.errors import InvalidInput, NotFound
-from falaj.core.moments import from_millis, length, moment
+from falaj.core.moments import from_millis, iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.core.segment import PredictionId
@@ -22,7 +21,7 @@ from falaj.stages.features.mark import mark_of
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.stages.features.catalogue import Entry
-    from falaj.stages.features.explain import Cell
+    from falaj.stages.features.explain import Cell, Explanation
     from falaj.stages.features.spec import AnyView
 
 VIEW = Subject("view", "a view that the project declares, as in carrier_delays")
@@ -95,11 +94,12 @@ def _show(asked: Asked) -> Any:
 
 
 def _compare(asked: Asked) -> Any:
-    """Reads some stored rows now, and judges those that snapshots cover; what waits is lost with this process."""
+    """Reads some stored rows now, others each time, and judges at once those that snapshots cover."""
     import random
 
     app, name = asked.app, asked.about.name
-    app.features.sample(name, app.kernel.now(), random.Random(name).sample)  # noqa: S311  # a sample, not a secret
+    now = app.kernel.now()
+    app.features.sample(name, now, random.Random(f"{name} {iso(now)}").sample, at_once=True)  # noqa: S311  # no secret
     return app.features.compare(asked.actor, asked.about)
 
 
@@ -126,14 +126,31 @@ def _materialise(asked: Asked) -> Any:
 
 
 def _explain(asked: Asked) -> Any:
-    at = asked["at"] or asked.app.kernel.now()
-    if asked["feature"]:
-        from falaj.stages.features.explain import cell
+    """The row that is stored, recomputed from snapshots and held against it; for a time, what a request then would read."""
+    from falaj.stages.features.explain import cell
+    from falaj.stages.features.standing import said
 
-        features = asked.app.features
-        view = features.view(asked.about.name)
-        return _told(cell(features.contracts, view, asked["feature"], entity=asked["entity"], at=at))
-    return _row(asked, at)
+    features, name, entity, feature = asked.app.features, asked.about.name, asked["entity"], asked["feature"]
+    held = features.standing(name, entity, asked["at"])
+    is_asked, values = asked["at"] is not None, held.values
+    if feature:
+        found = cell(features.contracts, held.view, feature, entity=entity, at=held.asked_at)
+        told, at, seen = _told(found), found.at, {feature: found.value}
+        held_there: Any = None if values is None else values[feature]
+    else:
+        row = features.explain(name, entity, held.asked_at)
+        told, at, seen = _row(row), row.at, dict(row.values)
+        held_there = values
+    if held.stored is not None:
+        told["stored"] = {"at": from_millis(held.stored.at_ms), "value" if feature else "values": held_there}
+    return {
+        "stored": None,
+        **told,
+        "agrees": None if held.stored is None else not held.differs(at, seen),
+        "covered": held.covered,
+        "later_events": held.later,
+        "note": said(held, at, seen, is_asked=is_asked),
+    }
 
 
 def _told(cell: Cell) -> dict[str, Any]:
@@ -182,8 +199,7 @@ def _logged(app: App, endpoint: str, place: PredictionId, text: str) -> dict[str
     return record if isinstance(record, dict) and record.get("id") == text else None
 
 
-def _row(asked: Asked, at: datetime) -> Any:
-    found = asked.app.features.explain(asked.about.name, asked["entity"], at)
+def _row(found: Explanation) -> dict[str, Any]:
     return {
         "view": found.view,
         "entity": found.entity,
@@ -295,7 +311,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             Argument("feature", "the one feature that is meant"),
             Argument("entity", "the entity's key, as in UA", required=True),
-            Argument("at", "as of that time (default: now)", "time"),
+            Argument("at", "what a request at that time would read (default: the row that is stored now)", "time"),
         ),
         changes=False,
         asks="dataset.read",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.errors import InvalidInput
@@ -13,6 +14,7 @@ from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.ports.source import Origin
 
 KINDS = ("dataset", "column", "view", "feature", "training", "candidate", "model", "endpoint")
 DIRECTION = Argument(
@@ -44,10 +46,19 @@ def lineage_of(app: App, about: Ref | None, *, direction: Any = "both", level: A
     project = app.project
     declared = Declared(
         project.datasets, project.views, project.trainings, project.endpoints,
-        lambda name: columns_of(app, name), lambda name: "/".join(dataclasses.astuple(origin_of(app, name))),
+        lambda name: columns_of(app, name), lambda name: _told(app, origin_of(app, name)),
     )  # fmt: skip
     records = as_of(app.ledger.events(), at) if at is not None else app.ledger.find
     return replace(lineage(declared, records, about, direction=direction, level=level), at=at)
+
+
+def _told(app: App, origin: Origin) -> str:
+    """Files by their path in the project's folder: where that lies on a machine means nothing to a reader."""
+    name = origin.name
+    if origin.namespace == "file" and Path(name).is_absolute():
+        name = os.path.relpath(name, Path(app.settings.folder).resolve())
+        name = origin.name if name.startswith("..") else name
+    return f"{origin.namespace}/{name}"
 
 
 def _show(asked: Asked) -> Any:

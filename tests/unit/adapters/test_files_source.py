@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import os
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,31 @@ def test_files_that_differ_become_one_table_or_say_why_not(tmp_path: Path) -> No
 def test_what_arrived_is_chosen_by_the_time_at_which_a_file_was_changed(tmp_path: Path) -> None:
     for day in (1, 2, 3):
         (tmp_path / f"{day}.csv").write_text(f"a\n{day}\n")
-        at = datetime(2026, 1, day, tzinfo=UTC).timestamp()
+        at = datetime(2100, 1, day, tzinfo=UTC).timestamp()
         os.utime(tmp_path / f"{day}.csv", (at, at))
     source = FilesSource(folder=tmp_path, path="*.csv", arrived="at")
     assert "known" in source.capabilities
-    found = read(tmp_path, "*.csv", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), arrived="at")
-    assert found.rows() == [("2", datetime(2026, 1, 2, tzinfo=UTC))]
+    found = read(tmp_path, "*.csv", datetime(2100, 1, 1, tzinfo=UTC), datetime(2100, 1, 2, tzinfo=UTC), arrived="at")
+    assert found.rows() == [("2", datetime(2100, 1, 2, tzinfo=UTC))]
     assert read(tmp_path, "*.csv", UNTIL, UNTIL, arrived="at").columns == ["a", "at"]
     assert "known" not in FilesSource(folder=tmp_path, path="*.csv").capabilities
+
+
+def test_a_file_that_was_written_aside_arrives_when_it_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    aside = tmp_path / ".2.csv"
+    aside.write_text("a\n2\n")
+    written = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    os.utime(aside, (written, written))
+    seen: list[str] = []
+    since, until = None, datetime.now(UTC) + timedelta(milliseconds=20)
+    time.sleep(0.05)
+    for _ in range(2):
+        seen += read(tmp_path, "*.csv", since, until, arrived="at")["a"].to_list()
+        if aside.exists():
+            aside.rename(tmp_path / "2.csv")
+        since, until = until, datetime(2100, 1, 1, tzinfo=UTC)
+    assert seen == ["1", "2"]
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
@@ -265,3 +283,35 @@ def test_a_large_file_is_held_in_small_parts(tmp_path: Path) -> None:
     heights = [piece.height for piece in FilesSource(folder=tmp_path, path="x.csv").read(None, UNTIL)]
     assert sum(heights) == 1_200_000
     assert max(heights) <= 50_000
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_declared_column_that_only_newer_files_have_is_null_in_the_older_ones(ending: str, tmp_path: Path) -> None:
+    for number, frame in enumerate((pl.DataFrame({"a": ["1"]}), pl.DataFrame({"a": ["2"], "tip": ["0.5"]}))):
+        path = tmp_path / f"{number}.{ending}"
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](path)
+    if ending == "jsonl":
+        (tmp_path / "1.jsonl").write_text('{"a": "2", "tip": 0.5}\n')
+    types = {"a": "string", "tip": "number"}
+    assert read(tmp_path, f"*.{ending}", types=types).rows() == [("1", None), ("2", 0.5)]
+    # Also in a load that reads the older files alone.
+    os.utime(tmp_path / f"1.{ending}", (UNTIL.timestamp() + 2**32, UNTIL.timestamp() + 2**32))
+    found = read(tmp_path, f"*.{ending}", until=datetime(2100, 1, 1, tzinfo=UTC), types=types, arrived="at")
+    assert found.drop("at").rows() == [("1", None)]
+    assert found.schema["tip"] == pl.Float64
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_declared_column_that_no_file_has_is_a_misspelling(ending: str, tmp_path: Path) -> None:
+    for number in range(2):
+        frame = pl.DataFrame({"a": ["1"]})
+        {"csv": frame.write_csv, "parquet": frame.write_parquet}[ending](tmp_path / f"{number}.{ending}")
+    with pytest.raises(InvalidInput, match="What lies in 2 files has no column 'tpi'"):
+        read(tmp_path, f"*.{ending}", types={"tpi": "number"})
+
+
+def test_the_column_that_says_when_a_row_became_known_is_in_every_file(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    (tmp_path / "2.csv").write_text("a,at\n1,2026-01-01T00:00:00Z\n")
+    with pytest.raises(InvalidInput, match=r"1\.csv: the column 'at' says when a row became known, and is not there"):
+        read(tmp_path, "*.csv", known="at", types={"at": "timestamp"})

@@ -77,6 +77,17 @@ def test_enough_clear_looks_resolve_it_and_blind_ones_do_not() -> None:
     assert str(place.alerts.raise_from(WORKER, BAD)) == "alert/drift-monitor-delay@2"
 
 
+def test_clear_looks_are_counted_across_processes() -> None:
+    place = Place()
+    place.alerts.raise_from(WORKER, BAD)
+    for decision, state in ((GOOD, "open"), (BAD, "open"), (GOOD, "open"), (GOOD, "resolved")):
+        place.alerts = place.opened()  # as another process has it
+        place.alerts.raise_from(WORKER, decision)
+        assert place.state() == state
+    place.alerts.raise_from(WORKER, GOOD)
+    assert [event.verb for event in place.ledger.events()][-3:] == ["alert.open", "alert.clear", "alert.resolve"]
+
+
 def test_a_person_acknowledges_and_resolves() -> None:
     place = Place()
     ref = place.alerts.raise_from(WORKER, BAD)

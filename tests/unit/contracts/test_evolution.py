@@ -124,7 +124,7 @@ def test_a_broken_promise_is_recorded_once_and_a_load_mends_it(world: World) -> 
         assert decision is not None
         assert decision.verdict == verdict
     assert len(list(world.ledger.events())) == count + 1
-    assert "latency: wanted <= 26h, got" in decision.reason
+    assert "latency: wanted <= 2h and the dataset's every 1d, got 1d 8h" in decision.reason
     assert contracts.frame("trips").height == 24, "a promise never drops rows"
 
 

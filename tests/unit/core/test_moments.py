@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falaj.core.errors import InvalidInput
-from falaj.core.moments import from_millis, iso, length, millis, moment, short
+from falaj.core.moments import from_millis, in_words, iso, length, millis, moment, short
 
 whole = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000))
 
@@ -82,3 +82,14 @@ def test_what_is_no_length_is_refused(text: Any) -> None:
 def test_the_short_text_of_a_length_is_read_back(ms: int) -> None:
     span = timedelta(milliseconds=ms)
     assert length(short(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (530712775, "6142d 12h"), (60 * 86400, "60d"), (86405, "1d 5s"), (5400, "1h 30m"), (12, "12s"), (0.25, "250ms"),
+        (0, "0s"), (14 * 86400, "14d"),
+    ],
+)  # fmt: skip
+def test_a_reader_is_told_days_not_millions_of_seconds(seconds: float, told: str) -> None:
+    assert in_words(timedelta(seconds=seconds)) == told

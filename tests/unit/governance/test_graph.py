@@ -224,6 +224,34 @@ def test_the_tree_names_each_thing_once_in_full(world: World) -> None:
     assert "nothing that is known here" in out.getvalue()
 
 
+def test_the_tree_of_a_dataset_by_column_shows_what_lies_outside_of_it(world: World) -> None:
+    out = io.StringIO()
+    Console(file=out, width=120).print(render(world.ask("dataset/flights", level="column")))
+    above, _, below = out.getvalue().partition("goes into")
+    lines = [line.strip("│├└─ ") for line in below.splitlines()]
+    assert "column/raw.arr  transformation" in above
+    assert "column/flights.delay" in above
+    # Each of its columns once, and only with what it goes into.
+    own = [line for line in lines if line.startswith("column/flights.")]
+    assert len(own) == len(set(own))
+    assert "column/flights.id" not in own
+    assert any(line.startswith("feature/carrier_delays.delay_3h  aggregation") for line in lines)
+    assert not any("dataset/flights: (which rows)" in line for line in lines)
+
+
+def test_a_picture_has_its_colours_without_a_style_sheet_too(world: World) -> None:
+    svg = re.sub(r"<style>.*?</style>", "", draw(world.ask(None, level="column")), flags=re.DOTALL)
+    assert "var(" not in svg
+    for shape in ElementTree.fromstring(svg).iter():
+        if shape.tag.rpartition("}")[2] in ("rect", "path", "text", "line"):
+            assert shape.get("fill") or shape.get("stroke"), shape.attrib
+
+
+def test_columns_are_named_as_the_contract_has_them(world: World) -> None:
+    found = world.ask(None, level="column")
+    assert {key for key in keys(found) if key.lower() == "column/flights.carrier"} == {"column/flights.carrier"}
+
+
 def test_mermaid_quotes_what_somebody_named() -> None:
     found = Lineage(
         "all",

@@ -17,10 +17,11 @@ from falaj.core.actor import Actor
 from falaj.core.codec import encode
 from falaj.core.errors import NotFound
 from falaj.core.event import Change, Event
-from falaj.core.moments import iso
+from falaj.core.moments import iso, millis
 from falaj.core.ref import Ref
 from falaj.core.segment import PredictionId
 from falaj.operations import OPERATIONS
+from falaj.ports.online import Stored
 from falaj.stages.features.spec import inputs, number, ratio
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -154,6 +155,50 @@ def test_a_column_of_a_prediction_is_explained_by_its_id(app: App) -> None:
     assert told["cells"][0]["at"] == NOW - timedelta(hours=1)
     with pytest.raises(NotFound, match="No prediction log"):
         ask(app, "prediction.explain", PredictionId(3, 0, 7).issue(b"k" * 32), column="r")
+
+
+def test_the_row_that_is_stored_is_explained_and_held_against_the_snapshots(app: App) -> None:
+    app.clock.tell(NOW + timedelta(minutes=40))
+    told = ask(app, "feature.explain", "weather_now", entity="A", feature="temp")
+    assert (told["at"], told["value"], told["agrees"]) == (NOW, 36.0, True)
+    assert told["note"] == f"It is the row of {iso(NOW)} that the store holds."
+    app.online.put("weather_now", {"A": Stored(millis(NOW), (99.0,))})
+    told = ask(app, "feature.explain", "weather_now", entity="A", feature="temp")
+    assert (told["value"], told["stored"], told["agrees"]) == (36.0, {"at": NOW, "value": 99.0}, False)
+    assert told["note"] == f"It differs from the row of {iso(NOW)} that the store holds: temp."
+    whole = ask(app, "feature.explain", "weather_now", entity="A")
+    assert (whole["stored"]["values"], whole["agrees"]) == ({"temp": 99.0}, False)
+    nobody = ask(app, "feature.explain", "weather_now", entity="Z")
+    assert (nobody["stored"], nobody["agrees"]) == (None, None)
+    assert nobody["note"] == "The store holds no row of Z: this is what the snapshots say of now."
+
+
+def test_an_explanation_says_what_the_snapshots_lack(app: App) -> None:
+    later = NOW + timedelta(hours=3)
+    app.clock.tell(later)
+    app.features.refresh(later)  # straight from the source: the snapshots still end at noon
+    told = ask(app, "feature.explain", "weather_day", entity="A", feature="reports_24h")
+    assert (told["stored"]["at"], told["covered"], told["later_events"], told["agrees"]) == (later, NOW, 3, False)
+    assert told["note"].startswith(f"Snapshots reach until {iso(NOW)}: 3 later events are not in them")
+    then = ask(app, "feature.explain", "weather_day", entity="A", feature="reports_24h", at=iso(NOW))
+    assert (then["later_events"], then["stored"]) == (0, None)
+    assert then["note"].startswith(f"It is what the snapshots say of {iso(NOW)}")
+
+
+def test_a_command_compares_at_once_what_snapshots_cover_and_says_what_to_do_about_the_rest(app: App) -> None:
+    """Each command is a process of its own: nothing can wait in it."""
+    app.clock.tell(NOW + timedelta(minutes=40))
+    assert ask(app, "feature.compare", "weather_now").verdict == "allow"
+    app.online.put("weather_now", {"A": Stored(millis(NOW), (99.0,))})
+    assert ask(app, "feature.compare", "weather_now").verdict == "deny"
+    later = NOW + timedelta(hours=3)
+    app.clock.tell(later)
+    app.features.refresh(later)
+    decision = ask(app, "feature.compare", "weather_day")
+    assert decision.verdict == "hold"
+    assert decision.reason == "the snapshots have not come to what is stored: falaj dataset ingest weather, then again"
+    ask(app, "dataset.ingest", "weather", until=iso(later))
+    assert ask(app, "feature.compare", "weather_day").verdict == "allow"
 
 
 def test_rows_are_compared_on_demand(app: App) -> None:

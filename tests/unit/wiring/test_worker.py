@@ -139,3 +139,83 @@ def test_a_stored_value_that_somebody_changed_raises_an_alert_that_closes_after_
         assert [one.state for one in app.alerts.all()] == ["resolved"]
         app.worker.tick(NOW + 34 * HOUR)
         assert len(list(app.ledger.events(verb="feature.compare"))) == len(recorded) + 4
+
+
+TRIPS = '''
+"""Trips in files, looked through each hour."""
+
+from falaj import Dataset, files
+
+source = files("in/*.csv", known="at", types={"at": "timestamp", "miles": "number"})
+trips = Dataset("trips", "trips.odcs.yaml", source, "at", "at", every="1h", new_columns="hold")
+other = Dataset("other", "trips.odcs.yaml", lambda since, until: 1 / 0, "at", "at", every="1d")
+'''
+
+
+def _trips(folder: Path) -> dict[str, str]:
+    module = f"project_{uuid4().hex}"
+    (folder / "in").mkdir()
+    (folder / f"{module}.py").write_text(TRIPS)
+    (folder / "trips.odcs.yaml").write_text(
+        CONTRACT.replace("weather", "trips").replace("seen_at", "at").replace("temp", "miles")
+    )
+    settings = {"modules": module, "clock": "replay", "runner": "memory", "host": "memory", "online": "memory", "mirror": "none"}
+    init_project(folder, settings)
+    return settings
+
+
+def test_a_source_that_is_broken_opens_an_alert_that_ends_with_the_next_good_load(tmp_path: Path) -> None:
+    settings, file = _trips(tmp_path), tmp_path / "in" / "1.csv"
+    texts = ("origin,at,miles\nA,2026-01-02T00:00:00Z,secret\n", "origin,at,miles\nA,2026-01-02T00:00:00Z,3\n")
+    states = []
+    for hour, text in ((0, texts[0]), (1, texts[0]), (2, texts[1])):
+        file.write_text(text)
+        with open_app(tmp_path, settings) as app:  # each round in a process of its own
+            seen = app.worker.tick(NOW + hour * HOUR)
+            alerts = {alert.key: alert for alert in app.alerts.all()}
+            states.append((alerts["source|dataset/trips"].state, alerts["source|dataset/trips"].count))
+            assert any(line.startswith("ingest dataset/trips: ") for line in seen.problems) == (hour < 2)
+            assert any(line.startswith("ingest dataset/other: ") for line in seen.problems)
+            assert alerts["source|dataset/other"].state == "open"
+            told = str(app.alerts.all())
+            assert "secret" not in told  # a value of a row
+            assert "falaj dataset test trips says why" in alerts["source|dataset/trips"].title
+    assert states == [("open", 1), ("open", 2), ("resolved", 2)]
+
+
+def test_a_load_that_waits_for_a_person_is_a_quiet_alert_until_it_goes_on(tmp_path: Path) -> None:
+    settings, file = _trips(tmp_path), tmp_path / "in" / "1.csv"
+    with open_app(tmp_path, settings) as app:
+        file.write_text("origin,at,miles,tip\nA,2026-01-02T00:00:00Z,3,1\n")
+        seen = app.worker.tick(NOW)
+        assert "trips waits: new columns: tip; name them in the contract, or set new_columns to drop or allow" in seen.news
+        (alert,) = (alert for alert in app.alerts.all() if alert.key == "columns|dataset/trips")
+        assert (alert.state, alert.severity) == ("open", "info")
+        file.write_text("origin,at,miles\nA,2026-01-02T00:00:00Z,3\n")
+        app.worker.tick(NOW + HOUR)
+        assert {alert.key: alert.state for alert in app.alerts.all()}["columns|dataset/trips"] == "resolved"
+
+
+def test_an_alert_of_a_refusal_ends_after_loads_that_keep_the_contract(tmp_path: Path) -> None:
+    settings, file = _trips(tmp_path), tmp_path / "in" / "1.csv"
+    states = []
+    for hour in range(4):
+        rows = "".join(f"A,{(NOW + n * HOUR):%Y-%m-%dT%H:%M:%SZ},3\n" for n in range(hour + 1))
+        # The first load lacks a column.
+        file.write_text("at,miles\n2026-01-02T00:00:00Z,1\n" if hour == 0 else f"origin,at,miles\n{rows}")
+        with open_app(tmp_path, settings) as app:
+            app.worker.tick(NOW + hour * HOUR)
+            states += [alert.state for alert in app.alerts.all() if alert.key == "contract|dataset/trips"]
+    assert states == ["open", "open", "open", "resolved"]
+
+
+def test_a_lineage_names_files_by_their_path_in_the_project(tmp_path: Path) -> None:
+    from falaj.operations.lineage import lineage_of
+
+    settings, file = _trips(tmp_path), tmp_path / "in" / "1.csv"
+    file.write_text("origin,at,miles\nA,2026-01-02T00:00:00Z,3\n")
+    with open_app(tmp_path, settings) as app:
+        for _ in ("before the first load", "after it"):
+            assert "source/file/in/*.csv" in {node.key for node in lineage_of(app, None).nodes}
+            app.worker.tick(NOW)
+        assert app.contracts.assets("trips")

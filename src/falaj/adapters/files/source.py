@@ -25,7 +25,9 @@ class FilesSource:
     `2026/*.csv.gz`. Nothing outside of `folder` is read, also not through a link, unless `outside` says so.
 
     With `known` it hands out the rows whose time in that column is in the period; with `arrived` all rows of the files that
-    were changed in the period, with that time in a column of this name; with neither everything.
+    arrived in the period, with that time in a column of this name; with neither everything. A file arrives when its content
+    or its place is changed, whichever is later: one that was written aside arrives when it is renamed. A change of its
+    rights, another link to it and `touch` let it arrive once more.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class FilesSource:
     def _file(self, path: Path) -> File:
         name = path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else path.as_posix()
         with _border(name):
-            modified = path.stat().st_mtime_ns // 1_000_000
-        return File(name, modified, partial(_chunks, path, name), partial(_whole, path, name), partial(_border, name))
+            stat = path.stat()
+        # Renaming keeps the time of modification, and changes that of the inode.
+        arrived = max(stat.st_mtime_ns, stat.st_ctime_ns) // 1_000_000
+        return File(name, arrived, partial(_chunks, path, name), partial(_whole, path, name), partial(_border, name))
 
 
 @contextmanager

@@ -30,6 +30,7 @@ _WATCHES = frozenset(
         "monitor.start",
         "monitor.look",
         "alert.open",
+        "alert.clear",
         "alert.deliver",
         "alert.resolve",
         "rollout.look",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from falaj.adapters.tabular.columns import PIECE_ROWS, check_names, check_there, parse
+from falaj.adapters.tabular.columns import PIECE_ROWS, check_names, parse
 from falaj.adapters.tabular.layout import File, Layout
 from falaj.adapters.tabular.text import MOST_LINE, Block, blocks, unpack
 from falaj.core.errors import InvalidInput
@@ -20,7 +20,7 @@ csv.field_size_limit(MOST_LINE)
 
 
 def columns(file: File, layout: Layout) -> dict[str, pl.DataType]:
-    """From the first line. Raises InvalidInput where it names no columns, or not those that the options speak of."""
+    """From the first line. Raises InvalidInput where it names no columns."""
     if isinstance(layout.header, tuple):
         names = list(layout.header)
         check_names(names, file.name)
@@ -30,7 +30,6 @@ def columns(file: File, layout: Layout) -> dict[str, pl.DataType]:
         if first is None:
             raise InvalidInput(f"{file.name} is empty: it has no header.", "a file without rows still names its columns.")
         names, _ = _header(first, file, layout)
-    check_there(layout.declared.kinds, names, file.name)
     return {name: layout.declared.dtype(name) or pl.String() for name in names}
 
 

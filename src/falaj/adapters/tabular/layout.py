@@ -21,7 +21,8 @@ MOST_FILES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file, wherever it lies. `modified` is in ms since 1970 in UTC; `border` translates what opening and reading raise."""
+    """One file, wherever it lies. `modified`: when it came to lie there as it is, in ms since 1970 in UTC; `border` translates
+    what opening and reading raise."""
 
     name: str
     modified: int

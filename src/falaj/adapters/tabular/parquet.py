@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from falaj.adapters.tabular.columns import PIECE_ROWS, check_names, check_there, parse
+from falaj.adapters.tabular.columns import PIECE_ROWS, check_names, parse
 from falaj.adapters.tabular.layout import File, Layout
 from falaj.adapters.tabular.period import ticks
 from falaj.core.errors import FalajError, InvalidInput
@@ -28,7 +28,6 @@ def columns(file: File, layout: Layout) -> dict[str, pl.DataType]:
     with _opened(file) as held:
         check_names(held.schema_arrow.names, file.name)
         schema = _frame(held.schema_arrow.empty_table()).schema
-    check_there(layout.declared.kinds, schema, file.name)
     found = {}
     for name, dtype in schema.items():
         declared = layout.declared.dtype(name)

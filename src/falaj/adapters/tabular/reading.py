@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_files(files: Sequence[File], layout: Layout, since: datetime | None, un
     chosen = list(files)
     if layout.arrived:
         chosen = [file for file in files if (since is None or millis(since) < file.modified) and file.modified <= millis(until)]
-    schema = _schema(chosen or files[-1:], layout)
+    schema = _schema(chosen or files[-1:], files, layout)
     known = layout.known and check_time(schema.get(layout.known), layout.known, files[0].name)
     rows = within(layout.known, known, since, until) if known else None
     has_none = True
@@ -43,11 +44,17 @@ def read_files(files: Sequence[File], layout: Layout, since: datetime | None, un
         yield empty(schema)
 
 
-def _schema(files: Sequence[File], layout: Layout) -> dict[str, pl.DataType]:
+def _schema(files: Sequence[File], all_files: Sequence[File], layout: Layout) -> dict[str, pl.DataType]:
+    """The columns of `files`. One that the options speak of may be missing in some of them, but not in all that there are."""
     found = {file.name: _columns(file, layout) for file in files}
     schema = together(found)
-    where = files[0].name if len(files) == 1 else f"none of {len(files)} files"
-    check_there(layout.columns, schema, where)
+    wanted = [*layout.declared.kinds, *layout.columns]
+    schema |= _elsewhere({name for name in wanted if name not in schema}, files, all_files, layout)
+    check_there(wanted, schema, all_files[0].name if len(all_files) == 1 else f"What lies in {len(all_files):,} files")
+    for file in files:
+        # Without it none of the file's rows would ever be read. In JSON lines each record stands for itself.
+        if layout.known and layout.known not in found[file.name] and layout.format_of(file.name) != "jsonl":
+            check_time(None, layout.known, file.name)
     if layout.columns:
         schema = {name: schema[name] for name in layout.columns}
     if layout.arrived:
@@ -55,6 +62,19 @@ def _schema(files: Sequence[File], layout: Layout) -> dict[str, pl.DataType]:
             raise InvalidInput(f"{files[0].name} has a column {layout.arrived!r} already.", "give `arrived` another name.")
         schema[layout.arrived] = ARRIVED
     return schema
+
+
+def _elsewhere(missing: set[str], files: Sequence[File], all_files: Sequence[File], layout: Layout) -> dict[str, pl.DataType]:
+    """Those of the missing columns that another file has than those that are read, the last ones first."""
+    found: dict[str, pl.DataType] = {}
+    read = {file.name for file in files}
+    for file in reversed(all_files):
+        if missing <= found.keys():
+            break
+        if file.name not in read:
+            with suppress(InvalidInput):  # what is wrong with it is told when it is its turn
+                found = {name: dtype for name, dtype in _columns(file, layout).items() if name in missing} | found
+    return found
 
 
 def _columns(file: File, layout: Layout) -> dict[str, pl.DataType]:

@@ -44,6 +44,8 @@ class Alert:
     opened_at: datetime
     last_seen: datetime
     count: int = 1
+    clear: int = 0
+    """Looks in a row that found nothing, since it was last seen."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     acknowledged_by: str = ""
     resolved_at: datetime | None = None
@@ -72,7 +74,13 @@ def opened(ref: Ref, key: str, title: str, *, severity: str, facts: Mapping[str,
 def seen_again(alert: Alert, *, title: str, facts: Mapping[str, Any], now: datetime) -> Alert:
     """The same alert once more: it is counted, and nobody is told twice. Raises Conflict where it was resolved meanwhile."""
     _refuse_if_over(alert)
-    return replace(alert, title=title[:300], facts=facts, last_seen=now, count=alert.count + 1)
+    return replace(alert, title=title[:300], facts=facts, last_seen=now, count=alert.count + 1, clear=0)
+
+
+def seen_clear(alert: Alert) -> Alert:
+    """A look found nothing wrong. Raises Conflict where it was resolved meanwhile."""
+    _refuse_if_over(alert)
+    return replace(alert, clear=alert.clear + 1)
 
 
 def acknowledged(alert: Alert, *, by: str, now: datetime) -> Alert:

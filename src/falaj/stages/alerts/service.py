@@ -27,13 +27,10 @@ class Alerts:
     kernel: Kernel
     notify: Notify
     alerting: Alerting = field(default_factory=Alerting)
-    _clear: dict[str, int] = field(default_factory=dict)
-    """Looks in a row that found nothing, by key. In memory: a restart counts anew, which only delays."""
 
     @action("alert.open")
     def open(self, act: Act, subject: Ref, *, key: str, title: str, severity: str = "warning", facts: Mapping[str, Any]) -> Ref:
         """Opens an alert for the key, or counts it once more where one is open. `subject`: `alert/<name_of(key)>`."""
-        self._clear.pop(key, None)
         found = _versions(act.kernel.ledger, subject.name)
         ref = found[-1].ref if found and found[-1].is_open else subject.at(len(found) + 1)
         with act.change(ref) as draft:
@@ -60,7 +57,15 @@ class Alerts:
             alert = rules.resolved(_read(draft.tx, subject), by=str(act.actor), reason=reason, now=act.now)
             draft.put("alert", _key(subject), alert)
             draft.note(key=alert.key, reason=reason)
-        self._clear.pop(alert.key, None)
+
+    @action("alert.clear")
+    def clear(self, act: Act, subject: Ref) -> int:
+        """A look found nothing wrong: how many in a row that makes. In the ledger, as each look may be another process."""
+        with act.change() as draft:
+            alert = rules.seen_clear(_read(draft.tx, subject))
+            draft.put("alert", _key(subject), alert)
+            draft.note(key=alert.key, clear=alert.clear)
+        return alert.clear
 
     @action("alert.deliver")
     def deliver(self, act: Act, subject: Ref) -> int:
@@ -93,7 +98,7 @@ class Alerts:
         """Opens an alert from a denied decision; an allowed one is a clear look; a hold, which could not see, is neither."""
         key = f"{decision.rule}|{decision.subject}"
         if decision.verdict == "allow":
-            self.clear(actor, key)
+            self._look_clear(actor, key)
             return None
         if decision.verdict == "hold":
             return None
@@ -101,16 +106,15 @@ class Alerts:
         subject = Ref("alert", rules.name_of(key))
         return self.open(actor, subject, key=key, title=title, severity=severity, facts=rules.facts_of(decision))
 
-    def clear(self, actor: Actor, key: str) -> bool:
-        """A look that found nothing wrong with the key. After enough of them in a row its alert is resolved: then True."""
+    def _look_clear(self, actor: Actor, key: str) -> None:
+        """After enough looks in a row that found nothing wrong with the key its alert is resolved."""
         alert = self.open_for(key)
         if alert is None:
-            return False
-        looks = self._clear[key] = self._clear.get(key, 0) + 1
-        if looks < self.alerting.clear_looks:
-            return False
-        self.resolve(actor, alert.ref, reason=f"{looks} clear looks in a row")
-        return True
+            return
+        if alert.clear + 1 < self.alerting.clear_looks:
+            self.clear(actor, alert.ref)
+        else:
+            self.resolve(actor, alert.ref, reason=f"{alert.clear + 1} clear looks in a row")
 
     def open_for(self, key: str) -> Alert | None:
         found = [alert for alert in _versions(self.kernel.ledger, rules.name_of(key)) if alert.is_open and alert.key == key]

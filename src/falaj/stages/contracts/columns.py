@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from falaj.core.errors import InvalidInput, MissingDependency
@@ -32,13 +32,15 @@ class ColumnLineage:
 
 
 def column_lineage(plan: Derived, inputs: Mapping[str, Sequence[str]], outputs: Sequence[str] = ()) -> ColumnLineage:
-    """`inputs`: dataset → its columns. `outputs`: the columns of the contract, for a step that cannot be read.
+    """`inputs`: dataset → its columns. `outputs`: the columns of the contract, which name those of the query.
 
     Never refuses a query that DuckDB takes: what cannot be followed is `opaque`. Raises MissingDependency without sqlglot.
     """
     if plan.sql:
         try:
-            return read_lineage(plan.sql, inputs)
+            found = read_lineage(plan.sql, inputs)
+            named = {column.lower(): column for column in outputs}  # letters count alike in DuckDB, large or small
+            return replace(found, direct={named.get(column.lower(), column): behind for column, behind in found.direct.items()})
         except InvalidInput:
             pass
     every = {(dataset, column): "opaque" for dataset in plan.inputs for column in inputs.get(dataset, ())}

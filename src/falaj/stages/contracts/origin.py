@@ -23,7 +23,9 @@ def origin_of(declared: Dataset, contract: bytes = b"") -> Origin:
     if isinstance(source, From):
         name = next((str(source.options[key]) for key in _NAMED_BY if source.options.get(key)), declared.name)
         place = next((str(source.options[key]) for key in _AT if source.options.get(key)), "")
-        return Origin(_bare(place) or source.scheme, name.partition("?")[0][:200])
+        # As the opened source says it once there is a load.
+        scheme = "file" if source.scheme == "files" else source.scheme
+        return Origin(_bare(place) or scheme, name.partition("?")[0][:200])
     if physical := _physical(contract, declared.contract):
         return Origin("file", physical)
     return Origin("python", f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', declared.name)}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import InvalidInput
-from falaj.core.moments import length, short
+from falaj.core.moments import in_words, length
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.spans import span
@@ -41,7 +42,9 @@ def _freshness(declared: Dataset, promise: Mapping[str, Any], head: Head, now: d
 
 
 def _latency(declared: Dataset, promise: Mapping[str, Any], head: Head, now: datetime) -> Check:
-    return _age("latency", _span("latency", promise) + length(declared.every), head.watermark, now)
+    promised, every = _span("latency", promise), length(declared.every)
+    found = _age("latency", promised + every, head.watermark, now)
+    return replace(found, wanted=f"<= {in_words(promised)} and the dataset's every {in_words(every)}")
 
 
 def _volume(declared: Dataset, promise: Mapping[str, Any], head: Head, now: datetime) -> Check:
@@ -58,9 +61,9 @@ _LOOK = {"freshness": _freshness, "latency": _latency, "volume": _volume}
 
 def _age(name: str, wanted: timedelta, newest: datetime | None, now: datetime) -> Check:
     if newest is None:
-        return Check(name, f"<= {short(wanted)}", "nothing yet", None)
+        return Check(name, f"<= {in_words(wanted)}", "nothing yet", None)
     seen = max(now - newest, timedelta(0))
-    return Check(name, f"<= {short(wanted)}", short(timedelta(seconds=round(seen.total_seconds()))), seen <= wanted)
+    return Check(name, f"<= {in_words(wanted)}", in_words(seen), seen <= wanted)
 
 
 def _span(name: str, promise: Mapping[str, Any]) -> timedelta:

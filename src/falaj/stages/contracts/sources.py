@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack
+from zoneinfo import ZoneInfo
 
 from falaj.core.errors import InvalidInput, NotFound
-from falaj.stages.contracts.spec import From
+from falaj.stages.contracts.spec import From, one_of
+
+KINDS = ("string", "integer", "number", "boolean", "date", "timestamp")
+_FORMAT = re.compile(r"%(?:[-_0]?[YCymdejUWuwVGgHkIlMSs]|[qbBhaADxFvPpfRTXrzZctn+%]|\.[369]?f|[369]f|:{1,3}z|#z)")
+"""What a format of times may hold: the specifiers of chrono, which reads them."""
 
 
 class Meaning(TypedDict, total=False):
@@ -28,7 +34,8 @@ class Layout(Meaning, total=False):
     format: Literal["csv", "jsonl", "parquet"]
     """Without it, the file's ending says so."""
     arrived: str
-    """A column of this name is added with the time at which a file was changed; only files changed in the period are read."""
+    """A column of this name is added with the time at which a file arrived: was written or renamed, or put into the store; only
+    files that arrived in the period are read."""
     nulls: Sequence[str]
     """Texts of a CSV file that mean that nothing is there; `("",)` unless said."""
     separator: str
@@ -140,11 +147,13 @@ def warehouse(url: str, **options: Unpack[Warehouse]) -> From:
 def stream(path: str, types: Mapping[str, str], *, known: str = "", **options: Any) -> From:
     """The JSON records of a stream, of segments in a folder of the project unless `stream` names another adapter, which then
     takes the other options. `types` names the fields that become columns, `inputs.miles` for one within another."""
+    _check_meaning({"types": types, **options})
     return From("stream", {"path": path, "types": dict(types), **({"known": known} if known else {}), **options})
 
 
 def _from(scheme: str, allowed: type, placed: Mapping[str, Any], options: Mapping[str, Any]) -> From:
-    """Raises NotFound for an option that the source does not have, InvalidInput for an address that is no reference."""
+    """Raises NotFound for an option that the source does not have, InvalidInput for an address that is no reference, and
+    for a type, a time's format or a zone that does not exist."""
     names = allowed.__annotations__
     for name in options:
         if name not in names:
@@ -152,4 +161,33 @@ def _from(scheme: str, allowed: type, placed: Mapping[str, Any], options: Mappin
     url = str(placed.get("url", "env:"))
     if not url.startswith(("env:", "file:")):
         raise InvalidInput(f"The url of {scheme} is no reference.", "write env:NAME or file:PATH and keep the address there.")
+    _check_meaning(options)
     return From(scheme, {**placed, **options})
+
+
+def _check_meaning(options: Mapping[str, Any]) -> None:
+    kinds: Mapping[str, Any] = options.get("types") or {}
+    for column, kind in kinds.items():
+        one_of(f"The type of {column!r}", kind, KINDS)
+    times: Mapping[str, Any] = options.get("times") or {}
+    for column, pair in times.items():
+        _check_time(column, pair, kinds.get(column, "timestamp"))
+
+
+def _check_time(column: str, pair: Any, kind: str) -> None:
+    if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise InvalidInput(
+            f"The time format of {column!r} is not a pair.", 'write times={"at": ("%d/%m/%Y %H:%M", "Asia/Dubai")}.'
+        )
+    if kind not in ("date", "timestamp"):
+        raise InvalidInput(f"{column!r} is declared as {kind} and has a time format.", "leave it out of `types` or of `times`.")
+    text, zone = pair
+    # Without the specifiers that there are, no percent sign is left over.
+    if text and ("%" not in text or "%" in _FORMAT.sub("", text)):
+        raise InvalidInput(f"{text[:80]!r} is no format of times (column {column!r}).", 'write one such as "%d/%m/%Y %H:%M".')
+    if kind == "timestamp" and text and not zone and not any(sign in text for sign in ("%z", "%:z", "%+")):
+        raise InvalidInput(f"The times of {column!r} have no zone.", 'name one, such as "UTC", or read it with %z.')
+    try:
+        _ = zone and ZoneInfo(zone)
+    except (ValueError, OSError, KeyError) as exc:
+        raise InvalidInput(f"There is no time zone {zone[:80]!r} (column {column!r}).", 'write "UTC" or "Asia/Dubai".') from exc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,13 @@ from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
     import polars
+
+
+def one_of(name: str, given: object, allowed: Sequence[str]) -> None:
+    """Raises InvalidInput where the option has none of the words that it may have."""
+    if given not in allowed:
+        raise InvalidInput(f"{name} is {given!r}, which means nothing.", f"write one of: {', '.join(allowed)}.")
+
 
 Reading = Callable[[datetime | None, datetime], "polars.DataFrame"]
 """(since, until) → the rows that became known in (since, until]; `since` None asks for everything until then."""
@@ -46,6 +53,7 @@ class Derived:
     def __post_init__(self) -> None:
         if not self.inputs or len(set(self.inputs)) != len(self.inputs):
             raise InvalidInput("A derived dataset needs inputs, each named once.", 'write inputs=("flights",).')
+        one_of("over", self.over, ("new", "all"))
         if bool(self.sql.strip()) == (self.function is not None):
             raise InvalidInput("A derived dataset has either `sql` or `function`.", "give one of the two.")
 
@@ -76,6 +84,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         length(self.every)
+        one_of("brings", self.brings, ("known", "all"))
+        one_of("new_columns", self.new_columns, ("drop", "allow", "hold", "deny"))
         _ = self.ref
 
     @property

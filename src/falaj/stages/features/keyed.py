@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from falaj.core.entity import ESCAPE, SEPARATOR
 from falaj.core.errors import InvalidInput
 from falaj.core.recipe import Recipe
+from falaj.stages.features.data import Contracts
 from falaj.stages.features.entity import key_columns, kind_of
 from falaj.stages.features.spec import AnyView
 
@@ -51,6 +53,13 @@ def with_entity(rows: Table, view: AnyView) -> Table:
             "give the entity another name.",
         )
     return rows.with_columns(joined(columns).alias(view.entity))
+
+
+def known_after(contracts: Contracts, view: AnyView, covered: datetime | None, until: datetime) -> pl.Series:
+    """The entity of each row that became known after the snapshots, and until then."""
+    if covered is not None and covered >= until:
+        return pl.Series(view.entity, [], dtype=pl.String)
+    return with_entity(contracts.recent(view.dataset, covered, until), view)[view.entity]
 
 
 def joined(columns: tuple[str, ...]) -> pl.Expr:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from falaj.core.decision import Check
-from falaj.core.moments import from_millis, iso, length, millis
+from falaj.core.moments import from_millis, iso, length, millis, moment
 from falaj.core.recipe import Recipe
 from falaj.core.stored import Stored, Value
 from falaj.ports.online import Online
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.join import as_of
-from falaj.stages.features.keyed import with_entity
+from falaj.stages.features.keyed import known_after, with_entity
+from falaj.stages.features.mark import mark_of
 from falaj.stages.features.offline import rows_behind
 from falaj.stages.features.rules import Mismatch
 from falaj.stages.features.spec import AT, CREATED, AnyView, WindowView, inputs, span_ms
@@ -71,6 +72,12 @@ class Tally:
     def is_clear(self) -> bool:
         return not self.wrong
 
+    def count(self, rows: int, found: Sequence[Difference]) -> None:
+        self.rows += rows
+        for feature in sorted({one.feature for one in found}):
+            self.wrong[feature] = self.wrong.get(feature, 0) + sum(1 for one in found if one.feature == feature)
+        self.differences = [*self.differences, *found][-MOST_TOLD:]
+
 
 class Watch:
     """Reads some entities of each view now, and compares what it read once the snapshots have come to that time."""
@@ -104,15 +111,29 @@ class Watch:
         if not ready:
             return tally
         found = differences(view, ready, truth(self.contracts, view, ready))
-        tally.rows += len(ready)
-        for feature in sorted({one.feature for one in found}):
-            tally.wrong[feature] = tally.wrong.get(feature, 0) + sum(1 for one in found if one.feature == feature)
-        tally.differences = [*tally.differences, *found][-MOST_TOLD:]
+        tally.count(len(ready), found)
         self._waiting[view.name] = [seen for seen in waiting if seen.read_at > covered]
         self._compared[view.name] = 0 if found else self._compared.get(view.name, 0) + 1
         if self._compared[view.name] >= KEPT_FOR:  # what is wrong is watched until it is right
             self._compared[view.name] = 0
             self._entities.pop(view.name, None)
+        return tally
+
+    def at_once(self, view: AnyView, now: datetime, covered: datetime, pick: Pick) -> Tally:
+        """Compares what can be compared now: the entities of which nothing became known between the snapshots and what the
+        store has taken in. They are judged as of then; the others wait."""
+        tally = self._tallies.setdefault(view.name, Tally())
+        if not self.look(view, now, covered, pick):
+            return tally
+        mark = mark_of(self.online.mark(view.name))
+        until = covered if mark is None or mark.until is None else min(now, mark.until)
+        fresh = set(known_after(self.contracts, view, covered, until).to_list())
+        waiting = self._waiting[view.name]
+        ready = [replace(seen, read_at=until) for seen in waiting if seen.read_at == now and seen.entity not in fresh]
+        found = differences(view, ready, truth(self.contracts, view, ready)) if ready else []
+        gone = [one for one in found if _may_be_gone(view, one, now)]
+        tally.count(len(ready) - len(gone), [one for one in found if one not in gone])
+        self._waiting[view.name] = [seen for seen in waiting if seen.read_at != now or seen.entity in fresh]
         return tally
 
     def take(self, view: str) -> tuple[Tally, int]:
@@ -160,12 +181,18 @@ def differences(view: AnyView, seen: Sequence[Seen], truth: pl.DataFrame) -> lis
             found += [
                 Difference(one.entity, one.read_at, name, online, offline)
                 for name, online, offline in zip(view.places, held, values, strict=True)
-                if not _equal(online, offline)
+                if not equal(online, offline)
             ]
     return found
 
 
-def row_checks(view: str, tally: Tally, waiting: int) -> tuple[tuple[Check, ...], str]:
+def _may_be_gone(view: AnyView, one: Difference, now: datetime) -> bool:
+    """Whether the row was there as of then, and is too old by now: a store may drop it."""
+    is_missing = one.feature == AT and one.online is None and one.offline is not None
+    return is_missing and view.ttl is not None and now - moment(str(one.offline)) > length(view.ttl)
+
+
+def row_checks(view: AnyView, tally: Tally, waiting: int) -> tuple[tuple[Check, ...], str]:
     """The checks of a decision, which name features and counts and no values; and its reason where something is wrong."""
     seen = f"{sum(tally.wrong.values())} differences in {tally.rows} rows"
     total = Check(
@@ -175,7 +202,13 @@ def row_checks(view: str, tally: Tally, waiting: int) -> tuple[tuple[Check, ...]
         tally.is_clear if tally.rows else None,
     )
     named = [Check(name, "as in the snapshots", f"differs in {count} rows", False) for name, count in sorted(tally.wrong.items())]
-    reason = "" if tally.is_clear else f"{view} is served otherwise than the snapshots say: {', '.join(sorted(tally.wrong))}"
+    reason = "" if tally.is_clear else f"{view.name} is served otherwise than the snapshots say: {', '.join(sorted(tally.wrong))}"
+    if not tally.rows:
+        reason = (
+            f"the snapshots have not come to what is stored: falaj dataset ingest {view.dataset}, then again"
+            if waiting
+            else f"no row was read: falaj feature materialise {view.name}, then again"
+        )
     return (total, *named[:NAMED]), reason
 
 
@@ -195,7 +228,8 @@ def has_fields(request: Any, recipe: Recipe) -> bool:
     return isinstance(request, Mapping) and all(name in request for name in recipe.request_fields if name != recipe.time_field)
 
 
-def _equal(online: Value, offline: Value) -> bool:
+def equal(online: Value, offline: Value) -> bool:
+    """Whether a stored value is what was recomputed: exactly, or of floats within TOLERANCE."""
     if online is None or offline is None or isinstance(online, str) or isinstance(offline, str):
         return online == offline
     if isinstance(online, float) and isinstance(offline, float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from math import isnan
 from typing import Any
@@ -19,13 +20,14 @@ from falaj.ports.online import Online
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.explain import Explanation, Filled, cell, explain, filled
-from falaj.stages.features.keyed import keyed_spine
+from falaj.stages.features.keyed import keyed_spine, known_after
 from falaj.stages.features.large import Room
 from falaj.stages.features.offline import rows_between, unread_behind
 from falaj.stages.features.parity import Pick, Tally, Watch, has_fields, prediction_checks, row_checks
 from falaj.stages.features.refresh import Intake, Refresh
 from falaj.stages.features.rules import Mismatch, StoredAt, Vectors, mismatches, spine_of, vectors
 from falaj.stages.features.spec import AnyView, definition, definition_digest, span_ms
+from falaj.stages.features.standing import Standing, standing
 
 
 class Features:
@@ -156,17 +158,20 @@ class Features:
             marks.append(moment(head["watermark"]))
         return min(marks) if marks else self.kernel.now()
 
-    def sample(self, view_name: str, now: datetime, pick: Pick) -> Tally:
+    def sample(self, view_name: str, now: datetime, pick: Pick, *, at_once: bool = False) -> Tally:
         """Reads some entities of a view from the online store, and compares those reads that snapshots have come to.
 
         The data plane: it changes no record and leaves no event (`feature.compare` does). What cannot be compared yet
-        waits in this process. Returns everything that was compared since the last `compare`.
+        waits in this process; `at_once` compares of what it reads whatever need not wait. Returns everything that was
+        compared since the last `compare`.
         """
         view = self.view(view_name)
         covered = self.covered([view_name])
         if covered is None:
             return Tally()
         with self._watched:
+            if at_once:
+                return self._watch.at_once(view, now, covered, pick)
             self._watch.look(view, now, covered, pick)
             return self._watch.compare(view, covered)
 
@@ -176,10 +181,10 @@ class Features:
 
         Denied where any value differs, each such feature named with how many rows; held where nothing could be compared.
         """
-        self.view(view.name)
+        declared = self.view(view.name)
         with self._watched:
             tally, waiting = self._watch.take(view.name)
-        checks, reason = row_checks(view.name, tally, waiting)
+        checks, reason = row_checks(declared, tally, waiting)
         decision = Decision(view.bare, "parity", judge(checks), checks, act.actor, act.now, reason)
         with act.change() as draft:
             draft.decide(decision)
@@ -189,6 +194,14 @@ class Features:
     def explain(self, view_name: str, entity: str, at: datetime) -> Explanation:
         """The row that a request for the entity at that moment reads, and the dataset's rows behind it, from snapshots."""
         return explain(self.contracts, self.view(view_name), entity, at)
+
+    def standing(self, view_name: str, entity: str, at: datetime | None = None) -> Standing:
+        """What the store holds of the entity, and how many events the snapshots lack to say why; `at`: as of that time."""
+        view, now = self.view(view_name), self.kernel.now()
+        held = standing(self.online, view, entity, now) if at is None else Standing(view, entity, at, None, None, 0)
+        covered = self.covered([view_name])
+        later = (known_after(self.contracts, view, covered, held.asked_at) == entity).sum()
+        return replace(held, covered=covered, later=int(later))
 
     def explain_column(self, recipe: Recipe, name: str, request: Mapping[str, Any], at: datetime) -> Filled:
         """Why a column of a model's input has the value that it has for a request at that moment, from snapshots.
