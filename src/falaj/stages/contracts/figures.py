@@ -15,6 +15,9 @@ from falaj.stages.contracts.profile import divergence
 from falaj.stages.contracts.rows import Again, References, bound_text, repeats, within_bound
 
 AGGREGATES = ("mean", "minimum", "maximum", "sum", "distinct")
+BETWEEN = ("drift", "growth")
+"""What compares a load with one before it."""
+
 _LEAST, _MOST = "least", "most"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "mean": ("sum", "n"), "sum": ("sum",), "minimum": (_LEAST,), "maximum": (_MOST,),
@@ -81,7 +84,7 @@ def scope(quality: Quality) -> str:
 
 
 def _of_loads(contract: Contract) -> list[tuple[int, Quality]]:
-    wanted = (*AGGREGATES, "drift", "growth", "rowCount")
+    wanted = (*AGGREGATES, *BETWEEN, "rowCount")
     return [(place, quality) for place, quality in enumerate(contract.checks) if quality.metric in wanted]
 
 
