@@ -210,7 +210,9 @@ class App:
     def keys(self) -> Keys:
         from falaj.stages.governance.keys import Keys
 
-        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes())
+        from falaj.adapters.local.policy import ROLES
+
+        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes(), roles=ROLES)
 
     @cached_property
     def contracts(self) -> Contracts:

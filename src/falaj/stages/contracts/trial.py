@@ -35,8 +35,8 @@ def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool 
 
     Judged is what the next load would bring, or with `everything` all that became known up to `until`. Rows are counted from
     0, as the source hands them out and as `_row` counts them in quarantine. With `everything`, what compares a load with the
-    one before (`growth`, `drift`) is not judged: everything is not one load. Deny where a row or the load would be kept out; what only warns does not deny. Raises
-    NotFound for an unknown dataset, Unavailable where the source fails, InvalidInput where it or the contract cannot be read.
+    one before (`growth`, `drift`) is not judged: everything is not one load. Deny where a row or the load would be kept out;
+    what only warns does not deny. Raises NotFound for an unknown dataset, Unavailable where the source fails, InvalidInput where it or the contract cannot be read.
     """
     declared = _declared(contracts, name)
     contract = contracts.contract(name)
