@@ -92,6 +92,22 @@ def test_a_snapshot_keeps_the_contract_that_it_came_in_under(project: Path, caps
     assert ask(capsys, project, "contract", "show", "trips@7")[0] == 3
 
 
+def test_a_change_under_the_same_version_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> list[str]:
+        return [f["message"] for f in ask(capsys, project, "contract", "lint", "trips")[1]["findings"] if f["place"] == "version"]
+
+    assert ask(capsys, project, "dataset", "ingest", "trips", "--until", TIME)[0] == 0
+    (project / "contracts/trips.odcs.yaml").write_text("# a comment is no change" + CONTRACT)
+    assert said() == []
+    text = CONTRACT.replace("maximum: 500", "maximum: 400")
+    (project / "contracts/trips.odcs.yaml").write_text(text)
+    (told,) = said()
+    assert told.startswith("contract changed under version 1.0.0: ")
+    assert "limit tightened" in told
+    (project / "contracts/trips.odcs.yaml").write_text(text.replace("version: 1.0.0", "version: 2.0.0"))
+    assert said() == []
+
+
 def test_a_contract_is_shown_as_it_is_understood(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found, _ = ask(capsys, project, "contract", "show", "trips")
     assert (code, found["key"], found["columns"][3]["limits"]) == (0, ["id"], ">= 0, <= 500")

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from falaj.core import wording
 from falaj.core.decision import Check
 from falaj.stages.contracts.contract import Contract, Quality
 from falaj.stages.contracts.profile import divergence
@@ -113,11 +114,11 @@ def _seen(
     place: int, quality: Quality, around: Around, totals: Mapping[str, float | None], rows: int
 ) -> tuple[float | None, str]:
     if quality.metric == "rowCount":
-        return float(rows), f"{rows:,} rows"
+        return float(rows), wording.count(rows)
     if quality.metric == "growth":
         if not around.rows:
             return None, "no load before this one"
-        return rows / around.rows, f"{rows / around.rows:.4g}: {rows:,} rows after {around.rows:,}"
+        return rows / around.rows, f"{rows / around.rows:.4g}: {wording.count(rows)} after {around.rows:,}"
     if quality.metric == "drift":
         return _drift(place, quality.columns[0], around, totals)
     value = {"minimum": totals.get(f"_{place}_{_LEAST}"), "maximum": totals.get(f"_{place}_{_MOST}")}.get(quality.metric)

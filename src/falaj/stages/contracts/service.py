@@ -15,6 +15,7 @@ from falaj.core.decision import Check, Decision, Verdict
 from falaj.core.errors import Conflict, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
+from falaj.core.wording import count
 from falaj.stages.action import Act, Draft, action
 from falaj.stages.contracts import difference, quarantine, report, sla
 from falaj.stages.contracts.contract import Contract
@@ -88,7 +89,7 @@ class Contracts(Datasets):
         labels = {**self._keeping.labels(load, since=head.watermark), **self._keeping.shape(contract, good), MENDS: digest}
         asset = Asset(ref, good.digest, good.digest, self.zone, labels, created_at=act.now)
         rest = found.tried - found.good.height
-        reason = f"{found.good.height:,} rows mended, {rest:,} still broken"
+        reason = f"{count(found.good.height)} mended, {rest:,} still broken"
         decision = Decision(ref, RULE, "allow", found.checks, act.actor, act.now, reason)
         with act.change(ref) as draft:
             _still(draft, declared.ref, head)
@@ -253,7 +254,7 @@ class Contracts(Datasets):
         """Nothing came in. Where there was something to replay, that is a refusal, with its evidence."""
         if not found.tried:
             return Decision(dataset, RULE, "allow", (), act.actor, act.now, "nothing to mend")
-        reason = f"none of {found.tried:,} rows keeps the contract"
+        reason = f"none of {count(found.tried)} keeps the contract"
         decision = Decision(dataset, "replay", "deny", found.checks, act.actor, act.now, reason)
         with act.change() as draft:
             draft.decide(decision)
@@ -368,7 +369,7 @@ def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept) -> Decision:
     checks = load.judged.checks
     if load.table is not None:
         checks = (*checks, Check("info: rows that the source no longer has", "told, and kept", f"{kept.gone:,}", kept.gone == 0))
-    reason = f"{kept.good.rows:,} rows taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
+    reason = f"{count(kept.good.rows)} taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
     return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)
 
 

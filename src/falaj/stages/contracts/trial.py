@@ -12,6 +12,7 @@ import polars as pl
 from falaj.core.decision import Check, Decision
 from falaj.core.errors import NotFound
 from falaj.core.moments import moment
+from falaj.core.wording import count
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.figures import BETWEEN, scope
 from falaj.stages.contracts.load import pieces
@@ -36,7 +37,8 @@ def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool 
     Judged is what the next load would bring, or with `everything` all that became known up to `until`. Rows are counted from
     0, as the source hands them out and as `_row` counts them in quarantine. With `everything`, what compares a load with the
     one before (`growth`, `drift`) is not judged: everything is not one load. Deny where a row or the load would be kept out;
-    what only warns does not deny. Raises NotFound for an unknown dataset, Unavailable where the source fails, InvalidInput where it or the contract cannot be read.
+    what only warns does not deny. Raises NotFound for an unknown dataset, Unavailable where the source fails,
+    InvalidInput where it or the contract cannot be read.
     """
     declared = _declared(contracts, name)
     contract = contracts.contract(name)
@@ -55,7 +57,7 @@ def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool 
     checks = (*(_told(item, which) for item in judged.checks), *apart)
     failed = [item for item in checks if item.passed is False and not item.name.startswith(TELLS)]
     unseen = [item.name for item in judged.checks if item.passed is None]
-    reason = judged.stopped or f"{judged.quarantined:,} of {judged.rows:,} rows would go to quarantine"
+    reason = judged.stopped or f"{judged.quarantined:,} of {count(judged.rows)} would go to quarantine"
     reason += f"; not seen: {', '.join(unseen[:5])}" if unseen else ""
     reason += f"; not judged: {', '.join(item.name for item in apart[:5])}" if apart else ""
     return Decision(declared.ref, RULE, "deny" if failed or judged.stopped else "allow", checks, None, None, reason)

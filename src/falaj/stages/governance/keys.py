@@ -38,8 +38,10 @@ class Keys:
 
     @action("key.create")
     def create(self, act: Act, subject: Ref, *, roles: Sequence[str], kind: str = "person") -> str:
-        """A new key for `key/<name>`: its text, which nobody can see again. Raises InvalidInput where no role is named, NotFound for one that
-        policy does not know: such a key would open nothing."""
+        """A new key for `key/<name>`: its text, which nobody can see again.
+
+        Raises InvalidInput where no role is named, NotFound for one that policy does not know.
+        """
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
         if not granted or not all(_ROLE.fullmatch(role) for role in granted):
             raise InvalidInput("A key needs at least one role.", "name roles such as data_scientist or operator.")
