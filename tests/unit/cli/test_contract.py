@@ -184,6 +184,21 @@ def test_a_contract_is_inferred_from_each_form_of_table(project: Path, capsys: p
     assert ask(capsys, project, "contract", "infer", f"data/{name}")[0] == 2
 
 
+def test_the_source_of_a_file_is_shown_with_its_contract(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "data/x.jsonl").write_text('{"id": "a", "at": "2026-05-01T12:00:00Z"}\n')
+    call = 'falaj.files("data/x.jsonl", known="at", types={"at": "timestamp"})'
+    words = ["contract", "infer", "data/x.jsonl", "--time", "at", "--known", "at"]
+    assert call in ask(capsys, project, *words)[1].replace("\n# ", " ")
+    assert ask(capsys, project, *words, "--to", "contracts/x.odcs.yaml")[1]["source"] == call
+    (project / "data/x.jsonl").write_text('{"id": "a", "at": "2012/01/01"}\n')
+    code, _, err = ask(capsys, project, *words)
+    assert code == 2
+    assert 'times={"at": ("%Y/%m/%d", "UTC")}' in json.loads(err)["error"]["hint"]
+    (project / "data/x.csv").write_bytes("id,town\na,Köln\n".encode("latin-1"))
+    assert ask(capsys, project, "contract", "infer", "data/x.csv", "--encoding", "latin-1")[0] == 0
+    assert ask(capsys, project, "contract", "infer", "trips", "--encoding", "latin-1")[0] == 2
+
+
 def test_a_contract_is_inferred_from_a_datasets_source(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = ask(capsys, project, "contract", "infer", "trips")
     assert code == 0
