@@ -7,6 +7,7 @@ shown one below the other, one field a line.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -118,8 +119,11 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]], out: Console) ->
         table.add_row(*row)
     size = Measurement.get(out, out.options.update(max_width=_WIDEST), table)
     if not out.is_terminal:
-        wide = Console(file=out.file, width=max(size.maximum, out.width), soft_wrap=True, highlight=False)
-        wide.print(table)
+        wide = Console(file=io.StringIO(), width=max(size.maximum, out.width), highlight=False)
+        with wide.capture() as drawn:
+            wide.print(table)
+        for line in drawn.get().splitlines():
+            out.print(line.rstrip(), markup=False, soft_wrap=True)
     elif size.minimum <= out.width and size.maximum <= 2 * out.width:
         out.print(table)
     else:

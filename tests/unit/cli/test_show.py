@@ -26,7 +26,9 @@ def seen(plain: Any, *, width: int = 80, terminal: bool = False) -> list[str]:
     show(
         None, plain, Console(file=file, width=width, force_terminal=terminal, color_system=None, soft_wrap=True, highlight=False)
     )
-    return [line.rstrip() for line in file.getvalue().splitlines()]
+    lines = file.getvalue().splitlines()
+    assert terminal or lines == [line.rstrip() for line in lines]
+    return [line.rstrip() for line in lines]
 
 
 def decision(*checks: tuple[str, bool | None]) -> dict[str, Any]:
