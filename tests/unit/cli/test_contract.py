@@ -108,6 +108,21 @@ def test_a_change_under_the_same_version_is_told(project: Path, capsys: pytest.C
     assert said() == []
 
 
+def test_what_the_columns_of_a_snapshot_look_like_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, project, "dataset", "profile", "trips")[0] == 3
+    assert ask(capsys, project, "dataset", "ingest", "trips", "--until", TIME)[0] == 0
+    code, found, _ = ask(capsys, project, "dataset", "profile", "trips")
+    assert (code, found["snapshot"], found["rows"]) == (0, "dataset/trips@1", 72)
+    assert found == ask(capsys, project, "dataset", "profile", "trips@1")[1]
+    columns = {column["column"]: column for column in found["columns"]}
+    assert columns["zone"]["values"] == {"east": 48, "west": 24}
+    assert columns["at"]["first"] == trips(1)["at"][0].strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    assert (columns["miles"]["min"], columns["miles"]["max"], sum(columns["miles"]["counts"])) == (0, 49, 72)
+    assert columns["miles"]["mean"] == pytest.approx(trips(72)["miles"].mean())
+    assert columns["miles"]["deviation"] == pytest.approx(trips(72)["miles"].std(ddof=0))
+    assert ask(capsys, project, "dataset", "profile", "trips@2")[0] == 3
+
+
 def test_a_contract_is_shown_as_it_is_understood(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found, _ = ask(capsys, project, "contract", "show", "trips")
     assert (code, found["key"], found["columns"][3]["limits"]) == (0, ["id"], ">= 0, <= 500")

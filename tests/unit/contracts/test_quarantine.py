@@ -165,5 +165,19 @@ def test_a_denied_load_has_a_report_until_the_next_comes_in(world: World) -> Non
     assert contracts.report(TRIPS)["findings"][0]["count"] == 5
     world.rows = good
     contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
-    with pytest.raises(NotFound, match="every check passed"):
-        contracts.report(TRIPS)
+    told = contracts.report(TRIPS)
+    assert (told["about"], told["findings"]) == ("dataset/trips@1", [])
+    assert all(check["passed"] for check in told["checks"])
+    assert "miles >= 0" in [check["name"] for check in told["checks"]]
+    with pytest.raises(NotFound, match="no load dataset/trips@2"):
+        contracts.report(TRIPS.at(2))
+
+
+def test_a_load_that_is_stopped_before_any_row_is_judged_is_reported(world: World) -> None:
+    contracts = world.contracts()
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
+    world.rows = trips(50, miles=pl.lit("far"))
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=2))
+    told = contracts.report(TRIPS)
+    assert [check["name"] for check in told["checks"] if check["passed"] is False] == ["miles is a number"]
+    assert contracts.report(TRIPS.at(1))["about"] == "dataset/trips@1"

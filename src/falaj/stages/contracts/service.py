@@ -150,19 +150,20 @@ class Contracts(Datasets):
     def report(self, dataset: Ref) -> dict[str, Any]:
         """Every check of a load and the rows that broke it: of a version, or of the newest load, let in or not.
 
-        Raises NotFound where every check passed, or there was no such load.
+        Where no row broke a check, its decision says it all. Raises NotFound where there was no such load.
         """
         declared = self._declared(dataset.name)
-        version = dataset.version or str(self._head(dataset.name).version)
-        denied = None if dataset.version else self.kernel.ledger.get("report", str(declared.ref))
-        body = None if denied else self.kernel.ledger.get("asset", str(declared.ref.at(version)))
+        ref = declared.ref.at(dataset.version or str(self._head(dataset.name).version))
+        refused = None if dataset.version else self._refusal(declared.ref)
+        denied = self.kernel.ledger.get("report", str(declared.ref)) if refused else None
+        body = None if refused else self.kernel.ledger.get("asset", str(ref))
         digest = str((denied or (decode(Asset, body).labels if body else {})).get("report", ""))
-        if not digest:
-            raise NotFound(
-                f"There is no report of {declared.ref.at(version)}: every check passed, or there was no such load.",
-                f"falaj dataset show {dataset.name}",
-            )
-        return report.read(self.blobs, digest)
+        if digest:
+            return report.read(self.blobs, digest)
+        decided = refused or self.kernel.ledger.get("decision", f"{ref}|{RULE}")
+        if decided is None:
+            raise NotFound(f"There was no load {ref}.", f"falaj dataset show {dataset.name}")
+        return report.of(decode(Decision, decided))
 
     def diff(self, one: Ref, other: Ref, *, state: bool = False) -> dict[str, Any]:
         """What differs from one snapshot to another: columns, rows by the contract's key, and each column's drift.
