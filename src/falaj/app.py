@@ -208,9 +208,10 @@ class App:
 
     @cached_property
     def keys(self) -> Keys:
+        from falaj.adapters.local.policy import ROLES
         from falaj.stages.governance.keys import Keys
 
-        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes())
+        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes(), roles=ROLES)
 
     @cached_property
     def contracts(self) -> Contracts:

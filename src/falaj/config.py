@@ -121,7 +121,7 @@ def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapp
         if (
             variable.startswith("FALAJ_")
             and variable not in ("FALAJ_API_KEY", "FALAJ_PROJECT")
-            and not variable.startswith("FALAJ_TEST_")
+            and not variable.startswith(("FALAJ_TEST_", "FALAJ_BENCH_"))
         ):
             values[name] = Value(_read(name, given, f"environment {variable}"), f"environment {variable}")
     for name, given in (flags or {}).items():

@@ -49,9 +49,10 @@ def columns_of(app: App, name: str) -> Sequence[str]:
 def origin_of(app: App, name: str) -> Origin:
     """Where a dataset's rows come from: as its newest snapshot says, else by its declaration and contract. Nothing is opened."""
     from falaj.stages.contracts import origin
+    from falaj.stages.contracts.quarantine import MENDS
 
     declared = app.project.datasets[name]
-    loaded = app.contracts.assets(name)
+    loaded = [asset for asset in app.contracts.assets(name) if MENDS not in asset.labels]  # a mended row came from there too
     seen = loaded[-1].labels.get("origin") if loaded else None
     if isinstance(seen, Mapping) and seen.get("namespace") != "python":  # a function says less than its contract
         return Origin(str(seen["namespace"]), str(seen["name"]))

@@ -18,6 +18,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+SHOWN = frozenset({"contracts.md"})
+"""Pages that show what a command prints, as it prints it."""
 _BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+? -->\n)?"
     r"```(?P<kind>python|console|yaml|toml|csv)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<body>.*?)```",
@@ -42,19 +44,22 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
         elif kind == "python":
             exec(compile(body, str(page), "exec"), names)  # the page's own code
         else:
-            for words in _commands(body):
+            for words, printed in _commands(body):
                 argv = [sys.executable, "-m", "falaj", *words]
                 done = subprocess.run(
                     argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
                 )
                 assert done.returncode in (0, 1, 9), f"falaj {shlex.join(words)}\n{done.stderr}"
+                if page.name in SHOWN:
+                    assert printed in done.stdout, f"falaj {shlex.join(words)}\n{done.stdout}"
 
 
-def _commands(body: str) -> Iterator[list[str]]:
-    """The falaj commands of a console block; what else is typed there sets up a machine and is not for a test."""
-    for line in body.splitlines():
-        if line.startswith("$ falaj "):
-            yield shlex.split(line[8:], comments=True)
+def _commands(body: str) -> Iterator[tuple[list[str], str]]:
+    """The falaj commands of a console block, with what stands below; what else is typed there sets up a machine."""
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE):
+        line, _, printed = part.partition("\n")
+        if line.startswith("falaj "):
+            yield shlex.split(line[6:], comments=True), printed
 
 
 def test_every_link_of_the_pages_leads_somewhere() -> None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from falaj.api.near import hint_for, with_colon
 from falaj.core.errors import Bug, Denied, FalajError, InvalidInput, NotFound, Unauthenticated
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -88,10 +89,9 @@ async def on_http_exception(request: Request, exc: Exception) -> Response:
     """What the router itself refuses: a path or a method that no operation has."""
     assert isinstance(exc, HTTPException)
     if exc.status_code == 405:
-        return answer(InvalidInput(f"{request.url.path} does not take {request.method}.", "GET reads, POST changes."), 405)
-    return answer(
-        NotFound(f"There is nothing at {request.url.path}.", "docs/reference/operations.md lists every route."), exc.status_code
-    )
+        hint = hint_for(request.url.path) if with_colon(request.url.path) else "GET reads, POST changes."
+        return answer(InvalidInput(f"{request.url.path} does not take {request.method}.", hint), 405)
+    return answer(NotFound(f"There is nothing at {request.url.path}.", hint_for(request.url.path)), exc.status_code)
 
 
 async def on_exception(_request: Request, _exc: Exception) -> Response:

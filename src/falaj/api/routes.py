@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from falaj.api.guards import LOOPBACK, Guards, on_exception, on_falaj_error, on_http_exception
+from falaj.api.near import hint_for, with_colon
 from falaj.core.codec import encode
-from falaj.core.errors import Bug, FalajError, InvalidInput, Unauthenticated
+from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unauthenticated
 from falaj.operations import OPERATIONS, Operation
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ async def _health(_request: Request) -> Response:
 
 def _route(app: App, operation: Operation) -> Route:
     async def endpoint(request: Request) -> Response:
+        if with_colon(request.url.path):  # a subject may hold a slash, so the route fits; what was meant is another
+            raise NotFound(f"There is nothing at {request.url.path}.", hint_for(request.url.path))
         text = _bearer(request)
         given = await _given(request, operation)
         subject = request.path_params.get("subject")

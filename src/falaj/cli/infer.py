@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.errors import Conflict, InvalidInput, MissingDependency, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    import polars
-
     from falaj.cli.local import Place
-
-MOST_ROWS = 1_000_000
-"""More would not tell more, and have to fit into memory."""
+    from falaj.cli.table import Table
 
 
 def infer_contract(place: Place) -> Any:
@@ -23,12 +19,20 @@ def infer_contract(place: Place) -> Any:
     what, to = str(given["what"]), given.get("to")
     target = _target(place.project, str(to)) if to else None
     try:
+        from falaj.cli.table import ENDINGS, unlike
         from falaj.stages.contracts.infer import infer
     except ModuleNotFoundError as exc:
         raise MissingDependency.of("Inferring a contract", str(exc.name), "data") from exc
-    frame, name, times = _table(place, what)
+    table, name, times = _table(place, what)
     times |= {part: str(given[part]) for part in ("time", "known") if given.get(part)}
-    found = infer(frame, str(given.get("name") or name), **times, owner=str(given.get("owner") or ""))
+    for wrong in (unlike(table, what, column) for column in times.values()):
+        if wrong is not None:
+            raise wrong
+    found = infer(table.frame, str(given.get("name") or name), **times, owner=str(given.get("owner") or ""))
+    source = table.call(what, times.get("known", "")) if Path(what).suffix.lower() in ENDINGS else ""
+    if source:
+        about = (*found.notes.get("", ()), f"The source that reads the file like this: {source}")
+        found = replace(found, notes={**found.notes, "": about})
     written = found.written
     if target is None:
         return written.decode()
@@ -46,8 +50,9 @@ def infer_contract(place: Place) -> Any:
     return {
         "contract": to,
         "name": found.contract.name,
-        "rows": frame.height,
+        "rows": table.frame.height,
         "columns": columns,
+        **({"source": source} if source else {}),
         "next": f"falaj contract lint {to}",
     }
 
@@ -67,23 +72,28 @@ def _there(to: str) -> Conflict:
     return Conflict(f"{to} is there already.", "name a new file with --to, then falaj contract diff tells the two apart.")
 
 
-def _table(place: Place, what: str) -> tuple[polars.DataFrame, str, dict[str, str]]:
+def _table(place: Place, what: str) -> tuple[Table, str, dict[str, str]]:
     """The rows, the dataset's name, and which of its columns are `time` and `known` where a declaration says so."""
+    from falaj.cli.table import ENDINGS, read_table
     from falaj.stages.contracts.files import inside
 
-    if Path(what).suffix.lower() in READERS:
+    encoding = str(place.given.get("encoding") or "")
+    if Path(what).suffix.lower() in ENDINGS:
         path = inside(place.project, what)
         if not path.is_file():
             raise NotFound(f"There is no file {what!r} in the project.", "write its path from the project's folder.")
-        return _read(path), path.name.split(".")[0].lower(), {}
+        return read_table(path, what, encoding), path.name.split(".")[0].lower(), {}
     if "/" in what or "." in what:
-        raise InvalidInput(f"{what!r} is no file that can be read.", f"a table ends in {', '.join(READERS)}.")
+        raise InvalidInput(f"{what!r} is no file that can be read.", f"a table ends in {', '.join(ENDINGS)}.")
+    if encoding:
+        raise InvalidInput("A dataset's own source says its encoding.", "leave --encoding out.")
     return _asked(place, what)
 
 
-def _asked(place: Place, name: str) -> tuple[polars.DataFrame, str, dict[str, str]]:
+def _asked(place: Place, name: str) -> tuple[Table, str, dict[str, str]]:
     from falaj.app import open_app
     from falaj.cli.key import who
+    from falaj.cli.table import MOST_ROWS, Table
     from falaj.core.ref import Ref
     from falaj.stages.contracts.trial import rows_of
 
@@ -91,40 +101,4 @@ def _asked(place: Place, name: str) -> tuple[polars.DataFrame, str, dict[str, st
         declared = app.project.one("datasets", name)
         app.kernel.ask(who(app), "dataset.read", Ref("dataset", name))
         frame = rows_of(app.contracts, declared, None, app.kernel.now()).head(MOST_ROWS)
-    return frame, name, {"time": declared.time, "known": declared.known}
-
-
-def _read(path: Path) -> polars.DataFrame:
-    import polars as pl
-
-    try:
-        return READERS[path.suffix.lower()](path)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as exc:
-        why = (str(exc).splitlines() or [type(exc).__name__])[0][:200]
-        raise InvalidInput(f"{path.name} cannot be read as a table: {why}.", "mend the file, or name another.") from exc
-
-
-def _csv(path: Path) -> polars.DataFrame:
-    import polars as pl
-
-    return pl.read_csv(path, n_rows=MOST_ROWS, try_parse_dates=True, infer_schema_length=10_000)
-
-
-def _parquet(path: Path) -> polars.DataFrame:
-    import polars as pl
-
-    return pl.read_parquet(path, n_rows=MOST_ROWS)
-
-
-def _lines(path: Path) -> polars.DataFrame:
-    import polars as pl
-
-    return pl.read_ndjson(path, n_rows=MOST_ROWS, infer_schema_length=10_000)
-
-
-READERS: Mapping[str, Callable[[Path], polars.DataFrame]] = {
-    ".csv": _csv,
-    ".parquet": _parquet,
-    ".jsonl": _lines,
-    ".ndjson": _lines,
-}
+    return Table(frame), name, {"time": declared.time, "known": declared.known}

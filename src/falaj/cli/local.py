@@ -176,6 +176,7 @@ LOCAL: tuple[Local, ...] = (
             Argument("time", "the column that says when it happened"),
             Argument("known", "the column that says when the row became known"),
             Argument("owner", "the team that answers for it"),
+            Argument("encoding", "of a CSV file (default: utf-8)", one_of=("utf-8", "latin-1", "iso-8859-1", "windows-1252")),
             Argument("to", "the new file to write in the project's folder (default: the contract is shown)"),
         ),
     ),

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(line: parser.Line) -> int:
     if line.command is None:
-        print(line.help, end="")
-        return 0
+        print(line.help, end="", file=sys.stderr if line.code else sys.stdout)
+        return line.code
     result = _local(line, line.command) if isinstance(line.command, Local) else _operation(line, line.command)
     if result is not None:
         _print(result, line.json)

@@ -18,7 +18,7 @@ COMMANDS: tuple[Command, ...] = (*LOCAL, *OPERATIONS)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A command line, understood. `command` is None where help was asked for; then `help` holds it."""
+    """A command line, understood. `command` is None where help was asked for, or is needed; then `help` holds it."""
 
     command: Command | None
     subject: str | None = None
@@ -29,6 +29,8 @@ class Line:
     dry_run: bool = False
     debug: bool = False
     help: str = ""
+    code: int = 0
+    """The exit code, where there is no command: 2 where a verb is missing."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,6 +47,8 @@ def read(argv: Sequence[str]) -> Line:
         return Line(None, help=f"falaj {__version__}\n")
     if not words or common.help:
         return Line(None, help=_overview() if not words else _help(words))
+    if (asked := _noun_alone(words)) and not (common.json and asked.code):
+        return asked
     command, rest = _find(words)
     parser = _parser_of(command)
     if "-h" in rest or "--help" in rest:
@@ -168,7 +172,26 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def _noun_alone(words: Sequence[str]) -> Line | None:
+    """A noun without its verb: what can be done with it, as help or as what is missing. None for anything else."""
+    noun, *rest = SHORT.get(words[0], (words[0],)) + tuple(words[1:])
+    if not _verbs(noun) or any(local.words == (noun,) for local in LOCAL) or (rest and not rest[0].startswith("-")):
+        return None
+    return Line(None, help=_verbs_of(noun), code=0 if {"-h", "--help"} & set(rest) else 2)
+
+
+def _verbs_of(noun: str) -> str:
+    """Each verb of a noun with its help in full."""
+    lines = [f"usage: falaj [options] {noun} <verb> [subject] [--argument value …]", ""]
+    for verb, command in _verbs(noun).items():
+        what = command.subject.kind if isinstance(command, Operation) and command.subject else ""
+        lines.append(f"  {verb:<12}{what:<12}{command.help}")
+    return "\n".join([*lines, "", f"falaj {noun} <verb> --help says what a verb takes.", ""])
+
+
 def _help(words: Sequence[str]) -> str:
+    if (alone := _noun_alone(words)) is not None:
+        return alone.help
     command, _ = _find(words)
     return _parser_of(command).format_help()
 

@@ -48,16 +48,14 @@ def _show(asked: Asked) -> Any:
 
 def _lint(asked: Asked) -> Any:
     from falaj.stages.contracts.lint import lint
+    from falaj.stages.contracts.unversioned import before
 
     app, what = asked.app, asked["what"]
     data, file = _bytes(app, what)
-    times = {
-        time
-        for declared in app.project.datasets.values()
-        if declared.contract == file
-        for time in (declared.time, declared.known)
-    }
-    return lint(data, file, times=tuple(sorted(times)), others=_readable(app))
+    of = [declared for declared in app.project.datasets.values() if declared.contract == file]
+    times = {time for declared in of for time in (declared.time, declared.known)}
+    old = before(app.contracts.assets(of[0].name), app.blobs) if of else None
+    return lint(data, file, times=tuple(sorted(times)), others=_readable(app), before=old)
 
 
 def _diff(asked: Asked) -> Any:

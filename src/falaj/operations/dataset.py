@@ -66,6 +66,19 @@ def _replay(asked: Asked) -> Any:
     return asked.app.contracts.replay(asked.actor, asked.about, rows=rows)
 
 
+def _profile(asked: Asked) -> Any:
+    from falaj.stages.contracts.profile import told
+
+    contracts, about = asked.app.contracts, asked.about
+    if about.version is None:
+        newest = contracts.look(about.name)["version"]
+        if not newest:
+            raise NotFound(f"Nothing of {about} was taken in yet.", f"falaj dataset ingest {about.name}")
+        about = about.at(str(newest))
+    found = contracts.profile(about)
+    return {"snapshot": str(about), "rows": found["rows"], "columns": told(found)}
+
+
 def _diff(asked: Asked) -> Any:
     other = asked.about.at(asked["to"])
     return asked.app.contracts.diff(asked.about, other, state=bool(asked["state"]))
@@ -117,8 +130,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "dataset",
         "report",
-        "Every check of a load, and which rows broke it.",
+        "Every check of a load, and which rows broke it; of a clean load its checks alone.",
         lambda asked: asked.app.contracts.report(asked.about),
+        LOAD,
+        changes=False,
+    ),
+    Operation(
+        "dataset",
+        "profile",
+        "What the columns of a snapshot look like: missing values, range, mean, bins, values; without a version, of the newest.",
+        _profile,
         LOAD,
         changes=False,
     ),

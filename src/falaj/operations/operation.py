@@ -10,6 +10,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
+from falaj.core.wording import a
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -159,7 +160,7 @@ def value_of(argument: Argument, given: Any) -> Any:
     try:
         value = _KINDS[argument.kind](given)
     except (ValueError, TypeError) as exc:
-        raise InvalidInput(f"The argument {argument.name!r} must be a {argument.kind}, got {given!r}.", argument.help) from exc
+        raise InvalidInput(f"The argument {argument.name!r} must be {a(argument.kind)}, got {given!r}.", argument.help) from exc
     if argument.one_of and value not in argument.one_of:
         raise InvalidInput(
             f"The argument {argument.name!r} must be one of {', '.join(argument.one_of)}, got {given!r}.", argument.help

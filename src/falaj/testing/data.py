@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--falaj-until", metavar="TIME", help="judge what was known at that time, as 2013-05-01T00:00:00Z (default: now)"
     )
+    group.addoption("--falaj-new", action="store_true", help="judge only what the next load would bring (default: everything)")
     group.addoption("--falaj-dataset", metavar="NAME", action="append", default=[], help="only this dataset; may be given again")
 
 
@@ -63,7 +64,7 @@ def _collected(session: pytest.Session, config: pytest.Config, where: Path) -> I
     names = config.getoption("--falaj-dataset") or list(app.project.datasets)
     for name in names:
         declared = app.project.one("datasets", name)
-        trial = Trial(app, name, until)
+        trial = Trial(app, name, until, everything=not config.getoption("--falaj-new"))
         group = Group.from_parent(session, name=name, path=Path(app.settings.folder) / declared.contract)
         try:
             checks = names_of(app.contracts.contract(name))
@@ -86,17 +87,18 @@ def _open(where: Path) -> App:
 class Trial:
     """The judgement of one dataset, made when its first check asks."""
 
-    def __init__(self, app: App, name: str, until: datetime) -> None:
+    def __init__(self, app: App, name: str, until: datetime, *, everything: bool) -> None:
         self.app = app
         self.name = name
         self.until = until
+        self.everything = everything
         self._judged: Decision | FalajError | None = None
 
     def judged(self) -> Decision:
         """Raises what stopped it, again for each check."""
         if self._judged is None:
             try:
-                self._judged = judge(self.app.contracts, self.name, self.until, everything=True)
+                self._judged = judge(self.app.contracts, self.name, self.until, everything=self.everything)
             except FalajError as exc:
                 self._judged = exc
         if isinstance(self._judged, FalajError):
@@ -120,6 +122,8 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         decision = self.trial.judged()
+        if decision.verdict == "hold":
+            pytest.skip(f"nothing new: {decision.reason}")
         found = next((item for item in decision.checks if item.name == self.name), None)
         if found is None:
             self._unlisted(decision)

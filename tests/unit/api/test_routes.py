@@ -144,6 +144,27 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(app: App) -> None:
     assert error["hint"] == "did you mean 'roles'?"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "hint"),
+    [
+        ("GET", "/v1/datasets/weather/quarantine", 404, "a verb stands behind a colon: GET /v1/datasets/weather:quarantine."),
+        ("POST", "/v1/dataset/weather/ingest", 404, "a verb stands behind a colon: POST /v1/datasets/weather:ingest."),
+        ("POST", "/v1/datasets/weather/ingest", 405, "a verb stands behind a colon: POST /v1/datasets/weather:ingest."),
+        ("GET", "/v1/datasets/weather:quarantin", 404, "did you mean GET /v1/datasets/weather:quarantine"),
+        ("GET", "/v1/dataset", 404, "did you mean GET /v1/datasets"),
+        ("GET", "/something", 404, "docs/reference/operations.md lists every route."),
+    ],
+)
+def test_what_leads_nowhere_names_the_nearest_routes(app: App, method: str, path: str, status: int, hint: str) -> None:
+    answer = call(app, method, path, key=key(app, "operator"))
+    assert (answer.status_code, answer.json()["error"]["hint"][: len(hint)]) == (status, hint)
+
+
+def test_a_thing_that_is_named_like_a_verb_is_found(app: App) -> None:
+    answer = call(app, "GET", "/v1/datasets/dataset/test", key=key(app, "operator"))
+    assert "no dataset named 'test'" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("path", "status"), [("/v1/nothing", 404), ("/", 404), ("/v1/keys/x:create", 405)])
 def test_what_no_operation_names_does_not_exist(app: App, path: str, status: int) -> None:
     answer = call(app, "GET", path, key=key(app, "operator"))

@@ -92,6 +92,37 @@ def test_a_snapshot_keeps_the_contract_that_it_came_in_under(project: Path, caps
     assert ask(capsys, project, "contract", "show", "trips@7")[0] == 3
 
 
+def test_a_change_under_the_same_version_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> list[str]:
+        return [f["message"] for f in ask(capsys, project, "contract", "lint", "trips")[1]["findings"] if f["place"] == "version"]
+
+    assert ask(capsys, project, "dataset", "ingest", "trips", "--until", TIME)[0] == 0
+    (project / "contracts/trips.odcs.yaml").write_text("# a comment is no change" + CONTRACT)
+    assert said() == []
+    text = CONTRACT.replace("maximum: 500", "maximum: 400")
+    (project / "contracts/trips.odcs.yaml").write_text(text)
+    (told,) = said()
+    assert told.startswith("contract changed under version 1.0.0: ")
+    assert "limit tightened" in told
+    (project / "contracts/trips.odcs.yaml").write_text(text.replace("version: 1.0.0", "version: 2.0.0"))
+    assert said() == []
+
+
+def test_what_the_columns_of_a_snapshot_look_like_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, project, "dataset", "profile", "trips")[0] == 3
+    assert ask(capsys, project, "dataset", "ingest", "trips", "--until", TIME)[0] == 0
+    code, found, _ = ask(capsys, project, "dataset", "profile", "trips")
+    assert (code, found["snapshot"], found["rows"]) == (0, "dataset/trips@1", 72)
+    assert found == ask(capsys, project, "dataset", "profile", "trips@1")[1]
+    columns = {column["column"]: column for column in found["columns"]}
+    assert columns["zone"]["values"] == {"east": 48, "west": 24}
+    assert columns["at"]["first"] == trips(1)["at"][0].strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    assert (columns["miles"]["min"], columns["miles"]["max"], sum(columns["miles"]["counts"])) == (0, 49, 72)
+    assert columns["miles"]["mean"] == pytest.approx(trips(72)["miles"].mean())
+    assert columns["miles"]["deviation"] == pytest.approx(trips(72)["miles"].std(ddof=0))
+    assert ask(capsys, project, "dataset", "profile", "trips@2")[0] == 3
+
+
 def test_a_contract_is_shown_as_it_is_understood(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found, _ = ask(capsys, project, "contract", "show", "trips")
     assert (code, found["key"], found["columns"][3]["limits"]) == (0, ["id"], ">= 0, <= 500")
@@ -166,6 +197,21 @@ def test_a_contract_is_inferred_from_each_form_of_table(project: Path, capsys: p
     assert "primaryKey: true" in text
     path.write_bytes(b"a,b\n1,2,3\n\xff\x00PAR1 {{{ broken")
     assert ask(capsys, project, "contract", "infer", f"data/{name}")[0] == 2
+
+
+def test_the_source_of_a_file_is_shown_with_its_contract(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "data/x.jsonl").write_text('{"id": "a", "at": "2026-05-01T12:00:00Z"}\n')
+    call = 'falaj.files("data/x.jsonl", known="at", types={"at": "timestamp"})'
+    words = ["contract", "infer", "data/x.jsonl", "--time", "at", "--known", "at"]
+    assert call in ask(capsys, project, *words)[1].replace("\n# ", " ")
+    assert ask(capsys, project, *words, "--to", "contracts/x.odcs.yaml")[1]["source"] == call
+    (project / "data/x.jsonl").write_text('{"id": "a", "at": "2012/01/01"}\n')
+    code, _, err = ask(capsys, project, *words)
+    assert code == 2
+    assert 'times={"at": ("%Y/%m/%d", "UTC")}' in json.loads(err)["error"]["hint"]
+    (project / "data/x.csv").write_bytes("id,town\na,Köln\n".encode("latin-1"))
+    assert ask(capsys, project, "contract", "infer", "data/x.csv", "--encoding", "latin-1")[0] == 0
+    assert ask(capsys, project, "contract", "infer", "trips", "--encoding", "latin-1")[0] == 2
 
 
 def test_a_contract_is_inferred_from_a_datasets_source(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

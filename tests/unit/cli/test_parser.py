@@ -31,6 +31,19 @@ def test_common_options_stand_anywhere(words: list[str]) -> None:
     assert (name(line), line.project, line.json) == ("status show", "x", True)
 
 
+@pytest.mark.parametrize("noun", sorted({operation.noun for operation in OPERATIONS} - {"status"}))
+def test_a_noun_alone_shows_its_verbs(noun: str) -> None:
+    for words, code in ([noun, "--help"], 0), (["--help", noun], 0), ([noun], 2), ([noun, "--project", "x"], 2):
+        line = read(words)
+        assert (line.command, line.code) == (None, code), words
+        for operation in OPERATIONS:
+            if operation.noun == noun:
+                assert f"  {operation.verb}" in line.help
+                assert operation.help in line.help
+    with pytest.raises(InvalidInput, match="second word"):
+        read([noun, "--json"])
+
+
 def test_settings_of_one_call() -> None:
     assert read(["--set", "tick=1", "status", "--set", "zone=difc"]).settings == {"tick": "1", "zone": "difc"}
 
@@ -62,7 +75,6 @@ def test_a_wrong_word_offers_the_nearest(words: list[str], hint: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["model"],
         ["model", "promote"],
         ["model", "promote", "delay@7"],
         ["status", "--nothing"],

@@ -125,3 +125,11 @@ def test_nothing_differs_from_itself_and_any_two_can_be_compared(one: Contract, 
     assert diff(one, replace(one, digest="sha256:0")).changes == ()
     there, back = diff(one, other), diff(other, one)
     assert bool(there.changes) == bool(back.changes)
+
+
+def test_versions_that_are_none_cannot_be_compared() -> None:
+    old = odcs.read(CONTRACT.encode())
+    found = diff(old, replace(old, version="one"))
+    assert found.verdict == "deny"
+    assert found.reason == "'1.0.0' and 'one' cannot be compared: 'one' is no semantic version, as 1.0.0 is"
+    assert diff(replace(old, version="one"), replace(old, version="one")).verdict == "allow"

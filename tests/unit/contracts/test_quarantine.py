@@ -49,7 +49,7 @@ def test_mended_rows_come_in_once_as_a_snapshot_that_says_what_it_mends(dirty: W
     assert (decision.verdict, str(decision.subject), decision.reason) == (
         "allow",
         "dataset/trips@2",
-        "1 rows mended, 1 still broken",
+        "1 row mended, 1 still broken",
     )
     snapshot = contracts.assets("trips")[-1]
     names = pl.read_parquet(dirty.blobs.path(snapshot.labels["mends"]))
@@ -69,7 +69,7 @@ def test_a_new_contract_lets_rows_in_as_they_came_but_never_a_key_that_is_there(
     assert decision.reason == "2 rows mended, 1 still broken"
     assert contracts.frame("trips")["id"].to_list() == ["t0", "t1", "t3", "t5", "t7", "t2", "t4"]
     refused = contracts.replay(ANNA, TRIPS)
-    assert (refused.verdict, refused.reason) == ("deny", "none of 1 rows keeps the contract")
+    assert (refused.verdict, refused.reason) == ("deny", "none of 1 row keeps the contract")
     assert contracts.look("trips")["decision"]["verdict"] == "allow", "a replay that fails does not stand in a load's way"
 
 
@@ -130,7 +130,7 @@ def test_a_file_of_mended_rows_is_read_in_the_types_that_came(dirty: World, kind
     path = dirty.folder / f"mended.{kind}"
     {"csv": rows.write_csv, "jsonl": rows.write_ndjson, "parquet": rows.write_parquet}[kind](path)
     contracts = dirty.contracts()
-    assert contracts.replay(ANNA, TRIPS, rows=read_rows(dirty.folder, path.name)).reason == "1 rows mended, 0 still broken"
+    assert contracts.replay(ANNA, TRIPS, rows=read_rows(dirty.folder, path.name)).reason == "1 row mended, 0 still broken"
     assert contracts.current("trips").filter(pl.col("id") == "t2")["at"].to_list() == [DAY + timedelta(hours=2)]
 
 
@@ -165,5 +165,19 @@ def test_a_denied_load_has_a_report_until_the_next_comes_in(world: World) -> Non
     assert contracts.report(TRIPS)["findings"][0]["count"] == 5
     world.rows = good
     contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
-    with pytest.raises(NotFound, match="every check passed"):
-        contracts.report(TRIPS)
+    told = contracts.report(TRIPS)
+    assert (told["about"], told["findings"]) == ("dataset/trips@1", [])
+    assert all(check["passed"] for check in told["checks"])
+    assert "miles >= 0" in [check["name"] for check in told["checks"]]
+    with pytest.raises(NotFound, match="no load dataset/trips@2"):
+        contracts.report(TRIPS.at(2))
+
+
+def test_a_load_that_is_stopped_before_any_row_is_judged_is_reported(world: World) -> None:
+    contracts = world.contracts()
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
+    world.rows = trips(50, miles=pl.lit("far"))
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=2))
+    told = contracts.report(TRIPS)
+    assert [check["name"] for check in told["checks"] if check["passed"] is False] == ["miles is a number"]
+    assert contracts.report(TRIPS.at(1))["about"] == "dataset/trips@1"

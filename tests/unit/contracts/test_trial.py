@@ -14,7 +14,7 @@ from falaj.stages.contracts.service import Contracts
 from falaj.stages.contracts.spec import Dataset, From
 from falaj.stages.contracts.trial import judge, names_of, rows_of
 
-from .conftest import ANNA, DAY, TRIPS, World, trips
+from .conftest import ANNA, CONTRACT, DAY, TRIPS, World, trips
 
 END = DAY + timedelta(days=30)
 
@@ -31,21 +31,21 @@ def test_a_failed_check_says_how_many_rows_and_which(world: World) -> None:
     world.rows = trips(100).with_columns(miles=pl.when(pl.col("id").is_in(["t4", "t6"])).then(-1.0).otherwise(pl.col("miles")))
     decision = judge(world.contracts(), "trips", END)
     assert decision.verdict == "deny"
-    assert [(item.name, item.seen) for item in decision.failed] == [("miles >= 0", "2 of 100 rows: rows 5, 7")]
+    assert [(item.name, item.seen) for item in decision.failed] == [("miles >= 0", "2 of 100 rows: _row 4, 6")]
     assert decision.reason == "2 of 100 rows would go to quarantine"
 
 
 def test_many_rows_are_told_by_the_first_ten(world: World) -> None:
     world.rows = trips(100, miles=pl.lit(-1.0))
     (failed,) = judge(world.contracts(), "trips", END).failed
-    assert failed.seen == "100 of 100 rows: rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
+    assert failed.seen == "100 of 100 rows: _row 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …"
 
 
 def test_what_only_warns_does_not_deny_and_has_its_rows_too(world: World) -> None:
     world.rows = trips(100).with_columns(zone=pl.when(pl.col("id") == "t2").then(None).otherwise(pl.col("zone")))
     decision = judge(world.contracts(), "trips", END)
     assert decision.verdict == "allow"
-    assert [(item.name, item.seen) for item in decision.failed] == [("warning: all zones are there", "1 of 100 rows: row 3")]
+    assert [(item.name, item.seen) for item in decision.failed] == [("warning: all zones are there", "1 of 100 rows: _row 2")]
 
 
 def test_a_load_that_would_be_stopped_says_why(world: World) -> None:
@@ -64,10 +64,28 @@ def test_only_what_is_new_is_judged_unless_everything_is_asked_for(world: World)
     assert world.asked[-1] == (None, END)
 
 
+def test_what_compares_loads_is_not_judged_over_everything(world: World) -> None:
+    more = """
+      - {name: steady, type: custom, engine: falaj, implementation: growth() <= 2}
+      - {name: alike, type: custom, engine: falaj, implementation: drift(miles) <= 0.01, severity: warning}"""
+    known = "      - {name: known after"
+    assert known in CONTRACT
+    world.write(CONTRACT.replace(known, more[1:] + "\n" + known))
+    contracts = world.contracts()
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(hours=50))
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(hours=60))
+    decision = judge(contracts, "trips", END, everything=True)
+    assert (decision.verdict, decision.failed) == ("allow", ())
+    apart = {item.name: (item.passed, item.seen) for item in decision.checks if item.name.endswith(("steady", "alike"))}
+    assert apart == dict.fromkeys(("load: steady", "warning: alike"), (None, "not judged: everything is not one load"))
+    assert decision.reason.endswith("not judged: load: steady, warning: alike")
+    assert "load: steady" in [item.name for item in judge(contracts, "trips", END).failed]
+
+
 def test_a_source_that_gives_too_much_is_told(world: World) -> None:
     world.source = lambda since, until: trips(100)
     (failed,) = judge(world.contracts(), "trips", DAY + timedelta(hours=97)).failed
-    assert failed.seen == "3 of 100 rows: rows 98, 99, 100"
+    assert failed.seen == "3 of 100 rows: _row 97, 98, 99"
 
 
 def test_the_names_of_the_checks_are_known_without_the_data(world: World) -> None:

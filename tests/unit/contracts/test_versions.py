@@ -83,7 +83,7 @@ def test_null_and_nan_are_no_change(table: World) -> None:
     contracts.ingest(ANNA, TRIPS, until=day(1))
     assert contracts.ingest(ANNA, TRIPS, until=day(2)).reason == "no new rows"
     change(table, "t1", note=None)
-    assert contracts.ingest(ANNA, TRIPS, until=day(3)).reason == "1 rows taken in"
+    assert contracts.ingest(ANNA, TRIPS, until=day(3)).reason == "1 row taken in"
     extra = table.rows.with_columns(extra=pl.lit(math.nan))
     table.source = lambda _since, _until: extra
     loose = table.contracts(brings="all", new_columns="allow")

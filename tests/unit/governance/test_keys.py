@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from falaj.adapters.local.policy import RolePolicy
+from falaj.adapters.local.policy import ROLES, RolePolicy
 from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.core.actor import Actor
 from falaj.core.errors import Denied, InvalidInput, NotFound, Unauthenticated
@@ -31,6 +32,15 @@ def id_of(text: str) -> Ref:
 def test_who_shows_a_key_is_who_it_was_made_for(keys: Keys) -> None:
     text = keys.create(OPERATOR, LINA, roles=["data_scientist", "caller"], kind="service")
     assert keys.authenticate(text) == Actor("lina", "service", ("data_scientist", "caller"))
+
+
+def test_a_role_that_policy_does_not_know_makes_no_key(keys: Keys) -> None:
+    knowing = replace(keys, roles=ROLES)
+    with pytest.raises(NotFound, match="no role named 'auditors'") as caught:
+        knowing.create(OPERATOR, LINA, roles=["caller", "auditors"])
+    assert caught.value.hint == "did you mean 'auditor'?"
+    assert keys.listing() == []
+    assert knowing.create(OPERATOR, LINA, roles=["auditor"])
 
 
 def test_a_key_has_256_random_bits_and_a_form_that_scanners_find(keys: Keys) -> None:

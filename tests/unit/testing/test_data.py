@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from falaj.app import init_project, open_app
+from falaj.core.actor import Actor
+from falaj.core.moments import moment
+from falaj.core.ref import Ref
 from tests.unit.contracts.conftest import CONTRACT
 
 pytest_plugins = ["pytester"]
@@ -52,7 +56,20 @@ def test_a_failed_check_says_what_is_wanted_how_many_and_which_rows(pytester: py
     where = project(pytester.path, "-1.0 if until.year < 2014 else 5.0")
     found = run(pytester, "--falaj-project", str(where), "--falaj-until", "2013-01-01T02:30:00Z")
     found.assert_outcomes(passed=13, failed=1)
-    found.stdout.fnmatch_lines(["trips: miles >= 0", "  wanted  >= 0", "  seen    3 of 3 rows: rows 1, 2, 3"])
+    found.stdout.fnmatch_lines(["trips: miles >= 0", "  wanted  >= 0", "  seen    3 of 3 rows: _row 0, 1, 2"])
+
+
+@pytest.mark.slow
+def test_only_what_is_new_is_judged_where_that_is_asked_for(pytester: pytest.Pytester) -> None:
+    where = project(pytester.path, "-1.0 if since is None else 5.0")
+    init_project(where)
+    with open_app(where) as app:
+        app.contracts.ingest(Actor("anna", roles=("ml_engineer",)), Ref("dataset", "trips"), until=moment("2013-01-01T02:30:00Z"))
+    run(pytester, "--falaj-project", str(where)).assert_outcomes(passed=13, failed=1)
+    found = run(pytester, "--falaj-project", str(where), "--falaj-new")
+    found.assert_outcomes(passed=14)
+    found = run(pytester, "--falaj-project", str(where), "--falaj-new", "--falaj-until", "2013-01-01T02:30:00Z")
+    found.assert_outcomes(skipped=14)
 
 
 @pytest.mark.slow

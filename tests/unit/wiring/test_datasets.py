@@ -80,7 +80,7 @@ def test_a_bad_row_is_looked_up_mended_in_a_file_and_replayed_once(app: App) -> 
     assert do(app, "report", "trips@1")["findings"][0]["rows"] == [4, 9]
     (app.settings.folder / "mended.csv").write_text("_version,_row,miles\n1,4,2.5\n")
     decision = do(app, "replay", "trips", file="mended.csv")
-    assert decision.reason == "1 rows mended, 0 still broken"
+    assert decision.reason == "1 row mended, 0 still broken"
     assert do(app, "replay", "trips", file="mended.csv").reason == "nothing to mend"
     assert do(app, "quarantine", "trips", waiting=True)["rows"] == 1
     given = {"rows": [{"_version": 1, "_row": 9, "miles": 3}]}

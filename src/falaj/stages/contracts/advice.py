@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from falaj.core.wording import a
 from falaj.stages.contracts import personal
 from falaj.stages.contracts.bounds import RANGES, holds_always, holds_never
 from falaj.stages.contracts.contract import Column, Contract, Quality
@@ -38,7 +39,7 @@ def fit(contract: Contract, times: Iterable[str], others: Mapping[str, Contract]
     """Whether the contract has the columns that the dataset names, and refers to what there is."""
     for name in times:
         if contract.kinds.get(name) != "timestamp":
-            seen = f"it is a {contract.kinds[name]}" if name in contract.kinds else "there is none"
+            seen = f"it is {a(contract.kinds[name])}" if name in contract.kinds else "there is none"
             yield Finding("schema[0].properties", "error", f"the dataset names the timestamp {name!r}; {seen}", "add it.")
     if others is None:
         return

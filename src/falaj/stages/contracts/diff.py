@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +11,10 @@ from falaj.stages.contracts.column_diff import column_changes, level
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, wording
 from falaj.stages.contracts.rule_diff import rule_changes
+from falaj.stages.contracts.semantic import parts
 
 Bump = Literal["none", "patch", "minor", "major"]
 _STEPS: tuple[Bump, ...] = ("none", "patch", "minor", "major")
-_SEMANTIC = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+].*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,9 @@ def bump(old: str, new: str) -> Bump | None:
 
     Before 1.0.0 the second number does the work of the first (semver.org, 4).
     """
-    one, other = _SEMANTIC.fullmatch(old), _SEMANTIC.fullmatch(new)
-    if one is None or other is None:
+    before, after = parts(old), parts(new)
+    if before is None or after is None:
         return "none" if old == new else None
-    before, after = [int(part) for part in one.groups()], [int(part) for part in other.groups()]
     if after < before:
         return None
     place = next((place for place in range(3) if before[place] != after[place]), 3)
@@ -70,6 +68,10 @@ def bump(old: str, new: str) -> Bump | None:
 
 
 def _reason(old: str, new: str, needs: Bump, made: Bump | None) -> str:
+    odd = [version for version in (old, new) if parts(version) is None]
+    if odd and old != new:
+        needed = f"; the changes need a {needs} version" if needs != "none" else ""
+        return f"{old!r} and {new!r} cannot be compared: {odd[0]!r} is no semantic version, as 1.0.0 is{needed}"
     if made is None:
         return "" if needs == "none" else f"no step leads from version {old!r} to {new!r}; this needs a {needs} one"
     if _STEPS.index(made) >= _STEPS.index(needs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,9 +50,10 @@ class Spot:
         """Refuses keys that would silently do nothing."""
         for key in self.mapping():
             if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.7)
                 raise InvalidInput(
                     f"{self.file}: {self.path or 'the document'} has {key[:80]!r}, which falaj does not enforce.",
-                    hint,
+                    f"did you mean {near[0]!r}? Else {hint}" if near else hint,
                     path=self.path,
                 )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from falaj.core.errors import InvalidInput
+from falaj.core.wording import a
 
 _COMPARE: Mapping[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 _ARITHMETIC: Mapping[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%"}
@@ -83,7 +84,7 @@ def _call(tree: ast.Call, columns: Mapping[str, str]) -> Node:
     inner = _node(tree.args[0], columns)
     if inner.kind not in _PARTS[name]:
         raise InvalidInput(
-            f"The expression takes the {name} of a {inner.kind}.", f"{name} takes a {' or a '.join(_PARTS[name])}."
+            f"The expression takes the {name} of {a(inner.kind)}.", f"{name} takes {' or '.join(map(a, _PARTS[name]))}."
         )
     return Node(name, "number", (inner,))
 
@@ -101,7 +102,7 @@ def _constant(value: object) -> Node:
 def _number(tree: ast.expr, columns: Mapping[str, str]) -> Node:
     node = _node(tree, columns)
     if node.kind not in ("number", "integer"):
-        raise InvalidInput(f"The expression calculates with a {node.kind}; only numbers can be calculated with.", _HINT)
+        raise InvalidInput(f"The expression calculates with {a(node.kind)}; only numbers can be calculated with.", _HINT)
     return node
 
 
@@ -116,6 +117,6 @@ def _comparison(tree: ast.Compare, columns: Mapping[str, str]) -> Node:
     for op, left, right_side in zip(tree.ops, sides, sides[1:], strict=False):
         kinds = {("number" if side.kind == "integer" else side.kind) for side in (left, right_side)}
         if type(op) not in _COMPARE or len(kinds) != 1 or "truth" in kinds:
-            raise InvalidInput(f"The expression compares a {left.kind} with a {right_side.kind}.", _HINT)
+            raise InvalidInput(f"The expression compares {a(left.kind)} with {a(right_side.kind)}.", _HINT)
         found.append(Node(_COMPARE[type(op)], "truth", (left, right_side)))
     return found[0] if len(found) == 1 else Node("and", "truth", tuple(found))

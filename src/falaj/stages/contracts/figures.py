@@ -9,12 +9,16 @@ from typing import Any
 
 import polars as pl
 
+from falaj.core import wording
 from falaj.core.decision import Check
 from falaj.stages.contracts.contract import Contract, Quality
 from falaj.stages.contracts.profile import divergence
 from falaj.stages.contracts.rows import Again, References, bound_text, repeats, within_bound
 
 AGGREGATES = ("mean", "minimum", "maximum", "sum", "distinct")
+BETWEEN = ("drift", "growth")
+"""What compares a load with one before it."""
+
 _LEAST, _MOST = "least", "most"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "mean": ("sum", "n"), "sum": ("sum",), "minimum": (_LEAST,), "maximum": (_MOST,),
@@ -81,7 +85,7 @@ def scope(quality: Quality) -> str:
 
 
 def _of_loads(contract: Contract) -> list[tuple[int, Quality]]:
-    wanted = (*AGGREGATES, "drift", "growth", "rowCount")
+    wanted = (*AGGREGATES, *BETWEEN, "rowCount")
     return [(place, quality) for place, quality in enumerate(contract.checks) if quality.metric in wanted]
 
 
@@ -110,11 +114,11 @@ def _seen(
     place: int, quality: Quality, around: Around, totals: Mapping[str, float | None], rows: int
 ) -> tuple[float | None, str]:
     if quality.metric == "rowCount":
-        return float(rows), f"{rows:,} rows"
+        return float(rows), wording.count(rows)
     if quality.metric == "growth":
         if not around.rows:
             return None, "no load before this one"
-        return rows / around.rows, f"{rows / around.rows:.4g}: {rows:,} rows after {around.rows:,}"
+        return rows / around.rows, f"{rows / around.rows:.4g}: {wording.count(rows)} after {around.rows:,}"
     if quality.metric == "drift":
         return _drift(place, quality.columns[0], around, totals)
     value = {"minimum": totals.get(f"_{place}_{_LEAST}"), "maximum": totals.get(f"_{place}_{_MOST}")}.get(quality.metric)

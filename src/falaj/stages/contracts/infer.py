@@ -9,6 +9,7 @@ from itertools import combinations
 import polars as pl
 
 from falaj.core.errors import InvalidInput
+from falaj.core.wording import count
 from falaj.stages.contracts import expression, guess, personal
 from falaj.stages.contracts.contract import Column, Contract, Quality
 from falaj.stages.contracts.odcs import MOST_COLUMNS, write
@@ -43,7 +44,7 @@ def infer(frame: pl.DataFrame, name: str, *, time: str = "", known: str = "", ow
     InvalidInput where no column can be described, there are too many, or `time` or `known` is no time.
     """
     notes: dict[str, list[str]] = {
-        "": [f"Made from {frame.height:,} rows. Look at every line: data shows what was, not what must be."]
+        "": [f"Made from {count(frame.height)}. Look at every line: data shows what was, not what must be."]
     }
     usable, left_out = _usable(frame)
     for column, why in left_out.items():

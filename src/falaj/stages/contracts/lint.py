@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any, Literal
 
 from falaj.core.errors import InvalidInput, MissingDependency
-from falaj.stages.contracts import advice, odcs
+from falaj.stages.contracts import advice, complaints, odcs, semantic
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.document import plain
 from falaj.stages.contracts.finding import Finding
+from falaj.stages.contracts.unversioned import unversioned
 
 MOST_FINDINGS = 100
 MOST_VALUES = 8000
@@ -32,12 +33,18 @@ class Linted:
 
 
 def lint(
-    data: bytes, file: str = "contract", *, times: tuple[str, ...] = (), others: Mapping[str, Contract] | None = None
+    data: bytes,
+    file: str = "contract",
+    *,
+    times: tuple[str, ...] = (),
+    others: Mapping[str, Contract] | None = None,
+    before: Contract | None = None,
 ) -> Linted:
     """Everything that can be said about these bytes. Whatever is wrong with them is a finding, never an exception.
 
     `times`: the columns that a dataset names as `time` and `known`. `others`: the contracts of the datasets that may be
-    referred to; None where nobody knows them. Raises MissingDependency where the published schema is not installed.
+    referred to; None where nobody knows them. `before`: the contract under which the newest snapshot
+    came in. Raises MissingDependency where the published schema is not installed.
     """
     try:
         document = plain(data, file)
@@ -48,6 +55,10 @@ def lint(
             file, [Finding("kind", "error", "this is no data contract: kind is not DataContract", "is it the right file?")]
         )
     found = list(_by_schema(document) if _size(document) <= MOST_VALUES else _too_large(_size(document)))
+    found += complaints.unread(document)
+    if isinstance(document.get("version"), str) and semantic.parts(document["version"]) is None:
+        hint = "write three numbers, as in 1.0.0: falaj contract diff compares by them."
+        found.append(Finding("version", "error", f"{document['version'][:40]!r} is no semantic version", hint))
     try:
         contract = odcs.read(data, file)
     except InvalidInput as exc:
@@ -57,6 +68,9 @@ def lint(
         return _linted(file, found)
     found += advice.advise(contract, document)
     found += advice.fit(contract, times, others)
+    if changed := unversioned(before, contract):
+        hint = f"give it a version above {contract.version}: falaj contract diff says which."
+        found.append(Finding("version", "warning", f"{changed.name.removeprefix('info: ')}: {changed.seen}", hint))
     return _linted(file, found)
 
 
@@ -70,10 +84,8 @@ def _linted(file: str, found: list[Finding]) -> Linted:
 def _by_schema(document: Any) -> Iterator[Finding]:
     for error in islice(_validator().iter_errors(document), MOST_FINDINGS):
         deepest = _deepest(error)
-        place = _place(deepest.absolute_path)
-        yield Finding(
-            place, "error", _said(deepest), "the standard's schema asks for it: bitol-io.github.io/open-data-contract-standard"
-        )
+        place = complaints.place_of(deepest.absolute_path)
+        yield Finding(place, "error", complaints.said(deepest), complaints.hint_of(deepest, document))
 
 
 def _size(value: Any) -> int:
@@ -105,20 +117,3 @@ def _deepest(error: Any) -> Any:
     while error.context:
         error = max(error.context, key=lambda inner: (len(inner.absolute_path), inner.validator != "type"))
     return error
-
-
-def _said(error: Any) -> str:
-    """jsonschema's own sentence, without the value where it would fill the screen."""
-    if error.validator in ("additionalProperties", "unevaluatedProperties"):
-        return (
-            str(error.message).split(" (", 1)[1].rstrip(")")[:200] if " (" in error.message else "has a key that is not allowed"
-        )
-    return str(error.message) if len(error.message) <= 200 else f"{error.message[:120]} … must keep {error.validator}"
-
-
-def _place(path: Any) -> str:
-    """`schema[0].properties[3].logicalType`: the way that falaj's own complaints name it."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text

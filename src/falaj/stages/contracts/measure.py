@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from falaj.core.errors import InvalidInput
+from falaj.core.wording import a
 
 OF_COLUMN: Mapping[str, tuple[str, ...]] = {
     # measure: the kinds of column that it takes
@@ -63,7 +64,7 @@ def _columns(measure: str, named: str, columns: Mapping[str, str]) -> tuple[str,
         )
     if columns[name] not in OF_COLUMN[measure]:
         raise InvalidInput(
-            f"{measure}() cannot be of a {columns[name]}.", f"{measure} takes {', '.join(OF_COLUMN[measure])} columns."
+            f"{measure}() cannot be of {a(columns[name])}.", f"{measure} takes {', '.join(OF_COLUMN[measure])} columns."
         )
     return (name,)
 

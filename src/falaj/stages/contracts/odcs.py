@@ -48,7 +48,7 @@ _PROPERTY = _TOLD | {
 _RANGE: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _NUMBERS = frozenset({*_RANGE, "multipleOf", "format"})
 _TIMES = frozenset({*_RANGE, "timezone", "defaultTimezone"})
-_OPTIONS: Mapping[str, frozenset[str]] = {
+OPTIONS: Mapping[str, frozenset[str]] = {
     "string": frozenset({"pattern", "minLength", "maxLength"}),
     "integer": _NUMBERS,
     "number": _NUMBERS,
@@ -197,7 +197,7 @@ def _column(spot: Spot) -> Column:
     options = spot.get("logicalTypeOptions")
     if options.value is None:
         options = Spot({}, options.path, options.file)
-    options.only(_OPTIONS[kind], _REFUSED)
+    options.only(OPTIONS[kind], _REFUSED)
     name = spot.get("name").text(longest=64)
     if name.startswith("_"):
         raise spot.get("name").fail("a name that does not start with '_'", "falaj keeps those names for its own columns.")

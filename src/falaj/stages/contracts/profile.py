@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import polars as pl
 
 from falaj.core.errors import InvalidInput
+from falaj.core.moments import iso
 
 BINS = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_VALUES = 50
 """Further values count as unseen; a column of mostly different values is an identifier and is not listed at all."""
 
@@ -29,6 +32,28 @@ def profile(frame: pl.DataFrame, like: Profile | None = None) -> dict[str, Any]:
     """
     known = (like or {}).get("columns", {})
     return {"rows": frame.height, "columns": {s.name: _column(s, known.get(s.name)) for s in frame if not s.name.startswith("_")}}
+
+
+def told(found: Profile) -> list[dict[str, Any]]:
+    """Each column on its own, for a reader: times as texts, `mean` and `deviation` for sums, `values` with their counts."""
+    rows = []
+    for name, column in found["columns"].items():
+        row = {"column": name, "kind": column["kind"], "missing": column["missing"]}
+        if column["kind"] == "number":
+            count = sum(column["counts"])
+            mean = column["sum"] / count if count else None
+            spread = math.sqrt(max(column["squares"] / count - mean * mean, 0.0)) if mean is not None else None
+            row |= {"min": column["min"], "max": column["max"], "mean": mean, "deviation": spread}
+            row |= {"edges": list(column["edges"]), "counts": list(column["counts"])}
+        elif column["kind"] == "category":
+            row |= {"values": dict(zip(column["values"], column["counts"], strict=True)), "unseen": column["unseen"]}
+        elif column["kind"] == "time":
+            row |= {
+                end: None if column[end] is None else iso(EPOCH + timedelta(milliseconds=column[end]))
+                for end in ("first", "last")
+            }
+        rows.append(row)
+    return rows
 
 
 def merge(one: Profile, other: Profile) -> dict[str, Any]:

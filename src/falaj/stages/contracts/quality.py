@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from falaj.core.errors import InvalidInput
+from falaj.core.wording import a
 from falaj.stages.contracts import expression, measure
 from falaj.stages.contracts.contract import Column, Quality
 from falaj.stages.contracts.document import Spot
@@ -52,6 +53,11 @@ def read_rules(spots: Iterator[Spot], column: Column | None, kinds: Mapping[str,
             yield _library(spot, column, kinds)
         elif form == "custom" and spot.get("engine").value == "falaj":
             yield _own(spot, column, kinds)
+        elif form == "sql":
+            raise spot.get("type").fail(
+                "library, or custom with engine falaj",
+                "falaj does not run a rule's SQL; docs/guides/data.md lists the rules that it computes itself.",
+            )
         else:
             raise spot.fail(
                 "of type library, or custom with engine falaj", "falaj runs no SQL and no foreign engine; it will not pretend to."
@@ -160,7 +166,7 @@ def _value(spot: Spot, kind: str) -> Any:
     """One value of a list, of the column's own kind."""
     right = isinstance(spot.value, _TYPES.get(kind, ())) and (kind == "boolean" or not isinstance(spot.value, bool))
     if not right:
-        raise spot.fail(f"a {kind}" if kind in _TYPES else f"left out: falaj lists no values of a {kind}")
+        raise spot.fail(a(kind) if kind in _TYPES else f"left out: falaj lists no values of {a(kind)}")
     return spot.number() if kind in ("integer", "number") else spot.value
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from falaj.core.codec import canonical, encode
-from falaj.core.decision import Check
+from falaj.core.decision import Check, Decision
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
@@ -33,6 +33,12 @@ def write(blobs: Blobs, about: Ref, until: datetime | None, checks: Sequence[Che
     ]  # fmt: skip
     body = {"form": FORM, "about": str(about), "until": until, "checks": list(checks), "findings": told}
     return blobs.put(canonical(encode(body)))
+
+
+def of(decision: Decision) -> dict[str, Any]:
+    """The report of a load in which no row broke a check: the checks that its decision had room for."""
+    found = {"form": FORM, "about": str(decision.subject), "until": None, "checks": list(decision.checks), "findings": []}
+    return dict(json.loads(canonical(encode(found))))
 
 
 def read(blobs: Blobs, digest: str) -> dict[str, Any]:

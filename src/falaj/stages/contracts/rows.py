@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from falaj.core.decision import Check
+from falaj.core.wording import a
 from falaj.stages.contracts.contract import ROW_METRICS, Column, Contract, Quality
 from falaj.stages.contracts.expression import Node
 
@@ -120,7 +121,7 @@ def check_types(schema: Mapping[str, pl.DataType], contract: Contract, taken: tu
         if column.name not in schema:
             found.append(Check(f"{column.name} is there", column.kind, "no such column", False))
         elif not _fits(column, schema[column.name]):
-            found.append(Check(f"{column.name} is a {column.kind}", column.kind, str(schema[column.name]), False))
+            found.append(Check(f"{column.name} is {a(column.kind)}", column.kind, str(schema[column.name]), False))
     wanted = {column.name for column in contract.columns}
     extra = sorted(set(schema) - wanted - set(taken))
     if not found:

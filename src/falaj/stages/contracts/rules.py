@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from falaj.core import wording
 from falaj.core.decision import Check
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.figures import Around, add, measures, scope, told
@@ -289,7 +290,7 @@ def shorten(checks: list[Check]) -> tuple[Check, ...]:
 
 def _told(rule: Rule, count: int, rows: int, keeps_out: bool) -> Check:
     quality = rule.quality
-    seen = f"{count:,} of {rows:,} rows"
+    seen = f"{count:,} of {wording.count(rows)}"
     if quality is None or keeps_out:
         return Check(rule.name, rule.wanted, seen, count == 0)
     measured = 100 * count / rows if quality.percent and rows else float(count)

@@ -15,6 +15,7 @@ from falaj.core.decision import Check, Decision, Verdict
 from falaj.core.errors import Conflict, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
+from falaj.core.wording import count
 from falaj.stages.action import Act, Draft, action
 from falaj.stages.contracts import difference, quarantine, report, sla
 from falaj.stages.contracts.contract import Contract
@@ -88,7 +89,7 @@ class Contracts(Datasets):
         labels = {**self._keeping.labels(load, since=head.watermark), **self._keeping.shape(contract, good), MENDS: digest}
         asset = Asset(ref, good.digest, good.digest, self.zone, labels, created_at=act.now)
         rest = found.tried - found.good.height
-        reason = f"{found.good.height:,} rows mended, {rest:,} still broken"
+        reason = f"{count(found.good.height)} mended, {rest:,} still broken"
         decision = Decision(ref, RULE, "allow", found.checks, act.actor, act.now, reason)
         with act.change(ref) as draft:
             _still(draft, declared.ref, head)
@@ -149,19 +150,20 @@ class Contracts(Datasets):
     def report(self, dataset: Ref) -> dict[str, Any]:
         """Every check of a load and the rows that broke it: of a version, or of the newest load, let in or not.
 
-        Raises NotFound where every check passed, or there was no such load.
+        Where no row broke a check, its decision says it all. Raises NotFound where there was no such load.
         """
         declared = self._declared(dataset.name)
-        version = dataset.version or str(self._head(dataset.name).version)
-        denied = None if dataset.version else self.kernel.ledger.get("report", str(declared.ref))
-        body = None if denied else self.kernel.ledger.get("asset", str(declared.ref.at(version)))
+        ref = declared.ref.at(dataset.version or str(self._head(dataset.name).version))
+        refused = None if dataset.version else self._refusal(declared.ref)
+        denied = self.kernel.ledger.get("report", str(declared.ref)) if refused else None
+        body = None if refused else self.kernel.ledger.get("asset", str(ref))
         digest = str((denied or (decode(Asset, body).labels if body else {})).get("report", ""))
-        if not digest:
-            raise NotFound(
-                f"There is no report of {declared.ref.at(version)}: every check passed, or there was no such load.",
-                f"falaj dataset show {dataset.name}",
-            )
-        return report.read(self.blobs, digest)
+        if digest:
+            return report.read(self.blobs, digest)
+        decided = refused or self.kernel.ledger.get("decision", f"{ref}|{RULE}")
+        if decided is None:
+            raise NotFound(f"There was no load {ref}.", f"falaj dataset show {dataset.name}")
+        return report.of(decode(Decision, decided))
 
     def diff(self, one: Ref, other: Ref, *, state: bool = False) -> dict[str, Any]:
         """What differs from one snapshot to another: columns, rows by the contract's key, and each column's drift.
@@ -253,7 +255,7 @@ class Contracts(Datasets):
         """Nothing came in. Where there was something to replay, that is a refusal, with its evidence."""
         if not found.tried:
             return Decision(dataset, RULE, "allow", (), act.actor, act.now, "nothing to mend")
-        reason = f"none of {found.tried:,} rows keeps the contract"
+        reason = f"none of {count(found.tried)} keeps the contract"
         decision = Decision(dataset, "replay", "deny", found.checks, act.actor, act.now, reason)
         with act.change() as draft:
             draft.decide(decision)
@@ -368,7 +370,7 @@ def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept) -> Decision:
     checks = load.judged.checks
     if load.table is not None:
         checks = (*checks, Check("info: rows that the source no longer has", "told, and kept", f"{kept.gone:,}", kept.gone == 0))
-    reason = f"{kept.good.rows:,} rows taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
+    reason = f"{count(kept.good.rows)} taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
     return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import InvalidInput
 from falaj.core.moments import in_words, length
+from falaj.core.wording import count
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.spans import span
@@ -52,7 +53,7 @@ def _volume(declared: Dataset, promise: Mapping[str, Any], head: Head, now: date
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
         raise InvalidInput(f"The promise of volume is {wanted!r}, which is no number of rows.", "write value: 1000, unit: rows.")
     seen = head.load_rows
-    told = "nothing yet" if seen is None else f"{seen:,} rows"
+    told = "nothing yet" if seen is None else count(seen)
     return Check("volume", f">= {wanted:,} rows a load", told, None if seen is None else seen >= wanted)
 
 

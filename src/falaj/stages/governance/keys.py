@@ -7,7 +7,7 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,13 +33,21 @@ class Keys:
     kernel: Kernel
     pepper: bytes = field(repr=False)
     random: Callable[[int], bytes] = secrets.token_bytes
+    roles: Collection[str] | None = None
+    """The roles that policy knows; None where nobody can say."""
 
     @action("key.create")
     def create(self, act: Act, subject: Ref, *, roles: Sequence[str], kind: str = "person") -> str:
-        """A new key for `key/<name>`: its text, which nobody can see again. Raises InvalidInput where no role is named."""
+        """A new key for `key/<name>`: its text, which nobody can see again.
+
+        Raises InvalidInput where no role is named, NotFound for one that policy does not know.
+        """
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
         if not granted or not all(_ROLE.fullmatch(role) for role in granted):
             raise InvalidInput("A key needs at least one role.", "name roles such as data_scientist or operator.")
+        unknown = [role for role in granted if self.roles is not None and role not in self.roles]
+        if unknown:
+            raise NotFound.named("role", unknown[0], self.roles or ())
         if kind not in KINDS:
             raise InvalidInput(f"{kind!r} is no kind of key.", f"there is: {', '.join(KINDS)}.")
         key_id = self.random(6).hex()
