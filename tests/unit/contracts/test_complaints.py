@@ -34,8 +34,8 @@ def first(old: str, new: str) -> Finding:
             "maximum and minimum belong to columns of type integer, number, timestamp, date; this one is a string.",
         ),
         ("minimum: 0, maximum: 500", "minLength: 3", "minLength belongs to columns of type string; this one is a number."),
-        (RULE, "type: sql, query: select 1, mustBe: 1", "falaj does not run a rule's SQL; docs/guides/data.md lists the rules"),
-        (RULE, "type: sql", "falaj does not run a rule's SQL; docs/guides/data.md lists the rules"),
+        (RULE, "type: sql, query: select 1, mustBe: 1", "rules in SQL are not run: docs/guides/data.md lists the forms"),
+        (RULE, "type: sql", "rules in SQL are not run: docs/guides/data.md lists the forms"),
         ("{name: at,", "{name: at, description: When it began, by the clock.,", QUOTES),
     ],
 )

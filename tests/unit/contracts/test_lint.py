@@ -149,6 +149,5 @@ def test_without_the_published_schema_lint_says_what_to_install(monkeypatch: pyt
 def test_whatever_can_be_written_can_be_linted(contract: Contract) -> None:
     found = lint(odcs.write(contract))
     assert all(finding.message for finding in found.findings)
-    assert not [
-        f for f in found.findings if f.severity == "error" and "no value" not in f.message and "never pass" not in f.message
-    ]
+    known = ("no value", "never pass", "no semantic version")
+    assert not [f for f in found.findings if f.severity == "error" and not any(text in f.message for text in known)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from falaj.app import init_project, open_app
-from falaj.core.actor import Actor
-from falaj.core.moments import moment
-from falaj.core.ref import Ref
 from tests.unit.contracts.conftest import CONTRACT
 
 pytest_plugins = ["pytester"]
@@ -62,9 +60,8 @@ def test_a_failed_check_says_what_is_wanted_how_many_and_which_rows(pytester: py
 @pytest.mark.slow
 def test_only_what_is_new_is_judged_where_that_is_asked_for(pytester: pytest.Pytester) -> None:
     where = project(pytester.path, "-1.0 if since is None else 5.0")
-    init_project(where)
-    with open_app(where) as app:
-        app.contracts.ingest(Actor("anna", roles=("ml_engineer",)), Ref("dataset", "trips"), until=moment("2013-01-01T02:30:00Z"))
+    for words in (["init"], ["dataset", "ingest", "trips", "--until", "2013-01-01T02:30:00Z"]):
+        subprocess.run([sys.executable, "-m", "falaj", *words], cwd=where, check=True, capture_output=True)
     run(pytester, "--falaj-project", str(where)).assert_outcomes(passed=13, failed=1)
     found = run(pytester, "--falaj-project", str(where), "--falaj-new")
     found.assert_outcomes(passed=14)

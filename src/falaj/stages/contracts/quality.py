@@ -56,7 +56,7 @@ def read_rules(spots: Iterator[Spot], column: Column | None, kinds: Mapping[str,
         elif form == "sql":
             raise spot.get("type").fail(
                 "library, or custom with engine falaj",
-                "falaj does not run a rule's SQL; docs/guides/data.md lists the rules that it computes itself.",
+                "rules in SQL are not run: docs/guides/data.md lists the forms that are.",
             )
         else:
             raise spot.fail(
