@@ -141,11 +141,10 @@ def _explain(asked: Asked) -> Any:
         row = features.explain(name, entity, held.asked_at)
         told, at, seen = _row(row), row.at, dict(row.values)
         held_there = values
-    if held.stored is not None:
-        told["stored"] = {"at": from_millis(held.stored.at_ms), "value" if feature else "values": held_there}
     return {
-        "stored": None,
         **told,
+        "stored_at": None if held.stored is None else from_millis(held.stored.at_ms),
+        "stored": held_there,
         "agrees": None if held.stored is None else not held.differs(at, seen),
         "covered": held.covered,
         "later_events": held.later,

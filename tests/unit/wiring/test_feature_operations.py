@@ -164,10 +164,10 @@ def test_the_row_that_is_stored_is_explained_and_held_against_the_snapshots(app:
     assert told["note"] == f"It is the row of {iso(NOW)} that the store holds."
     app.online.put("weather_now", {"A": Stored(millis(NOW), (99.0,))})
     told = ask(app, "feature.explain", "weather_now", entity="A", feature="temp")
-    assert (told["value"], told["stored"], told["agrees"]) == (36.0, {"at": NOW, "value": 99.0}, False)
+    assert (told["value"], told["stored_at"], told["stored"], told["agrees"]) == (36.0, NOW, 99.0, False)
     assert told["note"] == f"It differs from the row of {iso(NOW)} that the store holds: temp."
     whole = ask(app, "feature.explain", "weather_now", entity="A")
-    assert (whole["stored"]["values"], whole["agrees"]) == ({"temp": 99.0}, False)
+    assert (whole["stored"], whole["agrees"]) == ({"temp": 99.0}, False)
     nobody = ask(app, "feature.explain", "weather_now", entity="Z")
     assert (nobody["stored"], nobody["agrees"]) == (None, None)
     assert nobody["note"] == "The store holds no row of Z: this is what the snapshots say of now."
@@ -178,7 +178,7 @@ def test_an_explanation_says_what_the_snapshots_lack(app: App) -> None:
     app.clock.tell(later)
     app.features.refresh(later)  # straight from the source: the snapshots still end at noon
     told = ask(app, "feature.explain", "weather_day", entity="A", feature="reports_24h")
-    assert (told["stored"]["at"], told["covered"], told["later_events"], told["agrees"]) == (later, NOW, 3, False)
+    assert (told["stored_at"], told["covered"], told["later_events"], told["agrees"]) == (later, NOW, 3, False)
     assert told["note"].startswith(f"Snapshots reach until {iso(NOW)}: 3 later events are not in them")
     then = ask(app, "feature.explain", "weather_day", entity="A", feature="reports_24h", at=iso(NOW))
     assert (then["later_events"], then["stored"]) == (0, None)
