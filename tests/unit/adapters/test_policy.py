@@ -37,6 +37,7 @@ SYSTEM = [
     "monitor.look",
     "monitor.read",
     "alert.open",
+    "alert.clear",
     "dataset.replay",
     "dataset.watch",
     "feature.compare",
