@@ -110,10 +110,10 @@ class Worker:
             done.news.append(f"endpoint/{endpoint} was brought back to what the ledger says")
 
     def _ingest(self, now: datetime, done: Round) -> None:
-        """Each dataset after those that it is derived from; one whose source is away keeps no other from coming in."""
+        """Each dataset after those that it is made of or refers to; one whose source is away keeps no other from coming in."""
         from falaj.stages.contracts.derive import in_order
 
-        for name in in_order(self.app.project.datasets):
+        for name in in_order(self.app.project.datasets, self._refers):
             every = length(self.app.project.datasets[name].every)
             until = EPOCH + (now - EPOCH) // every * every
             if not self._is_due(f"ingest {name}", until):
@@ -121,6 +121,13 @@ class Worker:
             with _told(done, f"ingest dataset/{name}"):
                 self._take_in(Ref("dataset", name), until, now, done)
                 self._due[f"ingest {name}"] = until
+
+    def _refers(self, name: str) -> tuple[str, ...]:
+        try:
+            columns = self.app.contracts.contract(name).columns
+        except FalajError:  # its own load tells what is wrong with its contract
+            return ()
+        return tuple(column.references[0] for column in columns if column.references is not None)
 
     def _take_in(self, dataset: Ref, until: datetime, now: datetime, done: Round) -> None:
         """One load. Three things may be wrong with it, each an alert of its own: the source, its columns, its rows."""

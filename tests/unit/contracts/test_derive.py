@@ -242,6 +242,16 @@ def test_what_is_derived_comes_after_what_it_is_derived_from() -> None:
         in_order({"a": dataset(sql("select * from b", "b"), "a"), "b": dataset(sql("select * from a", "a"), "b")})
 
 
+def test_what_a_contract_refers_to_comes_first_where_it_can() -> None:
+    plain = dataset(lambda since, until: pl.DataFrame(), "raw")
+    late = dataset(sql("select * from raw", "raw"), "late")
+    refers = {"raw": ("zones", "gone"), "zones": ("late",), "late": ("raw",)}
+    found = in_order({"raw": plain, "late": late, "zones": plain}, lambda name: refers[name])
+    assert sorted(found) == ["late", "raw", "zones"]
+    assert found.index("zones") < found.index("raw")
+    assert in_order({"a": plain, "b": plain}, lambda name: {"a": ("b",), "b": ("a",)}[name]) == ("b", "a")
+
+
 def test_a_connection_is_closed_when_the_reader_stops_early() -> None:
     pieces = derived(dataset(sql("select n from trips")), of_frame(trips=pl.DataFrame({"n": range(2 * PIECE)}))).read(None, UNTIL)
     next(pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import TemporaryDirectory
@@ -77,22 +77,31 @@ def derived(declared: Dataset, read: Read) -> Source:
     return _Python(declared.name, plan, read, _asked(declared.name, plan), frozenset(can))
 
 
-def in_order(datasets: Mapping[str, Dataset]) -> tuple[str, ...]:
-    """The names, each after those that it is derived from, else as declared: the order to take them in.
+def in_order(datasets: Mapping[str, Dataset], refers: Callable[[str], Iterable[str]] = lambda name: ()) -> tuple[str, ...]:
+    """The names, each after those that it is derived from and those that it refers to, else as declared: the order to take them in.
+
+    `refers`: the datasets that a contract's references name. Two that refer to each other come as they are declared.
 
     Raises NotFound for an input that nobody declares, InvalidInput for datasets that are derived from each other in a circle.
     """
     done: dict[str, None] = {}
+    started: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
             circle = " → ".join((*above[above.index(name) :], name))
             raise InvalidInput(f"Datasets are derived from each other in a circle: {circle}.", "take one of them out.")
+        if name in started:
+            return
+        started.add(name)
         source = datasets[name].source
-        for needed in source.inputs if isinstance(source, Derived) and name not in done else ():
+        for needed in source.inputs if isinstance(source, Derived) else ():
             if needed not in datasets:
                 raise NotFound.named(f"dataset for {name!r} to be derived from", needed, datasets)
             visit(needed, (*above, name))
+        for other in refers(name):
+            if other in datasets:
+                visit(other, ())
         done.setdefault(name)
 
     for name in datasets:
