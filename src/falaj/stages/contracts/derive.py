@@ -78,7 +78,7 @@ def derived(declared: Dataset, read: Read) -> Source:
 
 
 def in_order(datasets: Mapping[str, Dataset], refers: Callable[[str], Iterable[str]] = lambda name: ()) -> tuple[str, ...]:
-    """The names, each after those that it is derived from and those that it refers to, else as declared: the order to take them in.
+    """The names, each after those that it is made of or refers to, else as declared: the order to take them in.
 
     `refers`: the datasets that a contract's references name. Two that refer to each other come as they are declared.
 
