@@ -42,10 +42,11 @@ class FunctionSource:
 def pieces(source: Source, declared: Dataset, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
     """What the source hands out for the period. Whatever it raises, at once or half-way, becomes an error that says what to do.
 
-    Raises Unavailable where the source fails, InvalidInput where it hands out something else, or pieces that differ.
+    A whole table becomes known by being taken in: its `known` is `until`, whatever the source says there. Raises Unavailable
+    where the source fails, InvalidInput where it hands out something else, or pieces that differ.
     """
     first: pl.DataFrame | None = None
-    name, hands_out_all = declared.name, declared.brings == "known" and "known" not in source.capabilities
+    name, is_cut = declared.name, not declared.brings_all and "known" not in source.capabilities
     try:
         for frame in source.read(since, until):
             if not isinstance(frame, pl.DataFrame):
@@ -55,7 +56,8 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
             if first is not None and frame.schema != first.schema:
                 raise InvalidInput(f"The source of {name!r} changed its columns half-way: {_differ(first, frame)}.", _MEND)
             first = frame.clear() if first is None else first
-            yield _of_period(frame, declared.known, since, until) if hands_out_all else frame
+            frame = _of_period(frame, declared.known, since, until) if is_cut else frame
+            yield frame.with_columns(stamp(until).alias(declared.known)) if declared.brings_all else frame
     except FalajError:
         raise
     except ModuleNotFoundError as exc:
@@ -67,6 +69,11 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
         raise Unavailable(f"The source of {name!r} failed: {type(exc).__name__}: {text}", _MEND) from exc
     if first is None:
         raise InvalidInput(f"The source of {name!r} handed out nothing, not even columns.", "hand out an empty frame instead.")
+
+
+def stamp(at: datetime) -> pl.Expr:
+    """A time of a load as the value of a column."""
+    return pl.lit(at).cast(pl.Datetime("ms", "UTC"))
 
 
 def _of_period(frame: pl.DataFrame, known: str, since: datetime | None, until: datetime) -> pl.DataFrame:

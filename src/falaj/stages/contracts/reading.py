@@ -177,8 +177,7 @@ class Datasets:
 
     def brings_all(self, declared: Dataset) -> bool:
         """Whether its source always hands out everything, so that what is held has to be compared with it."""
-        is_all = isinstance(declared.source, Derived) and declared.source.over == "all"
-        return is_all or declared.brings == "all"
+        return declared.brings_all
 
     def covered(self, declared: Dataset, until: datetime) -> datetime:
         """Until when a dataset can be taken in: a derived one no further than its inputs, or rows that they still lack would

@@ -56,7 +56,9 @@ class Contracts(Datasets):
         until = self.covered(declared, to_millis(until))
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
-            return self._repeated(dataset, head, act)
+            if isinstance(declared.source, Derived):
+                self.source(dataset.name)  # a step that was broken meanwhile is told now, not when an input moves
+            return _repeated(dataset, head, head.watermark, act)
         with self._drafts.open() as space:
             load = self._load(declared, head, until, space)
             if load.judged.stopped or load.held:
@@ -203,7 +205,7 @@ class Contracts(Datasets):
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
         table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
         frames: Iterator[pl.DataFrame] = pieces(source, declared, head.watermark, until)
-        rows = take(map(table.stamp, frames) if table else frames, space, self.part_rows)
+        rows = take(frames, space, self.part_rows)
         new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
         by = By(
             contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
@@ -216,7 +218,7 @@ class Contracts(Datasets):
     def _table(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Table:
         key = key_of(contract, declared.name)
         held = self.scan(declared.name, until=until, by="known") if head.known_rows else None
-        return Table(held, key, declared.known, until, self.quarantine(declared.name) if head.version else None)
+        return Table(held, key, declared.known, self.quarantine(declared.name) if head.version else None)
 
     def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
         drifts = any(quality.metric == "drift" for quality in contract.checks)
@@ -261,14 +263,6 @@ class Contracts(Datasets):
                 rows=found.tried, verdict="deny", report=report.write(self.blobs, dataset, None, found.checks, found.findings)
             )
         return decision
-
-    def _repeated(self, dataset: Ref, head: Head, act: Act) -> Decision:
-        taken = self._taken(dataset, head)
-        if taken is not None:
-            return taken
-        seen = iso(head.watermark) if head.watermark else "nothing"
-        checks = (Check("watermark", "later than before", seen, True),)
-        return Decision(dataset.bare, RULE, "allow", checks, act.actor, act.now, "nothing to take in")
 
     def _taken(self, dataset: Ref, head: Head) -> Decision | None:
         """The decision that let the newest snapshot in."""
@@ -358,6 +352,13 @@ class Contracts(Datasets):
         body = self.kernel.ledger.get("decision", f"{decision.subject}|{decision.rule}")
         before = decode(Decision, body) if body is not None else None
         return before is None or (before.verdict, _failed(before)) != (decision.verdict, _failed(decision))
+
+
+def _repeated(dataset: Ref, head: Head, watermark: datetime, act: Act) -> Decision:
+    seen, by = iso(watermark), dataset.at(head.load_version or head.version) if head.version else None
+    reason = f"nothing to take in: everything until {seen} was taken in" + (f" by {by}" if by else "")
+    check = Check("watermark", "later than before", seen, None)
+    return Decision(by or dataset.bare, RULE, "allow", (check,), act.actor, act.now, reason)
 
 
 def _failed(decision: Decision) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ class Dataset:
     """How often a snapshot is taken."""
     brings: Literal["known", "all"] = "known"
     """`known`: the source hands out what became known in a period. `all`: it always hands out the whole table; falaj
-    compares it by the contract's key with what it holds, keeps new and changed rows, and stamps `known` with the load's time."""
+    compares it by the contract's key with what it holds, keeps new and changed rows, and stamps `known` with the load's time,
+    whatever the source says there."""
     new_columns: Literal["drop", "allow", "hold", "deny"] = "drop"
     """What becomes of columns that the contract does not name: they are left out and told; taken in as they come; the load
     waits until the contract names them; the load is refused."""
@@ -81,3 +82,8 @@ class Dataset:
     @property
     def ref(self) -> Ref:
         return Ref("dataset", self.name)
+
+    @property
+    def brings_all(self) -> bool:
+        """Whether its source always hands out everything, so that what is held has to be compared with it."""
+        return self.brings == "all" or (isinstance(self.source, Derived) and self.source.over == "all")
