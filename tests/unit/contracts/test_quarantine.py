@@ -11,7 +11,8 @@ import pytest
 from falaj.core.asset import Asset
 from falaj.core.codec import decode
 from falaj.core.errors import Conflict, InvalidInput, NotFound
-from falaj.stages.contracts.quarantine import explained, read_rows
+from falaj.stages.contracts.mending import read_rows
+from falaj.stages.contracts.quarantine import explained
 
 from .conftest import ANNA, CONTRACT, DAY, TRIPS, World, trips
 

@@ -56,8 +56,8 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
             if first is not None and frame.schema != first.schema:
                 raise InvalidInput(f"The source of {name!r} changed its columns half-way: {_differ(first, frame)}.", _MEND)
             first = frame.clear() if first is None else first
-            frame = _of_period(frame, declared.known, since, until) if is_cut else frame
-            yield frame.with_columns(stamp(until).alias(declared.known)) if declared.brings_all else frame
+            own = _of_period(frame, declared.known, since, until) if is_cut else frame
+            yield own.with_columns(stamp(until).alias(declared.known)) if declared.brings_all else own
     except FalajError:
         raise
     except ModuleNotFoundError as exc:

@@ -10,32 +10,32 @@ from typing import Any
 import polars as pl
 
 from falaj.core.asset import Asset
-from falaj.core.codec import decode, encode
+from falaj.core.codec import decode
 from falaj.core.decision import Check, Decision, Verdict
 from falaj.core.errors import Conflict, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Draft, action
-from falaj.stages.contracts import difference, quarantine, report, sla
+from falaj.stages.contracts import mending, quarantine, report, sla
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.drafts import Draft as Space
-from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.head import RULE, Head
 from falaj.stages.contracts.keeping import Keeping, Kept, Load, after
 from falaj.stages.contracts.load import By, Judged, judge, labels_of, pieces, take
 from falaj.stages.contracts.odcs import MOST_COLUMNS
 from falaj.stages.contracts.quarantine import MENDS, Mended
-from falaj.stages.contracts.reading import Datasets, promise, to_millis
+from falaj.stages.contracts.reading import promise, to_millis
 from falaj.stages.contracts.rows import KINDS
-from falaj.stages.contracts.rules import REASONS, ROW, Around
-from falaj.stages.contracts.snapshots import parquet, union
+from falaj.stages.contracts.rules import Around
+from falaj.stages.contracts.shown import Shown
+from falaj.stages.contracts.snapshots import parquet
 from falaj.stages.contracts.spec import Dataset, Derived
 from falaj.stages.contracts.versions import Table, key_of
 
-RULE = "contract"
 __all__ = ["RULE", "Contracts", "Head"]
 
 
-class Contracts(Datasets):
+class Contracts(Shown):
     """The datasets of a project, taken in and looked after."""
 
     @property
@@ -71,9 +71,12 @@ class Contracts(Datasets):
 
         What keeps the contract now comes in as a new snapshot, known from now on, whose label `mends` says which rows it
         mends; what does not stays. A row comes in once: replayed again, it is not there any more and nothing changes.
-        `rows` names each row by `_version` and `_row`; a column that it lacks stays as it came. Raises InvalidInput.
+        `rows` names each row by `_version` and `_row`; a value that it does not mention stays as it came. Raises InvalidInput
+        where it cannot be understood, NotFound where it names a row that was never kept out.
         """
         declared, head = self._declared(dataset.name), self._head(dataset.name)
+        if rows is not None:
+            mending.check_places(rows, self.quarantine(dataset.name).select(mending.PLACE))
         written, contract = self._contract(declared)
         loads = list(self._waiting(dataset.name, head, rows))
         now = to_millis(act.now)
@@ -115,88 +118,9 @@ class Contracts(Datasets):
                 draft.note(verdict=decision.verdict)
         return decision
 
-    def look(self, name: str) -> dict[str, Any]:
-        """Where the dataset stands: version, watermark, rows, contract, latest decision."""
-        declared, head = self._declared(name), self._head(name)
-        good = self._snapshots.assets("dataset", name, head.version)
-        bad = self._snapshots.assets("quarantine", name, head.version)
-        return {
-            "dataset": str(declared.ref),
-            "version": head.version,
-            "watermark": iso(head.watermark) if head.watermark else None,
-            "rows": head.known_rows,
-            "quarantined": sum(int(asset.labels.get("rows", 0)) for asset in bad),
-            "snapshots": [
-                {"ref": str(a.ref), "rows": a.labels.get("rows"), "digest": a.digest, "until": a.labels.get("until")}
-                for a in good
-            ],
-            "labels": dict(good[-1].labels) if good else {},
-            "decision": self._refusal(declared.ref) or (encode(self._taken(declared.ref, head)) if head.version else None),
-            "promises": self.kernel.ledger.get("decision", f"{declared.ref}|{sla.RULE}"),
-        }
-
-    def quarantine(self, name: str, *, waiting: bool = False) -> pl.DataFrame:
-        """Every row that was kept out, as it came, with `_reasons`, the `_version` of its load and its `_row` there.
-
-        `waiting`: only those that have not been mended since.
-        """
-        head = self._head(self._declared(name).name)
-        frames = [
-            quarantine.rows_of(self._snapshots, asset) for asset in self._snapshots.assets("quarantine", name, head.version)
-        ]
-        empty = {**self._schema(name), REASONS: pl.List(pl.String), ROW: pl.Int64, "_version": pl.Int64}
-        found = union(frames, empty)
-        return quarantine.waiting(found, quarantine.mended(self.blobs, self.assets(name))) if waiting else found
-
-    def report(self, dataset: Ref) -> dict[str, Any]:
-        """Every check of a load and the rows that broke it: of a version, or of the newest load, let in or not.
-
-        Raises NotFound where every check passed, or there was no such load.
-        """
-        declared = self._declared(dataset.name)
-        version = dataset.version or str(self._head(dataset.name).version)
-        denied = None if dataset.version else self.kernel.ledger.get("report", str(declared.ref))
-        body = None if denied else self.kernel.ledger.get("asset", str(declared.ref.at(version)))
-        digest = str((denied or (decode(Asset, body).labels if body else {})).get("report", ""))
-        if not digest:
-            raise NotFound(
-                f"There is no report of {declared.ref.at(version)}: every check passed, or there was no such load.",
-                f"falaj dataset show {dataset.name}",
-            )
-        return report.read(self.blobs, digest)
-
-    def diff(self, one: Ref, other: Ref, *, state: bool = False) -> dict[str, Any]:
-        """What differs from one snapshot to another: columns, rows by the contract's key, and each column's drift.
-
-        `state`: not the two snapshots alone but the dataset as it stood with each, by key the newest row. Without a key whole
-        rows are compared. Raises NotFound where there is no such snapshot.
-        """
-        contract = self.contract(one.name)
-        known = self._declared(one.name).known
-        sides = [difference.Side(ref, *self._side(ref, state)) for ref in (one, other)]
-        return difference.diff(sides[0], sides[1], contract.key, known=known, state=state)
-
     def around(self, name: str, until: datetime) -> Around:
         """What a load is judged by beside its own rows: other datasets' values, the load before, the last good snapshot."""
         return self._around(self._declared(name), self.contract(name), self._head(name), until)
-
-    def pinned(self, asset: Ref) -> list[Ref]:
-        """The models and candidates that were made from a snapshot, by whatever way: while one lives, it has to be kept."""
-        made = [decode(Asset, body) for _key, body in self.kernel.ledger.find("asset")]
-        needed, found = {asset}, set[Ref]()
-        while fresh := {each.ref for each in made if each.ref not in needed and needed & set(each.inputs)}:
-            needed |= fresh
-            found |= {ref for ref in fresh if ref.kind in ("model", "candidate")}
-        return sorted(found)
-
-    def _side(self, ref: Ref, state: bool) -> tuple[pl.LazyFrame, Mapping[str, Any]]:
-        self._declared(ref.name)
-        body = self.kernel.ledger.get("asset", str(ref))
-        if body is None or not (ref.version or "").isdecimal():
-            raise NotFound(f"There is no snapshot {ref}.", f"falaj dataset show {ref.name}")
-        upto = self._snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
-        rows = pl.concat([scan for each in upto for scan in self._snapshots.scan(each)], how="diagonal_relaxed")
-        return rows, self._profile(ref.name, int(ref.version or 0)) or {}
 
     def _load(self, declared: Dataset, head: Head, until: datetime, space: Space) -> Load:
         written, contract = self._contract(declared)
@@ -246,7 +170,7 @@ class Contracts(Datasets):
         done = quarantine.mended(self.blobs, good)
         for asset in self._snapshots.assets("quarantine", name, head.version):
             rows = quarantine.waiting(quarantine.rows_of(self._snapshots, asset), done)
-            rows = quarantine.merged(rows, given) if given is not None else rows
+            rows = mending.merged(rows, given, self.datasets[name].source) if given is not None else rows
             if rows.height:
                 own = next((each for each in good if each.ref.version == asset.ref.version), None)
                 yield rows, self._snapshots.frame(own) if own else None
@@ -263,15 +187,6 @@ class Contracts(Datasets):
                 rows=found.tried, verdict="deny", report=report.write(self.blobs, dataset, None, found.checks, found.findings)
             )
         return decision
-
-    def _taken(self, dataset: Ref, head: Head) -> Decision | None:
-        """The decision that let the newest snapshot in."""
-        body = self.kernel.ledger.get("decision", f"{dataset.at(head.version)}|{RULE}") if head.version else None
-        return decode(Decision, body) if body is not None else None
-
-    def _refusal(self, dataset: Ref) -> Mapping[str, Any] | None:
-        """The deny or hold that still stands: the next load that comes in clears it."""
-        return self.kernel.ledger.get("decision", f"{dataset.bare}|{RULE}")
 
     def _refuse(self, act: Act, dataset: Ref, load: Load) -> Decision:
         judged = load.judged
