@@ -81,7 +81,7 @@ def _of_period(frame: pl.DataFrame, known: str, since: datetime | None, until: d
     dtype = frame.schema.get(known)
     if not isinstance(dtype, pl.Datetime):
         return frame
-    it = pl.col(known) if dtype.time_zone else pl.col(known).dt.replace_time_zone("UTC")
+    it = pl.col(known).dt.convert_time_zone("UTC") if dtype.time_zone else pl.col(known).dt.replace_time_zone("UTC")
     other = it > pl.lit(until) if since is None else (it > pl.lit(until)) | (it <= pl.lit(since))
     return frame.filter(~other.fill_null(False))
 

@@ -13,7 +13,7 @@ from falaj.core.asset import Asset
 from falaj.core.codec import decode
 from falaj.core.decision import Check, Decision, Verdict
 from falaj.core.errors import Conflict, NotFound
-from falaj.core.moments import iso
+from falaj.core.moments import iso, length
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Draft, action
 from falaj.stages.contracts import mending, quarantine, report, sla
@@ -21,6 +21,7 @@ from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.drafts import Draft as Space
 from falaj.stages.contracts.head import RULE, Head
 from falaj.stages.contracts.keeping import Keeping, Kept, Load, after
+from falaj.stages.contracts.late import Late, pools
 from falaj.stages.contracts.load import By, Judged, judge, labels_of, pieces, take
 from falaj.stages.contracts.odcs import MOST_COLUMNS
 from falaj.stages.contracts.quarantine import MENDS, Mended
@@ -128,8 +129,9 @@ class Contracts(Shown):
         inputs = declared.source.inputs if isinstance(declared.source, Derived) else ()
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
         table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
-        frames: Iterator[pl.DataFrame] = pieces(source, declared, head.watermark, until)
-        rows = take(frames, space, self.part_rows)
+        late = self._late(declared, contract, head, until)
+        frames = pieces(source, declared, late.start if late else head.watermark, until)
+        rows = take(late.sift(frames) if late else frames, space, self.part_rows)
         new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
         by = By(
             contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
@@ -137,12 +139,20 @@ class Contracts(Shown):
         )  # fmt: skip
         judged = judge(rows, by, space)
         held = _columns_refused(declared, contract, new)
-        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, held)
+        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, late, held)
 
     def _table(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Table:
         key = key_of(contract, declared.name)
         held = self.scan(declared.name, until=until, by="known") if head.known_rows else None
         return Table(held, key, declared.known, self.quarantine(declared.name) if head.version else None)
+
+    def _late(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Late | None:
+        if not declared.late or head.watermark is None:
+            return None
+        start = head.watermark - length(declared.late)
+        kept = [each for kind in ("dataset", "quarantine") for each in self._snapshots.assets(kind, declared.name, head.version)]
+        came = pools(self._snapshots, kept, (contract, declared.known), start)
+        return Late(contract, declared.known, start, head.watermark, until, came)
 
     def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
         drifts = any(quality.metric == "drift" for quality in contract.checks)
@@ -237,6 +247,7 @@ class Contracts(Shown):
     def _assets(self, ref: Ref, load: Load, kept: Kept, told: Mapping[str, Any], now: datetime) -> tuple[Asset, Asset | None]:
         labels = {**self._keeping.labels(load, since=load.head.watermark), **told}
         own = {**labels, **self._keeping.shape(load.contract, kept.good), "load_rows": load.judged.rows}
+        own |= load.late.label(self.blobs) if load.late else {}
         if load.table is not None:
             own["load_profile"] = self._keeping.whole_profile(load, kept.good)
         good = Asset(ref, kept.good.digest, kept.good.digest, self.zone, own, load.inputs, created_at=now)
@@ -284,7 +295,11 @@ def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept) -> Decision:
     checks = load.judged.checks
     if load.table is not None:
         checks = (*checks, Check("info: rows that the source no longer has", "told, and kept", f"{kept.gone:,}", kept.gone == 0))
+    late = load.late.count if load.late else 0
+    if late:
+        checks = (*checks, Check("info: rows that came late", "told, and known from this load on", f"{late:,} rows", True))
     reason = f"{kept.good.rows:,} rows taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
+    reason += f"; late: {late:,} rows" if late else ""
     return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from falaj.core.asset import Asset
 from falaj.core.codec import decode, encode
 from falaj.core.decision import Decision
-from falaj.core.errors import NotFound
+from falaj.core.errors import FalajError, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.contracts import difference, quarantine, report, sla
@@ -18,30 +18,45 @@ from falaj.stages.contracts.head import RULE, Head
 from falaj.stages.contracts.reading import Datasets
 from falaj.stages.contracts.rules import REASONS, ROW
 from falaj.stages.contracts.snapshots import union
+from falaj.stages.contracts.spec import Dataset
 
 
 class Shown(Datasets):
     """The datasets of a project, looked at. Nothing here changes anything."""
 
     def look(self, name: str) -> dict[str, Any]:
-        """Where the dataset stands: version, watermark, rows, contract, latest decision."""
+        """Where the dataset stands: version, watermark, rows, contract, latest decision; and, as it is now, how many rows wait in
+        quarantine, how many were mended, and whether the contract's promises are kept."""
         declared, head = self._declared(name), self._head(name)
         good = self._snapshots.assets("dataset", name, head.version)
         bad = self._snapshots.assets("quarantine", name, head.version)
+        mended = sum(int(asset.labels.get("rows", 0)) for asset in good if quarantine.MENDS in asset.labels)
+        waiting = sum(int(asset.labels.get("rows", 0)) for asset in bad) - mended
         return {
             "dataset": str(declared.ref),
             "version": head.version,
             "watermark": iso(head.watermark) if head.watermark else None,
             "rows": head.known_rows,
-            "quarantined": sum(int(asset.labels.get("rows", 0)) for asset in bad),
+            "quarantined": waiting,
+            "waiting": waiting,
+            "mended": mended,
             "snapshots": [
                 {"ref": str(a.ref), "rows": a.labels.get("rows"), "digest": a.digest, "until": a.labels.get("until")}
                 for a in good
             ],
             "labels": dict(good[-1].labels) if good else {},
             "decision": self._refusal(declared.ref) or (encode(self._taken(declared.ref, head)) if head.version else None),
-            "promises": self.kernel.ledger.get("decision", f"{declared.ref}|{sla.RULE}"),
+            "promises": self._promises(declared, head),
         }
+
+    def _promises(self, declared: Dataset, head: Head) -> Any:
+        """None where the contract makes none. A contract that cannot be read promises nothing that could be seen."""
+        now = self.kernel.now()
+        try:
+            kept = sla.kept(declared, self._contract(declared)[1], head, now)
+        except FalajError as exc:
+            kept = Decision(declared.ref, sla.RULE, "hold", (), at=now, reason=f"not seen: {exc.message}")
+        return encode(kept) if kept is not None else None
 
     def quarantine(self, name: str, *, waiting: bool = False) -> pl.DataFrame:
         """Every row that was kept out, as it came, with `_reasons`, the `_version` of its load and its `_row` there.
