@@ -14,6 +14,7 @@ from falaj.core.errors import FalajError, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.contracts import difference, quarantine, report, sla
+from falaj.stages.contracts.alike import aligned
 from falaj.stages.contracts.head import RULE, Head
 from falaj.stages.contracts.reading import Datasets
 from falaj.stages.contracts.rules import REASONS, ROW
@@ -114,7 +115,8 @@ class Shown(Datasets):
         if body is None or not (ref.version or "").isdecimal():
             raise NotFound(f"There is no snapshot {ref}.", f"falaj dataset show {ref.name}")
         upto = self._snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
-        rows = pl.concat([scan for each in upto for scan in self._snapshots.scan(each)], how="diagonal_relaxed")
+        scans = [(str(each.ref), scan) for each in upto for scan in self._snapshots.scan(each)]
+        rows = pl.concat(aligned(scans, self._schema(ref.name)) if state else [s for _, s in scans], how="diagonal_relaxed")
         return rows, self._profile(ref.name, int(ref.version or 0)) or {}
 
     def _taken(self, dataset: Ref, head: Head) -> Decision | None:
