@@ -38,6 +38,12 @@ SQL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_group_moves(world: World) -> None:
+    """On the second day rows of one group come in alone."""
+    world.rows = pl.concat([trips(24), trips(3, start=24, zone=pl.lit("east"), seats=pl.lit(1, dtype=pl.Int64))])
+
+
 def day(number: float) -> datetime:
     return DAY + timedelta(days=number)
 
@@ -65,7 +71,6 @@ def ingested(world: World, source: Derived, *days: float) -> Contracts:
     "source", [Derived(("trips",), sql=SQL, over="all"), Derived(("trips",), function=shares, over="all")], ids=["sql", "python"]
 )
 def test_a_group_that_got_no_row_itself_is_updated_where_its_part_changed(world: World, source: Derived) -> None:
-    world.rows = pl.concat([trips(24), trips(3, start=24, zone=pl.lit("east"), seats=pl.lit(1, dtype=pl.Int64))])
     contracts = ingested(world, source, 1, 3)
     current = contracts.current("parts")
     assert current["part"].sum() == pytest.approx(1.0)

@@ -29,7 +29,7 @@ from falaj.stages.contracts.reading import promise, to_millis
 from falaj.stages.contracts.rows import KINDS
 from falaj.stages.contracts.rules import Around
 from falaj.stages.contracts.shown import Shown
-from falaj.stages.contracts.snapshots import parquet
+from falaj.stages.contracts.snapshots import parquet, recut
 from falaj.stages.contracts.spec import Dataset, Derived
 from falaj.stages.contracts.versions import Table, key_of
 
@@ -131,7 +131,7 @@ class Contracts(Shown):
         table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
         late = self._late(declared, contract, head, until)
         frames = pieces(source, declared, late.start if late else head.watermark, until)
-        rows = take(late.sift(frames) if late else frames, space, self.part_rows)
+        rows = take(late.sift(recut(frames, self.part_rows)) if late else frames, space, self.part_rows)
         new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
         by = By(
             contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
