@@ -23,7 +23,8 @@ def _brief(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quarantine(asked: Asked) -> Any:
-    from falaj.stages.contracts.quarantine import VERSION, explained
+    from falaj.stages.contracts.mending import VERSION
+    from falaj.stages.contracts.quarantine import explained
 
     contracts = asked.app.contracts
     rows = contracts.quarantine(asked.about.name, waiting=bool(asked["waiting"]))
@@ -52,17 +53,12 @@ def _ingest(asked: Asked) -> Any:
 def _replay(asked: Asked) -> Any:
     rows = None
     if asked["file"] or asked["rows"]:
-        import polars as pl
-
-        from falaj.stages.contracts.quarantine import read_rows
+        from falaj.stages.contracts.mending import read_rows, table
 
         if asked["file"] and asked["rows"]:
             raise InvalidInput("The mended rows are given twice.", "give a file or rows.")
         given = (asked["rows"] or {}).get("rows", ())
-        try:
-            rows = read_rows(asked.app.settings.folder, asked["file"]) if asked["file"] else pl.DataFrame(given)
-        except (pl.exceptions.PolarsError, TypeError, ValueError) as exc:
-            raise InvalidInput("The mended rows are no table.", 'write {"rows": [{"_version": 1, "_row": 4, …}]}.') from exc
+        rows = read_rows(asked.app.settings.folder, asked["file"]) if asked["file"] else table(given)
     return asked.app.contracts.replay(asked.actor, asked.about, rows=rows)
 
 

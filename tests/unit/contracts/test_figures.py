@@ -142,6 +142,16 @@ def test_a_reference_that_nobody_can_look_up_is_told_as_not_seen() -> None:
     assert found.good.height == 1
 
 
+def test_a_load_without_rows_is_not_judged_by_its_growth(world: World) -> None:
+    checks = (Quality("grows", "growth", (), ">=", 0.5),)
+    contracts = reading(world.contracts(), checks=checks)
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
+    world.rows = pl.concat([trips(24), trips(20, start=96)])
+    decision = contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=3))
+    assert (decision.verdict, decision.reason) == ("allow", "no new rows")
+    assert contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=9)).reason == "20 rows taken in"
+
+
 def test_growth_and_drift_are_against_the_last_load(world: World) -> None:
     checks = (Quality("grows", "growth", (), "between", (0.5, 2.0)), Quality("alike", "drift", ("miles",), "<", 0.2))
     contracts = reading(world.contracts(), checks=checks)

@@ -11,7 +11,8 @@ import pytest
 from falaj.core.asset import Asset
 from falaj.core.codec import decode
 from falaj.core.errors import Conflict, InvalidInput, NotFound
-from falaj.stages.contracts.quarantine import explained, read_rows
+from falaj.stages.contracts.mending import read_rows
+from falaj.stages.contracts.quarantine import explained
 
 from .conftest import ANNA, CONTRACT, DAY, TRIPS, World, trips
 
@@ -40,6 +41,27 @@ def test_rows_are_shown_with_their_place_their_reasons_and_what_is_wanted(dirty:
     shown = explained(rows, wanted)
     assert shown[0]["_wanted"] == {"miles >= 0": ">= 0"}
     assert shown[2]["_wanted"] == {"id is the key": "no two rows with the same key"}
+
+
+def test_listed_values_and_comparisons_are_said_as_the_contract_has_them(world: World) -> None:
+    world.rows = trips(2, zone=pl.Series(["north", "east"])).with_columns(
+        known_at=pl.when(pl.col("id") == "t1").then(pl.col("at") - timedelta(hours=1)).otherwise("known_at")
+    )
+    contracts = world.contracts()
+    contracts.ingest(ANNA, TRIPS, until=DAY + timedelta(days=1))
+    wanted = {found["rule"]: found["wanted"] for found in contracts.report(TRIPS.at(1))["findings"]}
+    assert wanted == {"a known zone": "one of east, west", "known after it happened": "known_at >= at"}
+
+
+def test_what_stands_and_what_waits_is_counted_now(dirty: World) -> None:
+    contracts = dirty.contracts()
+    contracts.replay(ANNA, TRIPS, rows=pl.DataFrame({"_version": [1], "_row": [2], "miles": [2.0]}))
+    seen = contracts.look("trips")
+    assert (seen["quarantined"], seen["waiting"], seen["mended"]) == (2, 2, 1)
+    assert seen["promises"]["verdict"] == "deny", "nothing came for a year, though nobody has looked since"
+    assert seen["promises"]["at"] == "2014-02-05T00:00:00.000Z"
+    dirty.write("no contract at all")
+    assert contracts.look("trips")["promises"]["reason"].startswith("not seen: ")
 
 
 def test_mended_rows_come_in_once_as_a_snapshot_that_says_what_it_mends(dirty: World) -> None:

@@ -42,7 +42,8 @@ class Quality:
     metric: str
     """Of ODCS: `nullValues`, `missingValues`, `invalidValues`, `duplicateValues`, `rowCount`. Of falaj: `expression`; `mean`,
     `minimum`, `maximum`, `sum`, `distinct` of a column over the load; `drift` of a column from the last good snapshot
-    (Jensen-Shannon divergence over that profile's bins, base 2, 0 to 1); `growth`, rows of this load ÷ rows of the last."""
+    (Jensen-Shannon divergence over that profile's bins, base 2, 0 to 1); `growth`, rows of this load ÷ rows of the last load
+    that had rows; a load without rows is not judged by it."""
     columns: tuple[str, ...] = ()
     op: str = "=="
     bound: float | tuple[float, float] = 0

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from falaj.core.ref import Ref
-from falaj.stages.contracts.profile import divergence
+from falaj.stages.contracts.alike import becoming, is_exact
+from falaj.stages.contracts.profile import divergence, profile
 from falaj.stages.contracts.versions import latest
 
 
@@ -28,14 +29,18 @@ def diff(one: Side, other: Side, key: tuple[str, ...], *, known: str, state: boo
     """{"from", "to", "by", "columns": {added, removed, changed}, "rows": {before, after, added, removed, changed, same},
     "drift"}.
 
-    Rows by `key`; without one, by all columns that both have, so that none can have changed. A null equals a null. `drift`: of
-    each column that both snapshots counted in the same bins, the Jensen-Shannon divergence from one to the other.
+    Rows by `key`; without one, by all columns that both have, so that none can have changed. A null equals a null. A column of
+    two types is compared in the one that loses no value of either, and only told where there is none. `drift`: of each column
+    that both counted in the same bins, the Jensen-Shannon divergence from one to the other: of the two states with `state`, in
+    the bins of the first; else of the two snapshots.
     """
     here, there = dict(one.rows.collect_schema()), dict(other.rows.collect_schema())
     both = [name for name in here if name in there]
     names = tuple(name for name in key if name in both) if key else ()
-    by = list(names or both)
     sides = [latest(side.rows, names, known) if state and names else side.rows for side in (one, other)]
+    sides, told_only = _comparable(sides, [name for name in both if here[name] != there[name]], names)
+    by = [name for name in names or both if name not in told_only]
+    rest = [name for name in both if name not in (*by, *told_only, known)] if names else []
     return {
         "from": str(one.ref),
         "to": str(other.ref),
@@ -45,9 +50,32 @@ def diff(one: Side, other: Side, key: tuple[str, ...], *, known: str, state: boo
             "removed": {name: str(here[name]) for name in here if name not in there},
             "changed": {name: [str(here[name]), str(there[name])] for name in both if here[name] != there[name]},
         },
-        "rows": _rows(sides[0], sides[1], by, [name for name in both if name not in (*by, known)] if names else []),
-        "drift": drift(one.profile, other.profile),
+        "rows": _rows(sides[0], sides[1], by, rest),
+        "drift": _drift_of_states(sides) if state else drift(one.profile, other.profile),
     }
+
+
+def _comparable(sides: list[pl.LazyFrame], changed: list[str], key: tuple[str, ...]) -> tuple[list[pl.LazyFrame], frozenset[str]]:
+    """Both sides with the columns of two types in one, and those for which there is none. A key is compared as text then."""
+    told_only = set()
+    for name in changed:
+        types = [side.collect_schema()[name] for side in sides]
+        offered = [types[1], types[0], *([pl.Float64()] if all(dtype.is_numeric() for dtype in types) else [])]
+        wanted: pl.DataType | None = next(
+            (dtype for dtype in offered if all(is_exact(side, name, dtype) for side in sides)), None
+        )
+        if wanted is None and name in key and not any(dtype.is_nested() for dtype in types):
+            wanted = pl.String()
+        if wanted is None:
+            told_only.add(name)
+            continue
+        sides = [side.with_columns(becoming(name, dtype, wanted)) for side, dtype in zip(sides, types, strict=True)]
+    return sides, frozenset(told_only)
+
+
+def _drift_of_states(sides: list[pl.LazyFrame]) -> dict[str, float]:
+    first = profile(sides[0].collect(engine="streaming"))
+    return drift(first, profile(sides[1].collect(engine="streaming"), first))
 
 
 def drift(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
@@ -67,6 +95,15 @@ def _rows(one: pl.LazyFrame, other: pl.LazyFrame, by: list[str], rest: list[str]
     """Counted in one query over both."""
     old = one.select(*by, *(pl.col(name).alias(f"_was_{name}") for name in rest), pl.lit(True).alias("_old"))
     new = other.select(*by, *rest, pl.lit(True).alias("_new"))
+    if not by:  # no column in common: no row is the same
+        return {
+            "before": _size(one),
+            "after": _size(other),
+            "added": _size(other),
+            "removed": _size(one),
+            "changed": 0,
+            "same": 0,
+        }
     if not rest:  # whole rows: one that is there twice is one
         old, new = old.unique(), new.unique()
     both = old.join(new, on=by, how="full", coalesce=True, nulls_equal=True)
@@ -78,5 +115,12 @@ def _rows(one: pl.LazyFrame, other: pl.LazyFrame, by: list[str], rest: list[str]
         changed=(is_both & changed).sum(),
         same=(is_both & ~changed).sum(),
     ).collect(engine="streaming")
-    sizes = [int(side.select(pl.len()).collect(engine="streaming").item()) for side in (one, other)]
-    return {"before": sizes[0], "after": sizes[1], **{name: int(value) for name, value in counts.row(0, named=True).items()}}
+    return {
+        "before": _size(one),
+        "after": _size(other),
+        **{name: int(value) for name, value in counts.row(0, named=True).items()},
+    }
+
+
+def _size(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect(engine="streaming").item())

@@ -116,8 +116,8 @@ def _seen(
     if quality.metric == "rowCount":
         return float(rows), wording.count(rows)
     if quality.metric == "growth":
-        if not around.rows:
-            return None, "no load before this one"
+        if not around.rows or not rows:
+            return None, "no load before this one" if rows else "no rows"
         return rows / around.rows, f"{rows / around.rows:.4g}: {wording.count(rows)} after {around.rows:,}"
     if quality.metric == "drift":
         return _drift(place, quality.columns[0], around, totals)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+RULE = "contract"
+"""By what a load is let in or refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -15,6 +15,7 @@ from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.late import Late
 from falaj.stages.contracts.load import Judged
 from falaj.stages.contracts.profile import merge, profile
 from falaj.stages.contracts.snapshots import Snapshots, Written, recut, sampled
@@ -39,6 +40,8 @@ class Load:
     inputs: tuple[Ref, ...] = ()
     table: Table | None = None
     """Where the source hands out everything: what is known already."""
+    late: Late | None = None
+    """Where rows may come late: which did."""
     held: str = ""
     """Why the load has to wait or is refused, where that is for its columns."""
 

@@ -42,10 +42,11 @@ class FunctionSource:
 def pieces(source: Source, declared: Dataset, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
     """What the source hands out for the period. Whatever it raises, at once or half-way, becomes an error that says what to do.
 
-    Raises Unavailable where the source fails, InvalidInput where it hands out something else, or pieces that differ.
+    A whole table becomes known by being taken in: its `known` is `until`, whatever the source says there. Raises Unavailable
+    where the source fails, InvalidInput where it hands out something else, or pieces that differ.
     """
     first: pl.DataFrame | None = None
-    name, hands_out_all = declared.name, declared.brings == "known" and "known" not in source.capabilities
+    name, is_cut = declared.name, not declared.brings_all and "known" not in source.capabilities
     try:
         for frame in source.read(since, until):
             if not isinstance(frame, pl.DataFrame):
@@ -55,7 +56,8 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
             if first is not None and frame.schema != first.schema:
                 raise InvalidInput(f"The source of {name!r} changed its columns half-way: {_differ(first, frame)}.", _MEND)
             first = frame.clear() if first is None else first
-            yield _of_period(frame, declared.known, since, until) if hands_out_all else frame
+            own = _of_period(frame, declared.known, since, until) if is_cut else frame
+            yield own.with_columns(stamp(until).alias(declared.known)) if declared.brings_all else own
     except FalajError:
         raise
     except ModuleNotFoundError as exc:
@@ -69,12 +71,17 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
         raise InvalidInput(f"The source of {name!r} handed out nothing, not even columns.", "hand out an empty frame instead.")
 
 
+def stamp(at: datetime) -> pl.Expr:
+    """A time of a load as the value of a column."""
+    return pl.lit(at).cast(pl.Datetime("ms", "UTC"))
+
+
 def _of_period(frame: pl.DataFrame, known: str, since: datetime | None, until: datetime) -> pl.DataFrame:
     """Without the rows that were taken in before or will be later. Whether a row without a time may come in, its rule says."""
     dtype = frame.schema.get(known)
     if not isinstance(dtype, pl.Datetime):
         return frame
-    it = pl.col(known) if dtype.time_zone else pl.col(known).dt.replace_time_zone("UTC")
+    it = pl.col(known).dt.convert_time_zone("UTC") if dtype.time_zone else pl.col(known).dt.replace_time_zone("UTC")
     other = it > pl.lit(until) if since is None else (it > pl.lit(until)) | (it <= pl.lit(since))
     return frame.filter(~other.fill_null(False))
 

@@ -20,6 +20,7 @@ from falaj.ports.blobs import Blobs
 from falaj.ports.source import Source
 from falaj.stages.action import Kernel
 from falaj.stages.contracts import odcs
+from falaj.stages.contracts.alike import aligned
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.document import LARGEST
 from falaj.stages.contracts.drafts import Drafts
@@ -62,21 +63,26 @@ class Datasets:
     def frame(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: By = "time") -> pl.DataFrame:
         """The rows of all snapshots whose event time (or, by `known`, whose known time) is in (since, until], as they came.
 
-        Raises Conflict where a snapshot is not what was written.
+        A column whose type has changed is read as the contract has it now. Raises Conflict where a snapshot is not what was
+        written, or holds values that are not of that type.
         """
         column = getattr(self._declared(name), by)
         found = self.assets(name, since, until, by=by)
         frames = [
-            within(frame, column, since, until) for asset in found for frame in self._snapshots.frames(asset, by, since, until)
+            (str(asset.ref), within(frame, column, since, until))
+            for asset in found
+            for frame in self._snapshots.frames(asset, by, since, until)
         ]
-        return union(frames, self._schema(name))
+        schema = self._schema(name)
+        return union(aligned(frames, schema), schema)
 
     def scan(self, name: str, *, since: datetime | None = None, until: datetime | None = None, by: By = "time") -> pl.LazyFrame:
         """The same rows as a query that has not read them yet: only the parts of the period are opened when it runs."""
         column = pl.col(getattr(self._declared(name), by))
         found = self.assets(name, since, until, by=by)
-        scans = [scan for asset in found for scan in self._snapshots.scan(asset, by, since, until)]
-        rows = pl.concat(scans, how="diagonal_relaxed") if scans else pl.LazyFrame(schema=self._schema(name))
+        scans = [(str(asset.ref), scan) for asset in found for scan in self._snapshots.scan(asset, by, since, until)]
+        schema = self._schema(name)
+        rows = pl.concat(aligned(scans, schema), how="diagonal_relaxed") if scans else pl.LazyFrame(schema=schema)
         rows = rows.filter(column > pl.lit(since)) if since is not None else rows
         return rows.filter(column <= pl.lit(until)) if until is not None else rows
 
@@ -177,8 +183,7 @@ class Datasets:
 
     def brings_all(self, declared: Dataset) -> bool:
         """Whether its source always hands out everything, so that what is held has to be compared with it."""
-        is_all = isinstance(declared.source, Derived) and declared.source.over == "all"
-        return is_all or declared.brings == "all"
+        return declared.brings_all
 
     def covered(self, declared: Dataset, until: datetime) -> datetime:
         """Until when a dataset can be taken in: a derived one no further than its inputs, or rows that they still lack would

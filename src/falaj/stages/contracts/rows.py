@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ KINDS: Mapping[str, Any] = {
     "string": pl.String, "integer": pl.Int64, "number": pl.Float64, "boolean": pl.Boolean, "date": pl.Date, "timestamp": UTC_MS,
 }  # fmt: skip
 """What a column of each kind is, where nobody says how it is stored."""
+_MOST_LISTED, _LONGEST_LIST = 10, 150
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
@@ -74,7 +75,7 @@ def rules_of(
     for quality in contract.checks:
         if quality.metric in ROW_METRICS:
             kind = contract.kinds.get(quality.columns[0], "") if quality.columns else ""
-            wanted = "no row" if quality.of_rows else bound_text(quality)
+            wanted = _row_text(quality) if quality.of_rows else bound_text(quality)
             broken = _quality_broken(quality, kind, found)
             rules.append(Rule(quality.name, wanted, broken, quality, quality.columns or named(quality.expression)))
     return tuple(rules)
@@ -238,6 +239,26 @@ def _quality_broken(quality: Quality, kind: str, again: Again) -> pl.Expr:
         pl.Series([value for value in quality.values or () if value is not None], dtype=dtype).implode()
     )
     return ~listed if quality.metric == "invalidValues" else it.is_null() | listed
+
+
+def _row_text(quality: Quality) -> str:
+    """What a row has to be, in words or as the contract states it."""
+    if quality.metric == "expression":
+        return quality.text or quality.name
+    if quality.metric == "duplicateValues":
+        return f"no two rows with the same {', '.join(quality.columns)}"
+    if quality.metric == "invalidValues":
+        return f"one of {_listed(quality.values)}" if quality.values is not None else quality.pattern
+    others = [value for value in quality.values or () if value is not None]
+    return f"not null, and none of {_listed(others)}" if others else "not null"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """At most so many that a reader sees what is meant."""
+    text = ", ".join(str(value) for value in values[:_MOST_LISTED])
+    text = f"{text[:_LONGEST_LIST]}…" if len(text) > _LONGEST_LIST else text
+    rest = len(values) - _MOST_LISTED
+    return f"{text} and {rest:,} more" if rest > 0 else text
 
 
 def bound_text(quality: Quality, unit: str = "rows") -> str:

@@ -10,33 +10,35 @@ from typing import Any
 import polars as pl
 
 from falaj.core.asset import Asset
-from falaj.core.codec import decode, encode
+from falaj.core.codec import decode
 from falaj.core.decision import Check, Decision, Verdict
-from falaj.core.errors import Conflict, NotFound
-from falaj.core.moments import iso
+from falaj.core.errors import Conflict, NotFound, Unavailable
+from falaj.core.moments import iso, length
 from falaj.core.ref import Ref
 from falaj.core.wording import count
 from falaj.stages.action import Act, Draft, action
-from falaj.stages.contracts import difference, quarantine, report, sla
+from falaj.stages.contracts import mending, quarantine, report, sla
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.drafts import Draft as Space
-from falaj.stages.contracts.head import Head
+from falaj.stages.contracts.head import RULE, Head
 from falaj.stages.contracts.keeping import Keeping, Kept, Load, after
+from falaj.stages.contracts.late import Late, pools
 from falaj.stages.contracts.load import By, Judged, judge, labels_of, pieces, take
 from falaj.stages.contracts.odcs import MOST_COLUMNS
 from falaj.stages.contracts.quarantine import MENDS, Mended
-from falaj.stages.contracts.reading import Datasets, promise, to_millis
+from falaj.stages.contracts.reading import promise, to_millis
 from falaj.stages.contracts.rows import KINDS
-from falaj.stages.contracts.rules import REASONS, ROW, Around
-from falaj.stages.contracts.snapshots import parquet, union
+from falaj.stages.contracts.rules import Around
+from falaj.stages.contracts.shown import Shown
+from falaj.stages.contracts.snapshots import parquet, recut
 from falaj.stages.contracts.spec import Dataset, Derived
+from falaj.stages.contracts.unversioned import before, unversioned
 from falaj.stages.contracts.versions import Table, key_of
 
-RULE = "contract"
 __all__ = ["RULE", "Contracts", "Head"]
 
 
-class Contracts(Datasets):
+class Contracts(Shown):
     """The datasets of a project, taken in and looked after."""
 
     @property
@@ -57,7 +59,9 @@ class Contracts(Datasets):
         until = self.covered(declared, to_millis(until))
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
-            return self._repeated(dataset, head, act)
+            if isinstance(declared.source, Derived):
+                self.source(dataset.name)  # a step that was broken meanwhile is told now, not when an input moves
+            return _repeated(dataset, head, head.watermark, act)
         with self._drafts.open() as space:
             load = self._load(declared, head, until, space)
             if load.judged.stopped or load.held:
@@ -70,9 +74,12 @@ class Contracts(Datasets):
 
         What keeps the contract now comes in as a new snapshot, known from now on, whose label `mends` says which rows it
         mends; what does not stays. A row comes in once: replayed again, it is not there any more and nothing changes.
-        `rows` names each row by `_version` and `_row`; a column that it lacks stays as it came. Raises InvalidInput.
+        `rows` names each row by `_version` and `_row`; a value that it does not mention stays as it came. Raises InvalidInput
+        where it cannot be understood, NotFound where it names a row that was never kept out.
         """
         declared, head = self._declared(dataset.name), self._head(dataset.name)
+        if rows is not None:
+            mending.check_places(rows, self.quarantine(dataset.name).select(mending.PLACE))
         written, contract = self._contract(declared)
         loads = list(self._waiting(dataset.name, head, rows))
         now = to_millis(act.now)
@@ -114,89 +121,9 @@ class Contracts(Datasets):
                 draft.note(verdict=decision.verdict)
         return decision
 
-    def look(self, name: str) -> dict[str, Any]:
-        """Where the dataset stands: version, watermark, rows, contract, latest decision."""
-        declared, head = self._declared(name), self._head(name)
-        good = self._snapshots.assets("dataset", name, head.version)
-        bad = self._snapshots.assets("quarantine", name, head.version)
-        return {
-            "dataset": str(declared.ref),
-            "version": head.version,
-            "watermark": iso(head.watermark) if head.watermark else None,
-            "rows": head.known_rows,
-            "quarantined": sum(int(asset.labels.get("rows", 0)) for asset in bad),
-            "snapshots": [
-                {"ref": str(a.ref), "rows": a.labels.get("rows"), "digest": a.digest, "until": a.labels.get("until")}
-                for a in good
-            ],
-            "labels": dict(good[-1].labels) if good else {},
-            "decision": self._refusal(declared.ref) or (encode(self._taken(declared.ref, head)) if head.version else None),
-            "promises": self.kernel.ledger.get("decision", f"{declared.ref}|{sla.RULE}"),
-        }
-
-    def quarantine(self, name: str, *, waiting: bool = False) -> pl.DataFrame:
-        """Every row that was kept out, as it came, with `_reasons`, the `_version` of its load and its `_row` there.
-
-        `waiting`: only those that have not been mended since.
-        """
-        head = self._head(self._declared(name).name)
-        frames = [
-            quarantine.rows_of(self._snapshots, asset) for asset in self._snapshots.assets("quarantine", name, head.version)
-        ]
-        empty = {**self._schema(name), REASONS: pl.List(pl.String), ROW: pl.Int64, "_version": pl.Int64}
-        found = union(frames, empty)
-        return quarantine.waiting(found, quarantine.mended(self.blobs, self.assets(name))) if waiting else found
-
-    def report(self, dataset: Ref) -> dict[str, Any]:
-        """Every check of a load and the rows that broke it: of a version, or of the newest load, let in or not.
-
-        Where no row broke a check, its decision says it all. Raises NotFound where there was no such load.
-        """
-        declared = self._declared(dataset.name)
-        ref = declared.ref.at(dataset.version or str(self._head(dataset.name).version))
-        refused = None if dataset.version else self._refusal(declared.ref)
-        denied = self.kernel.ledger.get("report", str(declared.ref)) if refused else None
-        body = None if refused else self.kernel.ledger.get("asset", str(ref))
-        digest = str((denied or (decode(Asset, body).labels if body else {})).get("report", ""))
-        if digest:
-            return report.read(self.blobs, digest)
-        decided = refused or self.kernel.ledger.get("decision", f"{ref}|{RULE}")
-        if decided is None:
-            raise NotFound(f"There was no load {ref}.", f"falaj dataset show {dataset.name}")
-        return report.of(decode(Decision, decided))
-
-    def diff(self, one: Ref, other: Ref, *, state: bool = False) -> dict[str, Any]:
-        """What differs from one snapshot to another: columns, rows by the contract's key, and each column's drift.
-
-        `state`: not the two snapshots alone but the dataset as it stood with each, by key the newest row. Without a key whole
-        rows are compared. Raises NotFound where there is no such snapshot.
-        """
-        contract = self.contract(one.name)
-        known = self._declared(one.name).known
-        sides = [difference.Side(ref, *self._side(ref, state)) for ref in (one, other)]
-        return difference.diff(sides[0], sides[1], contract.key, known=known, state=state)
-
     def around(self, name: str, until: datetime) -> Around:
         """What a load is judged by beside its own rows: other datasets' values, the load before, the last good snapshot."""
         return self._around(self._declared(name), self.contract(name), self._head(name), until)
-
-    def pinned(self, asset: Ref) -> list[Ref]:
-        """The models and candidates that were made from a snapshot, by whatever way: while one lives, it has to be kept."""
-        made = [decode(Asset, body) for _key, body in self.kernel.ledger.find("asset")]
-        needed, found = {asset}, set[Ref]()
-        while fresh := {each.ref for each in made if each.ref not in needed and needed & set(each.inputs)}:
-            needed |= fresh
-            found |= {ref for ref in fresh if ref.kind in ("model", "candidate")}
-        return sorted(found)
-
-    def _side(self, ref: Ref, state: bool) -> tuple[pl.LazyFrame, Mapping[str, Any]]:
-        self._declared(ref.name)
-        body = self.kernel.ledger.get("asset", str(ref))
-        if body is None or not (ref.version or "").isdecimal():
-            raise NotFound(f"There is no snapshot {ref}.", f"falaj dataset show {ref.name}")
-        upto = self._snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
-        rows = pl.concat([scan for each in upto for scan in self._snapshots.scan(each)], how="diagonal_relaxed")
-        return rows, self._profile(ref.name, int(ref.version or 0)) or {}
 
     def _load(self, declared: Dataset, head: Head, until: datetime, space: Space) -> Load:
         written, contract = self._contract(declared)
@@ -204,8 +131,9 @@ class Contracts(Datasets):
         inputs = declared.source.inputs if isinstance(declared.source, Derived) else ()
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
         table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
-        frames: Iterator[pl.DataFrame] = pieces(source, declared, head.watermark, until)
-        rows = take(map(table.stamp, frames) if table else frames, space, self.part_rows)
+        late = self._late(declared, contract, head, until)
+        frames = pieces(source, declared, late.start if late else head.watermark, until)
+        rows = take(late.sift(recut(frames, self.part_rows)) if late else frames, space, self.part_rows)
         new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
         by = By(
             contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
@@ -213,12 +141,20 @@ class Contracts(Datasets):
         )  # fmt: skip
         judged = judge(rows, by, space)
         held = _columns_refused(declared, contract, new)
-        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, held)
+        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, late, held)
 
     def _table(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Table:
         key = key_of(contract, declared.name)
         held = self.scan(declared.name, until=until, by="known") if head.known_rows else None
-        return Table(held, key, declared.known, until, self.quarantine(declared.name) if head.version else None)
+        return Table(held, key, declared.known, self.quarantine(declared.name) if head.version else None)
+
+    def _late(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Late | None:
+        if not declared.late or head.watermark is None:
+            return None
+        start = head.watermark - length(declared.late)
+        kept = [each for kind in ("dataset", "quarantine") for each in self._snapshots.assets(kind, declared.name, head.version)]
+        came = pools(self._snapshots, kept, (contract, declared.known), start)
+        return Late(contract, declared.known, start, head.watermark, until, came)
 
     def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
         drifts = any(quality.metric == "drift" for quality in contract.checks)
@@ -232,6 +168,11 @@ class Contracts(Datasets):
             if column.references is None or column.references in found:
                 continue
             dataset, other = column.references
+            if not self._head(self._declared(dataset).name).version:
+                raise Unavailable(
+                    f"{contract.name}.{column.name} refers to {dataset!r}, of which nothing was taken in yet.",
+                    f"falaj dataset ingest {dataset}",
+                )
             rows = self.scan(dataset, until=until, by="known")
             names = rows.collect_schema().names()
             if other not in names:
@@ -246,7 +187,7 @@ class Contracts(Datasets):
         done = quarantine.mended(self.blobs, good)
         for asset in self._snapshots.assets("quarantine", name, head.version):
             rows = quarantine.waiting(quarantine.rows_of(self._snapshots, asset), done)
-            rows = quarantine.merged(rows, given) if given is not None else rows
+            rows = mending.merged(rows, given, self.datasets[name].source) if given is not None else rows
             if rows.height:
                 own = next((each for each in good if each.ref.version == asset.ref.version), None)
                 yield rows, self._snapshots.frame(own) if own else None
@@ -263,23 +204,6 @@ class Contracts(Datasets):
                 rows=found.tried, verdict="deny", report=report.write(self.blobs, dataset, None, found.checks, found.findings)
             )
         return decision
-
-    def _repeated(self, dataset: Ref, head: Head, act: Act) -> Decision:
-        taken = self._taken(dataset, head)
-        if taken is not None:
-            return taken
-        seen = iso(head.watermark) if head.watermark else "nothing"
-        checks = (Check("watermark", "later than before", seen, True),)
-        return Decision(dataset.bare, RULE, "allow", checks, act.actor, act.now, "nothing to take in")
-
-    def _taken(self, dataset: Ref, head: Head) -> Decision | None:
-        """The decision that let the newest snapshot in."""
-        body = self.kernel.ledger.get("decision", f"{dataset.at(head.version)}|{RULE}") if head.version else None
-        return decode(Decision, body) if body is not None else None
-
-    def _refusal(self, dataset: Ref) -> Mapping[str, Any] | None:
-        """The deny or hold that still stands: the next load that comes in clears it."""
-        return self.kernel.ledger.get("decision", f"{dataset.bare}|{RULE}")
 
     def _refuse(self, act: Act, dataset: Ref, load: Load) -> Decision:
         judged = load.judged
@@ -312,7 +236,7 @@ class Contracts(Datasets):
         if kept is None or (load.table is not None and not kept.is_new):
             return self._move(act, declared, load, kept.gone if kept else 0)
         ref, head = declared.ref.at(load.head.version + 1), after(load.head, load, kept.good)
-        decision = _taken_in(ref, act, load, kept)
+        decision = _taken_in(ref, act, load, kept, self._changed(declared, load))
         told = report.write(self.blobs, ref, load.until, load.judged.every, load.judged.findings)
         good, bad = self._assets(ref, load, kept, {"report": told} if told else {}, act.now)
         with act.change(ref) as draft:
@@ -330,6 +254,7 @@ class Contracts(Datasets):
     def _assets(self, ref: Ref, load: Load, kept: Kept, told: Mapping[str, Any], now: datetime) -> tuple[Asset, Asset | None]:
         labels = {**self._keeping.labels(load, since=load.head.watermark), **told}
         own = {**labels, **self._keeping.shape(load.contract, kept.good), "load_rows": load.judged.rows}
+        own |= load.late.label(self.blobs) if load.late else {}
         if load.table is not None:
             own["load_profile"] = self._keeping.whole_profile(load, kept.good)
         good = Asset(ref, kept.good.digest, kept.good.digest, self.zone, own, load.inputs, created_at=now)
@@ -349,6 +274,13 @@ class Contracts(Datasets):
             draft.note(rows=0, until=load.until, **({"gone": gone} if gone else {}))
         return Decision(declared.ref, RULE, "allow", load.judged.checks, act.actor, act.now, "no new rows")
 
+    def _changed(self, declared: Dataset, load: Load) -> Check | None:
+        """Tells of a contract that is another than at the load before, under the same version."""
+        held = self._snapshots.assets("dataset", declared.name, load.head.version)
+        if not held or held[-1].labels.get("contract") == load.contract.digest:
+            return None
+        return unversioned(before(held, self.blobs), load.contract)
+
     def _promise(self, draft: Draft, declared: Dataset, contract: Contract, head: Head, now: datetime) -> None:
         """What the load means for the contract's promises, where that is news."""
         decision = sla.kept(declared, contract, head, now)
@@ -362,15 +294,26 @@ class Contracts(Datasets):
         return before is None or (before.verdict, _failed(before)) != (decision.verdict, _failed(decision))
 
 
+def _repeated(dataset: Ref, head: Head, watermark: datetime, act: Act) -> Decision:
+    seen, by = iso(watermark), dataset.at(head.load_version or head.version) if head.version else None
+    reason = f"nothing to take in: everything until {seen} was taken in" + (f" by {by}" if by else "")
+    check = Check("watermark", "later than before", seen, None)
+    return Decision(by or dataset.bare, RULE, "allow", (check,), act.actor, act.now, reason)
+
+
 def _failed(decision: Decision) -> tuple[str, ...]:
     return tuple(item.name for item in decision.failed)
 
 
-def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept) -> Decision:
-    checks = load.judged.checks
+def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept, changed: Check | None) -> Decision:
+    checks = (*load.judged.checks, *([changed] if changed else []))
     if load.table is not None:
         checks = (*checks, Check("info: rows that the source no longer has", "told, and kept", f"{kept.gone:,}", kept.gone == 0))
+    late = load.late.count if load.late else 0
+    if late:
+        checks = (*checks, Check("info: rows that came late", "told, and known from this load on", count(late), True))
     reason = f"{count(kept.good.rows)} taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
+    reason += f"; late: {count(late)}" if late else ""
     return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)
 
 

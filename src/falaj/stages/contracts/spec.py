@@ -63,7 +63,7 @@ AnySource = Reading | From | Derived
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One table that keeps coming. Raises InvalidInput where the name or `every` cannot be read."""
+    """One table that keeps coming. Raises InvalidInput where the name, `every` or `late` cannot be read."""
 
     name: str
     contract: str
@@ -77,17 +77,33 @@ class Dataset:
     """How often a snapshot is taken."""
     brings: Literal["known", "all"] = "known"
     """`known`: the source hands out what became known in a period. `all`: it always hands out the whole table; falaj
-    compares it by the contract's key with what it holds, keeps new and changed rows, and stamps `known` with the load's time."""
+    compares it by the contract's key with what it holds, keeps new and changed rows, and stamps `known` with the load's time,
+    whatever the source says there."""
     new_columns: Literal["drop", "allow", "hold", "deny"] = "drop"
     """What becomes of columns that the contract does not name: they are left out and told; taken in as they come; the load
     waits until the contract names them; the load is refused."""
+    late: str = ""
+    """How long after its known time a row may still come, such as `2d`: each load asks for so much again and takes in what did
+    not come before, known from then on. Empty: what comes after the watermark has passed its known time is never read."""
 
     def __post_init__(self) -> None:
         length(self.every)
         one_of("brings", self.brings, ("known", "all"))
         one_of("new_columns", self.new_columns, ("drop", "allow", "hold", "deny"))
         _ = self.ref
+        if self.late:
+            length(self.late)
+            if self.brings == "all" or isinstance(self.source, Derived):
+                raise InvalidInput(
+                    f"The dataset {self.name!r} cannot have rows that come late: its source is read as a whole, or is in falaj.",
+                    "leave out `late`.",
+                )
 
     @property
     def ref(self) -> Ref:
         return Ref("dataset", self.name)
+
+    @property
+    def brings_all(self) -> bool:
+        """Whether its source always hands out everything, so that what is held has to be compared with it."""
+        return self.brings == "all" or (isinstance(self.source, Derived) and self.source.over == "all")

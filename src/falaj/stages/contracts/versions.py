@@ -6,7 +6,6 @@ import functools
 import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import polars as pl
 
@@ -42,15 +41,10 @@ class Table:
     held: pl.LazyFrame | None
     key: tuple[str, ...]
     known: str
-    at: datetime
     kept_out: pl.DataFrame | None = None
     """What is in quarantine: a row that is broken in the same way each time is kept there once."""
     met: int = field(default=0, init=False)
     """Rows, good or bad, whose key is held."""
-
-    def stamp(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows as known at the time of the load."""
-        return frame.with_columns(pl.lit(self.at).cast(pl.Datetime("ms", "UTC")).alias(self.known))
 
     def fresh(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Of good rows those that are new, or not as they are known."""

@@ -1,0 +1,168 @@
+"""Late rows: those that come when the watermark has passed the time at which their source says they became known."""
+
+from __future__ import annotations
+
+import functools
+import io
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from falaj.core.asset import Asset
+from falaj.core.moments import moment
+from falaj.ports.blobs import Blobs
+from falaj.stages.contracts.contract import Contract
+from falaj.stages.contracts.load import stamp
+from falaj.stages.contracts.quarantine import rows_of
+from falaj.stages.contracts.rows import cast, check_types, unfit
+from falaj.stages.contracts.snapshots import Snapshots, within
+
+LATE = "late"
+"""The label of a snapshot whose load brought late rows: the digest of these rows as they came, with their own known times."""
+_AT, _NTH = "_at", "_nth"
+
+
+@dataclass(slots=True)
+class Pool:
+    """Rows that came before. `is_cast`: as the contract has them, not as they came."""
+
+    rows: pl.DataFrame
+    is_cast: bool = False
+
+
+@dataclass(slots=True)
+class Late:
+    """Of rows that a source hands out again, known in (start, since], lets through those that did not come before.
+
+    They are known from `until` on: nobody could have used them before, whatever their source says. Two rows are equal in all
+    columns but `known`; a null equals a null, a NaN a NaN, and a row that came twice lets two pass by.
+    """
+
+    contract: Contract
+    known: str
+    start: datetime
+    since: datetime
+    until: datetime
+    pools: list[Pool]
+    rows: list[pl.DataFrame] = field(default_factory=list, init=False)
+    """The late rows, as they came."""
+
+    @property
+    def count(self) -> int:
+        return sum(part.height for part in self.rows)
+
+    def sift(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The rows of the period as they are, and the late ones, stamped; in the order in which they came."""
+        for frame in frames:
+            if any(item.passed is False for item in check_types(frame.schema, self.contract)):
+                yield frame  # of other columns than the contract has: the load is refused for that
+                continue
+            at = moments(frame, self.known)
+            is_old = ((at <= self.since) & (at > self.start)).fill_null(value=False)
+            old = frame.filter(is_old)
+            is_new = self._is_new(old)
+            self.rows += [old.filter(is_new)] if is_new.any() else []
+            keeps = pl.repeat(True, frame.height, eager=True).scatter(is_old.arg_true().filter(~is_new), False)
+            late = pl.when(is_old).then(_as_it_came(self.until, frame.schema[self.known])).otherwise(pl.col(self.known))
+            yield frame.with_columns(late.alias(self.known)).filter(keeps)
+
+    def label(self, blobs: Blobs) -> dict[str, str]:
+        """What the next load has to know of these rows."""
+        if not self.rows:
+            return {}
+        out = io.BytesIO()
+        pl.concat(self.rows).write_parquet(out, compression="zstd")
+        return {LATE: blobs.put(out.getvalue())}
+
+    def _is_new(self, old: pl.DataFrame) -> pl.Series:
+        """First by the known time as well, so that of equal rows it is the same ones that came before."""
+        is_new = pl.repeat(True, old.height, eager=True)
+        for with_known in (True, False):
+            for pool in self.pools:
+                asked = is_new
+                if pool.is_cast and (wrong := unfit(self.contract, old.schema)):
+                    # A value that the cast loses would look like another one.
+                    asked = is_new & ~old.select(functools.reduce(operator.or_, wrong).fill_null(value=False)).to_series()
+                rows = as_held(old.filter(asked), self.contract) if pool.is_cast else old.filter(asked)
+                found, pool.rows = matched(rows, pool.rows, self.known, with_known=with_known)
+                is_new = is_new.scatter(asked.arg_true().filter(found), False)
+        return is_new
+
+
+def pools(snapshots: Snapshots, assets: Sequence[Asset], by: tuple[Contract, str], start: datetime) -> list[Pool]:
+    """What came of rows that their source calls known after `start`, good or bad.
+
+    assets: snapshots and quarantine, by version. A late row counts with the time that its source gave it, not with its stamp.
+    """
+    contract, known = by
+    found: list[Pool] = []
+    loads: dict[str, list[Asset]] = {}
+    for asset in assets:
+        if asset.labels.get("until") and moment(asset.labels["until"]) > start:
+            loads.setdefault(asset.ref.version or "", []).append(asset)
+    for load in loads.values():
+        digest = next((str(asset.labels[LATE]) for asset in load if LATE in asset.labels), "")
+        late = pl.read_parquet(io.BytesIO(snapshots.blobs.get(digest))) if digest else pl.DataFrame()
+        left = late
+        for asset in sorted(load, key=lambda asset: asset.ref.kind == "dataset"):  # what was kept out before what came in
+            is_cast = asset.ref.kind == "dataset"
+            for part in snapshots.frames(asset, "known", start) if is_cast else [rows_of(snapshots, asset)]:
+                rows = within(part, known, start, None) if is_cast else part.filter(moments(part, known) > start)
+                if left.height and rows.height:
+                    own = left.with_columns(_as_it_came(moment(asset.labels["until"]), left.schema[known]).alias(known))
+                    gone, rows = matched(as_held(own, contract) if is_cast else own, rows, known, with_known=True)
+                    left = left.filter(~gone)
+                found.append(Pool(rows, is_cast))
+        if late.height:
+            found.append(Pool(late.filter(moments(late, known) > start)))
+    return [pool for pool in found if pool.rows.height]
+
+
+def matched(rows: pl.DataFrame, pool: pl.DataFrame, known: str, *, with_known: bool) -> tuple[pl.Series, pl.DataFrame]:
+    """Which rows are in the pool too, each of its rows once; and what is left of the pool."""
+    both = [name for name, dtype in rows.schema.items() if name in pool.columns and name != known and not dtype.is_nested()]
+    if not rows.height or not pool.height:
+        return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True), pool
+    one, other = (
+        _numbered(side, both, rows.schema, moments(side, known) if with_known else pl.repeat(0, side.height, eager=True))
+        for side in (rows, pool)
+    )
+    marks = []
+    for here, there in ((one, other), (other, one)):
+        at = here.with_row_index("_place").join(there, on=here.columns, how="semi", nulls_equal=True)["_place"]
+        marks.append(pl.repeat(False, here.height, eager=True).scatter(at, True))
+    return marks[0], pool.filter(~marks[1])
+
+
+def as_held(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """The rows as a snapshot would hold them."""
+    there = [column for column in contract.columns if column.name in rows.columns]
+    return rows.with_columns(cast(column, rows.schema[column.name]).alias(column.name) for column in there)
+
+
+def moments(frame: pl.DataFrame, known: str) -> pl.Series:
+    """The known times in UTC, to the millisecond; null where there is none."""
+    it = frame[known] if known in frame.columns else pl.Series([None] * frame.height)
+    if not isinstance(it.dtype, pl.Datetime):
+        return pl.Series([None] * frame.height, dtype=pl.Datetime("ms", "UTC"))
+    return (it if it.dtype.time_zone else it.dt.replace_time_zone("UTC")).cast(pl.Datetime("ms", "UTC"))
+
+
+def _numbered(rows: pl.DataFrame, names: list[str], like: pl.Schema, at: pl.Series) -> pl.DataFrame:
+    """The columns to compare, and of equal rows which one each is."""
+    asked = []
+    for name in names:
+        wanted = pl.String() if isinstance(like[name], (pl.Categorical, pl.Enum)) else like[name]
+        it = pl.col(name).cast(wanted, strict=False)
+        asked.append(it + 0.0 if wanted.is_float() else it)  # a zero below zero is zero
+    one = rows.with_columns(at.alias(_AT)).select(*asked, _AT)
+    return one.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over([*names, _AT]).alias(_NTH))
+
+
+def _as_it_came(at: datetime, dtype: pl.DataType) -> pl.Expr:
+    zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+    it = stamp(at)
+    return (it.dt.convert_time_zone(zone) if zone else it.dt.replace_time_zone(None)).cast(dtype)
