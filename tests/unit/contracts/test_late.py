@@ -50,7 +50,7 @@ def test_a_late_row_comes_in_once_and_is_known_from_then_on(world: World) -> Non
     contracts.ingest(ANNA, TRIPS, until=hour(6))
     world.rows = pl.concat([world.rows, some(("t3", 2, 3.0), ("t4", 7, 4.0))])
     decision = contracts.ingest(ANNA, TRIPS, until=hour(8))
-    assert decision.reason == "2 rows taken in; late: 1 rows"
+    assert decision.reason == "2 rows taken in; late: 1 row"
     assert world.asked[-1] == (hour(0), hour(8))
     assert contracts.frame("trips").select("id", "known_at").rows() == [
         ("t1", hour(1)), ("t2", hour(5)), ("t3", hour(8)), ("t4", hour(7)),
@@ -125,7 +125,7 @@ def test_equal_rows_without_a_key_are_counted_by_their_own_known_times(loose: Wo
     loose.rows = pl.concat([loose.rows, some(("t1", 1, 1.0))])
     contracts.ingest(ANNA, TRIPS, until=hour(6))
     loose.rows = pl.concat([loose.rows, some(("t1", 3, 1.0))])
-    assert contracts.ingest(ANNA, TRIPS, until=hour(8)).reason == "1 rows taken in; late: 1 rows"
+    assert contracts.ingest(ANNA, TRIPS, until=hour(8)).reason == "1 row taken in; late: 1 row"
     assert contracts.frame("trips")["id"].to_list() == ["t9", "t1", "t1"]
 
 

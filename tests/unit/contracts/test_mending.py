@@ -100,7 +100,8 @@ def test_an_iso_time_of_a_declared_zone_is_read_there() -> None:
 
 
 def test_other_texts_become_what_the_column_holds() -> None:
-    given = mended(files("x.csv", times=LOCAL), n="7", x="2.5", on="01.05.2013", fine="False", naive="2013-05-01T13:30:00+04:00")
+    source = files("x.csv", times=LOCAL, types={"on": "date"})
+    given = mended(source, n="7", x="2.5", on="01.05.2013", fine="False", naive="2013-05-01T13:30:00+04:00")
     assert (given["n"], given["x"], given["on"], given["fine"]) == (7, 2.5, AT.date(), False)
     assert given["naive"] == AT.replace(tzinfo=None)
 
@@ -137,4 +138,4 @@ def test_rows_of_several_types_in_one_column_are_no_table() -> None:
 
 def test_a_key_that_comes_with_the_contract_is_replayed_without_mending(dirty: World) -> None:
     dirty.write(CONTRACT.replace("maximum: 500", "maximum: 1000"))
-    assert dirty.contracts().replay(ANNA, TRIPS).reason == "1 rows mended, 3 still broken"
+    assert dirty.contracts().replay(ANNA, TRIPS).reason == "1 row mended, 3 still broken"
