@@ -276,10 +276,11 @@ class Contracts(Shown):
 
     def _changed(self, declared: Dataset, load: Load) -> Check | None:
         """Tells of a contract that is another than at the load before, under the same version."""
-        held = self._snapshots.assets("dataset", declared.name, load.head.version)
-        if not held or held[-1].labels.get("contract") == load.contract.digest:
+        body = self.kernel.ledger.get("asset", str(declared.ref.at(load.head.version))) if load.head.version else None
+        held = decode(Asset, body) if body is not None else None
+        if held is None or held.labels.get("contract") == load.contract.digest:
             return None
-        return unversioned(before(held, self.blobs), load.contract)
+        return unversioned(before([held], self.blobs), load.contract)
 
     def _promise(self, draft: Draft, declared: Dataset, contract: Contract, head: Head, now: datetime) -> None:
         """What the load means for the contract's promises, where that is news."""

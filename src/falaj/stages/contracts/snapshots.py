@@ -26,6 +26,8 @@ CACHE_BYTES = 24 << 20
 PART_ROWS = 1_000_000
 PART_BYTES = 128 << 20
 """A table beyond one of the two is written, and judged, in parts."""
+MOST_GETS = 8
+"""Records are read one by one up to so many, else all of a dataset at once."""
 FORM = "falaj.snapshot/1"
 _HEAD_ROWS = 10_000
 _Spans = Sequence[tuple[str, str]]
@@ -71,14 +73,22 @@ class Snapshots:
         self.ledger = ledger
         self.blobs = blobs
         self._room = cache_bytes
+        self._assets: dict[str, Asset | None] = {}
         self._held: OrderedDict[str, pl.DataFrame] = OrderedDict()
         self._lock = Lock()
 
     def assets(self, kind: str, name: str, upto: int) -> list[Asset]:
         """Every asset of that name, by version, up to the head: what no head names was never committed."""
-        found = [decode(Asset, body) for _key, body in self.ledger.find("asset", prefix=f"{kind}/{name}@")]
-        found = [asset for asset in found if asset.ref.kind == kind and asset.ref.name == name and _version(asset) <= upto]
-        return sorted(found, key=_version)
+        keys = [f"{kind}/{name}@{version}" for version in range(1, upto + 1)]
+        unread = [key for key in keys if key not in self._assets]
+        if len(unread) > MOST_GETS:
+            there = dict(self.ledger.find("asset", prefix=f"{kind}/{name}@"))
+            bodies = {key: there.get(key) for key in unread}
+        else:
+            bodies = {key: self.ledger.get("asset", key) for key in unread}
+        # Up to the head nothing is added and nothing changes: what was read once need not be read again.
+        self._assets.update({key: None if body is None else decode(Asset, body) for key, body in bodies.items()})
+        return [asset for asset in map(self._assets.get, keys) if asset is not None]
 
     def write(
         self,
@@ -256,7 +266,3 @@ def _spans_of(parts: Sequence[Part], prefixes: Iterable[str]) -> dict[str, Any]:
         lasts = [part.spans[f"{prefix}_last"] for part in parts if part.spans[f"{prefix}_last"] is not None]
         found[f"{prefix}_first"], found[f"{prefix}_last"] = min(firsts, default=None), max(lasts, default=None)
     return found
-
-
-def _version(asset: Asset) -> int:
-    return int(asset.ref.version or 0)
