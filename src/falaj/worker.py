@@ -31,8 +31,9 @@ log = logging.getLogger("falaj.worker")
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-PARITY_EVERY = DAY
-PARITY_ROWS = 50
+PARITY_EVERY = 3 * DAY
+PARITY_ROWS = 100
+COMPARE_EVERY = 3 * HOUR  # one view each time; every hour while one of them differs
 """How many predictions of each endpoint are compared with the snapshots each day."""
 
 
@@ -175,14 +176,15 @@ class Worker:
                     self.app.features.materialise(WORKER, Ref("view", view), until=now)
 
     def _compare(self, now: datetime, done: Round) -> None:
-        """One view an hour in turn: some stored rows are read, and compared once snapshots have come to that time.
+        """One view in turn: some stored rows are read, and compared once snapshots have come to that time.
 
         An event is left once a day, when something is wrong, and from then on at each turn until the alert is resolved.
         """
         views = list(self.app.project.views)
-        if not views or not self._is_due("compare", hour := _floor(now, HOUR)):
+        turn = _floor(now, HOUR if any(self._unwell.values()) else COMPARE_EVERY)
+        if not views or not self._is_due("compare", turn):
             return
-        self._due["compare"] = hour
+        self._due["compare"] = turn
         self._turn += 1
         name = views[self._turn % len(views)]
         tally = self.app.features.sample(name, now, random.Random(f"{name} {iso(now)}").sample)  # noqa: S311  # not a secret
