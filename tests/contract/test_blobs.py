@@ -136,6 +136,7 @@ def test_a_bucket_that_is_not_there_is_not_found(s3: S3, tmp_path: Path) -> None
             ask()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_gone_is_unavailable_and_tells_no_key(tmp_path: Path) -> None:
     blobs = on_s3(f"http://127.0.0.1:{free_port()}", tmp_path, timeout_s=1.0)
     for ask in (lambda: blobs.put(b"x"), lambda: blobs.get(NEVER), lambda: blobs.path(NEVER), lambda: blobs.has(NEVER)):

@@ -76,6 +76,7 @@ def test_lmdb_does_whatever_the_memory_does(steps: list[tuple[str, dict[str, Row
         stores[1].close()
 
 
+@pytest.mark.slow
 def test_another_process_reads_what_this_one_writes_after_it_was_opened(tmp_path: Path) -> None:
     writer = LmdbOnline(tmp_path / "online", map_size=1 << 24)
     writer.put("a", {"x": Stored(1, (1.5, None))})

@@ -33,6 +33,7 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
             yield found["kind"], found["title"] or "", found["body"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     names: dict[str, object] = {"__name__": page.stem}

@@ -65,6 +65,7 @@ _REAL = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(_REAL)
 @settings(max_examples=150, deadline=None)
 def test_columns_as_they_are_met_pass_their_contract(values: list[Any]) -> None:

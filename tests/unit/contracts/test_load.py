@@ -193,6 +193,7 @@ def test_what_a_killed_load_left_is_swept_and_what_lives_is_not(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.one_of(st.none(), st.integers(0, 9)), max_size=12), max_size=8), st.sampled_from([1, 10**9]))
 @settings(max_examples=60, deadline=None)
 def test_repeats_are_found_exactly_in_memory_and_on_disk(

@@ -132,6 +132,7 @@ _VALUES = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 @example(None)
@@ -148,6 +149,7 @@ def test_documents_with_any_value_in_any_place_raise_nothing_but_falajs_errors(d
     _read_or_refuse(yaml.safe_dump(document).encode())
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60) | st.text("abcmiles <>=+-*/()%.'andornotisnull 0123456789", max_size=60))
 @settings(max_examples=250, deadline=None)
 @example("(" * 290)

@@ -132,6 +132,7 @@ def test_a_row_that_comes_late_with_its_own_known_time_is_a_version_too(world: W
 _TABLE = st.dictionaries(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 3)), max_size=6)
 
 
+@pytest.mark.slow
 @given(st.lists(_TABLE, min_size=1, max_size=5))
 @settings(max_examples=25, deadline=None)
 def test_the_state_at_any_time_is_what_the_tables_said(

@@ -88,6 +88,7 @@ requests = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(planes, min_size=1, max_size=4), st.lists(requests, min_size=1, max_size=6))
 def test_one_request_and_a_whole_spine_give_the_same_bits(held: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from falaj.stages.features.join import Side, as_of, join_views
 from tests.kits.asof import BROUGHT, SPAN, START, WRONG, Case, Row, Rules, cases, oracle
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(cases())
 def test_the_join_is_what_the_oracle_says(case: Case) -> None:

@@ -80,6 +80,7 @@ def test_shares_hold_each_row_of_the_spine_once_and_what_it_asks_for(tmp_path: P
     assert whole.rows.equals(held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entity", [Entity("plane", key="key", kind="integer"), Entity("both", keys=("key", "other"))])
 def test_a_window_view_is_made_share_by_share(tmp_path: Path, entity: Entity) -> None:
     draw = np.random.default_rng(5)

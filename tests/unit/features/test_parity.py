@@ -27,6 +27,7 @@ def snapshots_reach(made: Features, hours: float) -> None:
             tx.append(Event("dataset.ingest", Ref("dataset", name), ME, START, {}, (Change("head", f"dataset/{name}", change),)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["weather_now", "plane", "delays"])
 def test_every_stored_row_is_as_the_snapshots_say(view: str) -> None:
     made = features()

@@ -179,6 +179,7 @@ def test_what_is_served_is_bit_by_bit_what_a_model_is_trained_on() -> None:
     assert np.isnat(stored_at["plane"][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [1, 3, 20])
 def test_a_process_that_starts_again_serves_the_same_as_one_that_never_stopped(gap: int) -> None:
     held, kept = tables(), MemoryOnline()
@@ -403,6 +404,7 @@ def test_a_column_of_a_models_input_is_explained_by_its_operation_and_what_it_re
         made.explain_column(RECIPE, "age", {}, AT)
 
 
+@pytest.mark.slow
 def test_a_training_frame_is_the_same_however_little_memory_there_is(tmp_path: Path) -> None:
     whole = features()
     spine = pl.DataFrame([request(minutes, tailnum=tail) for minutes in range(0, 2400, 7) for tail in ("N1", "N2", None)])

@@ -67,6 +67,7 @@ flights = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(flights, st.data())
 def test_at_every_watermark_the_stream_is_bit_by_bit_what_the_batch_is(made: list[tuple[Any, ...]], data: st.DataObject) -> None:

@@ -123,6 +123,7 @@ def test_every_row_is_what_the_oracle_says(rows: list[Row]) -> None:
             assert row[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), name
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(events, st.data())
 def test_the_state_answers_bit_by_bit_as_the_whole_history_does(rows: list[Row], data: st.DataObject) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def oracle(records: Sequence[Record]) -> dict[tuple[int, str], tuple[int, int, i
     return {key: (row[0], row[1], row[2]) for key, row in found.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(records=logs(), seed=st.integers(0, 99), copies=st.integers(1, 3))
 def test_order_and_repetition_do_not_matter(records: list[Record], seed: int, copies: int) -> None:
@@ -133,6 +135,7 @@ def test_order_and_repetition_do_not_matter(records: list[Record], seed: int, co
     assert figures(joined(shuffled)) == figures(joined(records))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(records=logs())
 def test_blocks_are_what_the_plain_count_says(records: list[Record]) -> None:
@@ -246,6 +249,7 @@ def lived(seed: int, *, matured: bool) -> bool:
     return status.guards[0].harm.peak >= threshold_of_harm(plan)
 
 
+@pytest.mark.slow
 def test_labels_that_come_sooner_for_bad_news_do_no_harm_in_matured_cohorts() -> None:
     runs = 12
     assert all(lived(seed, matured=False) for seed in range(2))

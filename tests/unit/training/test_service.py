@@ -125,6 +125,7 @@ def test_the_same_training_again_gives_the_same_model(world: Life, asset: Asset)
     assert body_of(world, world.candidate("r1-again")).digest == asset.digest
 
 
+@pytest.mark.slow
 def test_the_mirror_is_told_with_pictures_and_curves(drawn: Life) -> None:
     asset = body_of(drawn, drawn.candidate("r1"))
     tracked = drawn.mirror.runs["r1"]
