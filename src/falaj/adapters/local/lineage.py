@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from falaj.adapters.local.webhook import address
+from falaj.adapters.local.webhook import UNANSWERED, address, post
 from falaj.core.errors import Unavailable
-
-ANSWER_BYTES = 4096
 
 
 class FileLineage:
@@ -59,15 +54,9 @@ class HttpLineage:
         headers = {"Content-Type": "application/json", "User-Agent": "falaj"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key.decode('ascii', 'replace')}"
-        request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310  # checked above
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                answer.read(ANSWER_BYTES)
-                status = answer.status
-        except urllib.error.HTTPError as exc:
-            status = exc.code
-            exc.close()
-        except (OSError, http.client.HTTPException, ValueError) as exc:
+            status = post(self._opener, self._url, body, headers=headers, timeout=self._timeout)
+        except UNANSWERED as exc:
             raise Unavailable(f"{self._where} took no lineage ({type(exc).__name__}).", "it is sent again.") from None
         if not 200 <= status < 300:
             raise Unavailable(f"{self._where} answered {status} to a lineage event.", "it is sent again; 4xx: mend the settings.")

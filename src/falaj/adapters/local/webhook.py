@@ -39,15 +39,9 @@ class WebhookNotify:
         headers = {"Content-Type": "application/json", "User-Agent": "falaj", "X-Falaj-Id": _plain(message.get("id", ""))}
         if self._secret:
             headers[SIGNATURE] = signature(self._secret, body, int(self._clock()))
-        request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310  # checked above
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                answer.read(ANSWER_BYTES)
-                status = answer.status
-        except urllib.error.HTTPError as exc:
-            status = exc.code
-            exc.close()
-        except (OSError, http.client.HTTPException, ValueError) as exc:
+            status = post(self._opener, self._url, body, headers=headers, timeout=self._timeout)
+        except UNANSWERED as exc:
             raise Unavailable(f"{self._where} did not take the message ({type(exc).__name__}).", "it is sent again.") from None
         if not 200 <= status < 300:
             raise Unavailable(f"{self._where} answered {status}.", "it is sent again.")
@@ -67,6 +61,22 @@ def address(url: str, what: str) -> tuple[str, str, urllib.request.OpenerDirecto
         # A proxy would make the loopback address somebody else's.
         handlers.append(urllib.request.ProxyHandler({}))
     return checked, where, urllib.request.build_opener(*handlers)
+
+
+UNANSWERED = (OSError, http.client.HTTPException, ValueError)
+"""What `post` may raise where nobody answers."""
+
+
+def post(opener: urllib.request.OpenerDirector, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> int:
+    """The status of the answer, of which nothing else counts. `url` and `opener` as `address` gave them."""
+    request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310  # checked by address
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            answer.read(ANSWER_BYTES)
+            return int(answer.status)
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        return exc.code
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import polars as pl
 
@@ -17,7 +16,7 @@ from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.figures import BETWEEN, scope
 from falaj.stages.contracts.load import pieces
 from falaj.stages.contracts.reading import promise
-from falaj.stages.contracts.rows import bound_text
+from falaj.stages.contracts.rows import KINDS, bound_text
 from falaj.stages.contracts.rules import REASONS, ROW, Around, Rule, check
 from falaj.stages.contracts.service import Contracts
 from falaj.stages.contracts.spec import Dataset
@@ -65,17 +64,13 @@ def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool 
 
 def names_of(contract: Contract) -> tuple[str, ...]:
     """The names of the checks that a load of the stated types is put to."""
-    kinds = {"string": pl.String, "integer": pl.Int64, "number": pl.Float64, "boolean": pl.Boolean, "date": pl.Date}
-    schema: dict[str, Any] = {column: kinds.get(kind, pl.Datetime("ms", "UTC")) for column, kind in contract.kinds.items()}
+    schema = {column: KINDS[kind] for column, kind in contract.kinds.items()}
     return tuple(item.name for item in check(pl.DataFrame(schema=schema), contract).checks)
 
 
 def rows_of(contracts: Contracts, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
     """What the source of a dataset hands out for (since, until]. Raises Unavailable, MissingDependency, InvalidInput."""
-    frame = pl.concat(list(pieces(contracts.source(declared.name), declared, since, until)))
-    if contracts.brings_all(declared) and declared.known not in frame.columns:
-        return frame.with_columns(pl.lit(until).dt.cast_time_unit("ms").alias(declared.known))
-    return frame
+    return pl.concat(list(pieces(contracts.source(declared.name), declared, since, until)))
 
 
 def _apart(contract: Contract) -> tuple[Contract, tuple[Check, ...]]:
