@@ -107,7 +107,7 @@ class Datasets:
         newest = max((at for at in (mark, head.mended) if at is not None), default=None)
         is_after = newest is not None and since is not None and since >= newest
         kept = None if is_after or not head.version else self.frame(name, since=since, until=until, by="known")
-        is_asked = not self.brings_all(declared) and not isinstance(declared.source, Derived)
+        is_asked = not declared.brings_all and not isinstance(declared.source, Derived)
         asked = self._ask(declared, start, until) if is_asked and (start is None or start < until) else None
         if asked is None or asked.is_empty():
             return kept if kept is not None else pl.DataFrame(schema=self._schema(name))
@@ -180,10 +180,6 @@ class Datasets:
         if not callable(declared.source):
             raise InvalidInput(f"The source of {name!r} is no source.", "give a function of (since, until), or From(…).")
         return FunctionSource(declared.source)
-
-    def brings_all(self, declared: Dataset) -> bool:
-        """Whether its source always hands out everything, so that what is held has to be compared with it."""
-        return declared.brings_all
 
     def covered(self, declared: Dataset, until: datetime) -> datetime:
         """Until when a dataset can be taken in: a derived one no further than its inputs, or rows that they still lack would

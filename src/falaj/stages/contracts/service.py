@@ -130,7 +130,7 @@ class Contracts(Shown):
         source = self.source(declared.name)
         inputs = declared.source.inputs if isinstance(declared.source, Derived) else ()
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
-        table = self._table(declared, contract, head, until) if self.brings_all(declared) else None
+        table = self._table(declared, contract, head, until) if declared.brings_all else None
         late = self._late(declared, contract, head, until)
         frames = pieces(source, declared, late.start if late else head.watermark, until)
         rows = take(late.sift(recut(frames, self.part_rows)) if late else frames, space, self.part_rows)

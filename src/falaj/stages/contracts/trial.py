@@ -47,9 +47,9 @@ def judge(contracts: Contracts, name: str, until: datetime, *, everything: bool 
         return Decision(
             declared.ref, RULE, "hold", (), None, None, f"everything until {mark} was taken in; --everything looks again"
         )
-    contract, apart = _apart(contract) if everything and not contracts.brings_all(declared) else (contract, ())
+    contract, apart = _apart(contract) if everything and not declared.brings_all else (contract, ())
     frame = rows_of(contracts, declared, since, until)
-    also = () if contracts.brings_all(declared) else promise(declared, since, until)
+    also = () if declared.brings_all else promise(declared, since, until)
     around = contracts.around(name, until)
     judged = check(frame, contract, also=also, around=around)
     which = _which(frame, contract, also, around) if any(item.passed is False for item in judged.checks) else {}
