@@ -18,7 +18,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
 from falaj.core.ref import Ref
-from falaj.ports.stream import Stream
+from falaj.ports.predictions import Predictions
 from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class App:
         self.settings = settings
         self.state = settings.state_folder
         self._open: list[Any] = []
-        self._streams: dict[str, Stream] = {}
+        self._logs: dict[str, Predictions] = {}
 
     # --- adapters ---
 
@@ -170,17 +170,17 @@ class App:
         )
         return hook
 
-    def stream_of(self, endpoint: str) -> Stream:
+    def predictions_of(self, endpoint: str) -> Predictions:
         """The prediction log of one endpoint; one object each, since it remembers where it was."""
-        if endpoint not in self._streams:
-            self._streams[endpoint] = self._stream(endpoint)
-        return self._streams[endpoint]
+        if endpoint not in self._logs:
+            self._logs[endpoint] = self._log(endpoint)
+        return self._logs[endpoint]
 
-    def _stream(self, endpoint: str) -> Stream:
-        stream: Stream = open_adapter(
-            "stream", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
+    def _log(self, endpoint: str) -> Predictions:
+        log: Predictions = open_adapter(
+            "predictions", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
         )
-        return stream
+        return log
 
     # --- the project and the kernel ---
 
@@ -275,7 +275,7 @@ class App:
         monitors = {monitor.endpoint: monitor for monitor in self.project.monitors.values()}
         return Monitors(
             self.kernel,
-            streams=self.stream_of,
+            streams=self.predictions_of,
             blobs=self.blobs,
             host=self.host,
             monitors=monitors,
@@ -316,7 +316,7 @@ class App:
         from falaj.stages.governance.trace import Trace
 
         verify = checker(load_public(self.state / "keys" / "model.ed25519.pub"))
-        return Trace(self.kernel, self.blobs, self.stream_of, self.contracts, self.features, self.verifier, verify)
+        return Trace(self.kernel, self.blobs, self.predictions_of, self.contracts, self.features, self.verifier, verify)
 
     @cached_property
     def verifier(self) -> Verifier:
@@ -331,7 +331,7 @@ class App:
     def serving(self) -> Serving:
         from falaj.stages.serving.service import Serving
 
-        return Serving(self.kernel, self.stream_of)
+        return Serving(self.kernel, self.predictions_of)
 
     @cached_property
     def alerts(self) -> Alerts:

@@ -19,7 +19,7 @@ from falaj.core.moments import iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.core.run import Run
-from falaj.ports.stream import Cursor
+from falaj.ports.predictions import Cursor
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -335,7 +335,7 @@ class Worker:
         for record in self._later.get(endpoint, []):
             (ready if _is_covered(record, covered) else later).add(record)
         cursor = self._parity.get(endpoint, Cursor())
-        for at, record in self.app.stream_of(endpoint).follow(cursor):
+        for at, record in self.app.predictions_of(endpoint).follow(cursor):
             cursor = at
             if record.get("kind") == "prediction" and record.get("model") == str(champion) and record.get("request"):
                 (ready if _is_covered(record, covered) else later).add(record)

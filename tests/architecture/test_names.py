@@ -22,7 +22,7 @@ from falaj.operations import INTERNAL, OPERATIONS, SHORT
 from tests.architecture.tree import ROOT, modules
 
 PORTS = {
-    "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "stream": "Stream", "runner": "Runner", "host": "Host",
+    "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "predictions": "Predictions", "runner": "Runner", "host": "Host",
     "lineage": "Lineage", "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
 }  # fmt: skip
 OTHER_RIGHTS = {

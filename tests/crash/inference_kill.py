@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.segment import seal
 from tests.kits.endpoint import REQUEST, Installation
 
@@ -107,7 +107,7 @@ def _kill(place: Installation) -> None:
 
 
 def _count(place: Installation, told: list[Told], kills: int) -> Outcome:
-    stream = SegmentStream(place.folder / "segments")
+    stream = SegmentPredictions(place.folder / "segments")
     predictions: set[str] = set()
     labels: set[str] = set()
     for cursor, record in stream.follow():

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from examples.flights import demo
 from examples.flights.replay import Airline, Client, steps
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.app import open_app
 
 
@@ -94,7 +94,7 @@ def _replay(given: argparse.Namespace, operator: Client, airline: Airline, over:
 
 def _compare(seen: Seen, airline: Airline, keys: list[str], folder: Path) -> None:
     found: dict[str, set[str]] = {"prediction": set(), "label": set(), "failure": set()}
-    for _, record in SegmentStream(folder / "state" / "serving" / demo.ENDPOINT / "segments").follow():
+    for _, record in SegmentPredictions(folder / "state" / "serving" / demo.ENDPOINT / "segments").follow():
         found[record["kind"]].add(str(record.get("id")))
     with open_app(demo.HERE, {"state": str(folder / "state")}) as app:
         made = {str(key["name"]) for key in app.keys.listing()}

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.errors import Conflict
 from falaj.core.moments import iso
 from falaj.core.segment import PredictionId
@@ -31,7 +31,7 @@ CALL = {"inputs": [TENSOR], "parameters": {"at": "2013-05-01T09:30:00Z", "unit":
 
 class Place(Installation):
     def records(self) -> list[Any]:
-        return [record for _, record in SegmentStream(self.folder / "segments").follow()]
+        return [record for _, record in SegmentPredictions(self.folder / "segments").follow()]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "online.lmdb": ("falaj.adapters.local.online:LmdbOnline", "serve"),
     "online.redis": ("falaj.adapters.redis.online:RedisOnline", "redis"),
     "online.postgres": ("falaj.adapters.postgres.online:PostgresOnline", "postgres"),
-    "stream.file": ("falaj.adapters.local.stream:SegmentStream", ""),
+    "predictions.file": ("falaj.adapters.local.predictions:SegmentPredictions", ""),
     "runner.memory": ("falaj.adapters.memory.runner:MemoryRunner", ""),
     "runner.process": ("falaj.adapters.local.runner:ProcessRunner", ""),
     "host.memory": ("falaj.adapters.memory.host:MemoryHost", ""),

@@ -191,7 +191,7 @@ def _column(asked: Asked) -> Any:
 
 def _logged(app: App, endpoint: str, place: PredictionId, text: str) -> dict[str, Any] | None:
     try:
-        line = app.stream_of(endpoint.removeprefix("endpoint/")).line(place.segment, place.row)
+        line = app.predictions_of(endpoint.removeprefix("endpoint/")).line(place.segment, place.row)
         record = json.loads(line)
     except (NotFound, ValueError):
         return None
@@ -217,7 +217,7 @@ def _verify(asked: Asked) -> Any:
     training = next((t for t in app.project.trainings.values() if t.model == endpoint.model), None)
     if training is None:
         raise NotFound(f"No training makes the model {endpoint.model!r} of {asked.about}.", "declare one in the project.")
-    records = (record for _, record in app.stream_of(endpoint.name).follow())
+    records = (record for _, record in app.predictions_of(endpoint.name).follow())
     since = asked["since"]
     recent = (r for r in records if since is None or r.get("kind") != "prediction" or moment(r["at"]) >= since)
     return app.features.verify(asked.actor, asked.about, records=recent, recipe=training.recipe)

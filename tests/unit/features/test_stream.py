@@ -17,7 +17,7 @@ from falaj.adapters.memory.online import MemoryOnline
 from falaj.core.errors import Conflict, InvalidInput
 from falaj.core.moments import from_millis, iso, millis
 from falaj.ports.online import Stored
-from falaj.ports.stream import Cursor
+from falaj.ports.predictions import Cursor
 from falaj.stages.features.spec import Entity, WindowView, count, distinct, last, mean, spread, total
 from falaj.stages.features.stream import WindowStream, follow, pieces_of
 from falaj.stages.features.windows import WindowState, grid_points, window_rows

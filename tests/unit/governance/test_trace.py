@@ -19,8 +19,8 @@ from rich.console import Console
 
 from falaj.adapters.local.blobs import FileBlobs
 from falaj.adapters.local.ledger import SqliteLedger
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.adapters.local.signing import SigningKey, checker, sign_envelope, verifier
-from falaj.adapters.local.stream import SegmentStream
 from falaj.adapters.memory.host import MemoryHost
 from falaj.adapters.memory.mirror import MemoryMirror
 from falaj.adapters.memory.online import MemoryOnline
@@ -133,8 +133,8 @@ class World:
         path.mkdir(exist_ok=True)
         return path
 
-    def stream(self, endpoint: str) -> SegmentStream:
-        return SegmentStream(self.segments)
+    def stream(self, endpoint: str) -> SegmentPredictions:
+        return SegmentPredictions(self.segments)
 
     def write(self, verb: str, subject: Ref, *changes: tuple[str, str, Any], actor: Actor = WORKER) -> None:
         drafted = tuple(Change(kind, key, encode(body)) for kind, key, body in changes)

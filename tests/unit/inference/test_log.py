@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.errors import Conflict, Unavailable
 from falaj.core.segment import seal
 from falaj.inference.log import PredictionLog
@@ -50,12 +50,12 @@ def test_a_full_segment_is_sealed_with_the_root_of_its_lines(tmp_path: Path) -> 
     fill(log, 7)
     log.settle()
     data = (tmp_path / "000000.jsonl").read_bytes()
-    seals = SegmentStream(tmp_path).seals()
+    seals = SegmentPredictions(tmp_path).seals()
     assert [found.segment for found in seals] == [0, 1]
     assert seals[0] == seal("delay", 0, data, "2013-05-01T09:30:00.000Z", "2013-05-01T09:30:00.002Z")
     assert log.place() == (2, 1)
     log.close()
-    assert [found.rows for found in SegmentStream(tmp_path).seals()] == [3, 3, 1]
+    assert [found.rows for found in SegmentPredictions(tmp_path).seals()] == [3, 3, 1]
 
 
 def test_an_idle_segment_is_sealed(tmp_path: Path) -> None:
@@ -63,10 +63,10 @@ def test_an_idle_segment_is_sealed(tmp_path: Path) -> None:
     log.append([line(0)], [""], now=100.0)
     log.tick(159.0)
     log.settle()
-    assert not SegmentStream(tmp_path).seals()
+    assert not SegmentPredictions(tmp_path).seals()
     log.tick(160.0)
     log.settle()
-    assert len(SegmentStream(tmp_path).seals()) == 1
+    assert len(SegmentPredictions(tmp_path).seals()) == 1
     log.close()
 
 
@@ -82,7 +82,7 @@ def test_a_torn_tail_is_cut_and_the_segment_goes_on(tmp_path: Path) -> None:
     again.close()
     data = (tmp_path / "000000.jsonl").read_bytes()
     assert data == b"".join(line(number) + b"\n" for number in range(3))
-    [found] = SegmentStream(tmp_path).seals()
+    [found] = SegmentPredictions(tmp_path).seals()
     wanted = seal("delay", 0, data, "", "")
     assert (found.root, found.digest, found.rows) == (wanted.root, wanted.digest, 3)
 
@@ -91,10 +91,10 @@ def test_what_a_crash_left_unsealed_is_sealed_at_the_next_start(tmp_path: Path) 
     log = PredictionLog(tmp_path, "delay", rows=2)
     fill(log, 5)
     _die(log)
-    assert not SegmentStream(tmp_path).seals()
+    assert not SegmentPredictions(tmp_path).seals()
     again = PredictionLog(tmp_path, "delay", rows=2)
     again.settle()
-    assert [found.segment for found in SegmentStream(tmp_path).seals()] == [0, 1]
+    assert [found.segment for found in SegmentPredictions(tmp_path).seals()] == [0, 1]
     assert again.place() == (2, 1)
     again.close()
 
@@ -113,7 +113,7 @@ def test_a_full_disk_refuses_leaves_no_half_line_and_is_forgotten(tmp_path: Path
     log.close()
     data = (tmp_path / "000000.jsonl").read_bytes()
     assert data == line(0) + b"\n" + line(2) + b"\n"
-    assert SegmentStream(tmp_path).seals()[0].root == seal("delay", 0, data, "", "").root
+    assert SegmentPredictions(tmp_path).seals()[0].root == seal("delay", 0, data, "", "").root
 
 
 def test_two_servers_do_not_write_one_log(tmp_path: Path) -> None:

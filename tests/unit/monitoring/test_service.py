@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.adapters.memory.blobs import MemoryBlobs
 from falaj.adapters.memory.host import MemoryHost
 from falaj.adapters.memory.ledger import MemoryLedger
@@ -71,7 +71,7 @@ class Place:
     def opened(self) -> Monitors:
         return Monitors(
             self.kernel,
-            streams=lambda _name: SegmentStream(self.folder),
+            streams=lambda _name: SegmentPredictions(self.folder),
             blobs=self.blobs,
             host=self.host,
             monitors={"delay": Monitor("delay", cooldown="5d", min_rows=200)},

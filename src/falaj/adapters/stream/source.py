@@ -15,8 +15,8 @@ from falaj.adapters.tabular.columns import KINDS, check_names, declare, empty
 from falaj.adapters.tabular.jsonl import table
 from falaj.adapters.tabular.period import check_time, within
 from falaj.core.errors import InvalidInput
+from falaj.ports.predictions import Predictions
 from falaj.ports.source import Origin
-from falaj.ports.stream import Stream
 
 
 class StreamSource:
@@ -45,7 +45,7 @@ class StreamSource:
             self.origin = Origin(
                 stream, path or ",".join(f"{name}={value}" for name, value in sorted(options.items()) if name == "topic")
             )
-        self._stream: Stream = open_adapter("stream", stream, **given)
+        self._stream: Predictions = open_adapter("predictions", stream, **given)
         self.capabilities = frozenset({"bounded", "known"} if known else {"bounded"})
 
     def read(self, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:

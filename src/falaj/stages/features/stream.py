@@ -14,7 +14,7 @@ from falaj.core.entity import key_text
 from falaj.core.errors import Conflict, InvalidInput
 from falaj.core.moments import from_millis, length, millis, moment
 from falaj.ports.online import Online, Stored
-from falaj.ports.stream import Cursor
+from falaj.ports.predictions import Cursor
 from falaj.stages.features import checkpoint
 from falaj.stages.features.events import Ints
 from falaj.stages.features.keyed import with_entity
@@ -213,7 +213,7 @@ def follow(
 def pieces_of(
     records: Iterable[tuple[Cursor, Mapping[str, Any]]], view: WindowView, *, event_id: str | None = None, size: int = 1_000
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Records of a ports.stream.Stream as pieces for `follow`; the position is `segment:row`. Times are read from RFC 3339.
+    """Records of a ports.predictions.Predictions as pieces for `follow`; the position is `segment:row`. Times are RFC 3339.
 
     Only the columns that the view reads are kept, and records that lack one of the key columns or the time are left out.
     Raises InvalidInput for a time that is none.

@@ -37,7 +37,7 @@ def prediction(trail: Trail, draft: HopDraft) -> None:
     draft.note(id=trail.text, endpoint=f"endpoint/{trail.endpoint}", segment=segment, row=row)
     lines: list[bytes] = []
     with draft.asking("segment", f"segment {segment} of the prediction log"):
-        lines = trail.trace.stream_of(trail.endpoint).lines(segment)
+        lines = trail.trace.predictions_of(trail.endpoint).lines(segment)
     with draft.asking("line", f"line {row} of segment {segment} is this prediction"):
         _read_line(trail, draft, lines, row)
     with draft.asking("seal", "the segment's seal in the ledger, and the line under its root"):
@@ -62,7 +62,7 @@ def _read_line(trail: Trail, draft: HopDraft, lines: list[bytes], row: int) -> N
 
 def _sealed(trail: Trail, draft: HopDraft, lines: list[bytes]) -> None:
     segment, key = trail.id.segment, f"{trail.endpoint}/{trail.id.segment:06d}"
-    on_disk = next((seal for seal in trail.trace.stream_of(trail.endpoint).seals() if seal.segment == segment), None)
+    on_disk = next((seal for seal in trail.trace.predictions_of(trail.endpoint).seals() if seal.segment == segment), None)
     if not trail.proofs.has("seal", key):
         state = "closed, but its seal is not in the ledger yet" if on_disk else "still open"
         seen = f"segment {segment} is {state}: the prediction is logged, and cannot be proven until then"
@@ -86,7 +86,7 @@ def _sealed(trail: Trail, draft: HopDraft, lines: list[bytes]) -> None:
 
 def _label(trail: Trail, draft: HopDraft, lines: list[bytes]) -> None:
     """What really happened, if it is known: the last label of an id counts."""
-    stream, wanted, found = trail.trace.stream_of(trail.endpoint), trail.text.encode(), None
+    stream, wanted, found = trail.trace.predictions_of(trail.endpoint), trail.text.encode(), None
     for number in range(trail.id.segment, trail.id.segment + LABELS_WITHIN):
         try:
             held = lines if number == trail.id.segment else stream.lines(number)

@@ -15,7 +15,7 @@ from falaj.core.recipe import Recipe
 from falaj.core.segment import PredictionId
 from falaj.ports.blobs import Blobs
 from falaj.ports.evidence import Evident
-from falaj.ports.stream import Stream
+from falaj.ports.predictions import Predictions
 from falaj.stages.action import Kernel
 from falaj.stages.governance.hop import Hop, HopDraft
 from falaj.stages.governance.proofs import Proofs
@@ -81,7 +81,7 @@ class Trace:
 
     kernel: Kernel
     blobs: Blobs
-    stream_of: Callable[[str], Stream]
+    predictions_of: Callable[[str], Predictions]
     contracts: Contracts
     features: Features
     verifier: Verifier
@@ -128,7 +128,7 @@ class Trace:
             raise NotFound("There is no endpoint, so there are no predictions.", "falaj endpoint deploy")
         for name in known:
             try:
-                if text.encode() in self.stream_of(name).line(found.segment, found.row):
+                if text.encode() in self.predictions_of(name).line(found.segment, found.row):
                     return name
             except Exception:  # noqa: S112  # whatever is wrong with that log, the first hop of the trace will say it
                 continue

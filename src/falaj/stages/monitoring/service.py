@@ -17,7 +17,7 @@ from falaj.core.moments import from_millis, iso, length, millis, moment
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.ports.host import Host
-from falaj.ports.stream import Cursor, Stream
+from falaj.ports.predictions import Cursor, Predictions
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.monitoring import drift, figures, performance
 from falaj.stages.monitoring.cohorts import Cohort, Cut, Joiner, blocks_of
@@ -47,7 +47,7 @@ class Monitors:
     """`streams`: endpoint → its prediction log. One object a process; it holds the open cohorts in memory."""
 
     def __init__(
-        self, kernel: Kernel, *, streams: Callable[[str], Stream], blobs: Blobs, host: Host,
+        self, kernel: Kernel, *, streams: Callable[[str], Predictions], blobs: Blobs, host: Host,
         monitors: Mapping[str, Monitor], endpoints: Mapping[str, Endpoint],
     ) -> None:  # fmt: skip
         """`monitors` and `endpoints` by the endpoint's name."""

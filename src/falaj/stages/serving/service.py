@@ -8,18 +8,18 @@ from falaj.core.codec import decode
 from falaj.core.errors import Conflict
 from falaj.core.ref import Ref
 from falaj.core.segment import Seal
-from falaj.ports.stream import Stream
+from falaj.ports.predictions import Predictions
 from falaj.stages.action import Act, Kernel, action
 
 
 class Serving:
-    def __init__(self, kernel: Kernel, stream_of: Callable[[str], Stream]) -> None:
+    def __init__(self, kernel: Kernel, predictions_of: Callable[[str], Predictions]) -> None:
         self.kernel = kernel
-        self.stream_of = stream_of
+        self.predictions_of = predictions_of
 
     def unsealed(self, endpoint: str) -> list[Seal]:
         """Seals on disk that the ledger does not hold yet, in order."""
-        return [seal for seal in self.stream_of(endpoint).seals() if self.kernel.ledger.get("seal", key_of(seal)) is None]
+        return [seal for seal in self.predictions_of(endpoint).seals() if self.kernel.ledger.get("seal", key_of(seal)) is None]
 
     def sealed(self, endpoint: str, segment: int) -> Seal | None:
         body = self.kernel.ledger.get("seal", f"{endpoint}/{segment:06d}")

@@ -1,4 +1,4 @@
-"""Stream: the predictions and labels that an inference server has acknowledged, in order, to be followed and proven."""
+"""Predictions: the predictions and labels that an inference server has acknowledged, in order, to be followed and proven."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cursor:
     row: int = 0
 
 
-class Stream(Protocol):
+class Predictions(Protocol):
     def follow(self, after: Cursor = Cursor()) -> Iterator[tuple[Cursor, Mapping[str, Any]]]:
         """Records from `after` on, oldest first, each with the cursor behind it; ends at the last whole line."""
         ...

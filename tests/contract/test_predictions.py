@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from falaj.adapters.local.stream import SegmentStream
+from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.errors import Conflict
 from falaj.inference.log import PredictionLog
-from falaj.ports.stream import Cursor, Stream
-from falaj.testing.stream import StreamContract
+from falaj.ports.predictions import Cursor, Predictions
+from falaj.testing.predictions import PredictionsContract
 
 
-class TestSegmentStream(StreamContract):
+class TestSegmentPredictions(PredictionsContract):
     __test__ = True
 
     @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ class TestSegmentStream(StreamContract):
         yield
         self.log.close()
 
-    def stream(self) -> Stream:
-        return SegmentStream(self.folder)
+    def predictions(self) -> Predictions:
+        return SegmentPredictions(self.folder)
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         self.log.append([orjson.dumps(record) for record in records], ["2013-05-01T09:30:00.000Z"] * len(records), 1.0)
@@ -40,7 +40,7 @@ class TestSegmentStream(StreamContract):
         whole = path.read_bytes()
         with path.open("ab") as file:
             file.write(b'{"n":')
-        stream = self.stream()
+        stream = self.predictions()
         [(cursor, _)] = stream.follow()
         assert stream.lines(0) == whole.splitlines()
         with path.open("ab") as file:
@@ -50,7 +50,7 @@ class TestSegmentStream(StreamContract):
 
     def test_following_on_reads_only_what_is_new(self) -> None:
         self.write([{"n": n} for n in range(1000)])
-        stream = SegmentStream(self.folder)
+        stream = SegmentPredictions(self.folder)
         cursor = [cursor for cursor, _ in stream.follow()][-1]
         # What was read before is overwritten with as many bytes of nonsense: whoever read it again would fall over it.
         path = self.folder / "000000.jsonl"
@@ -65,7 +65,7 @@ class TestSegmentStream(StreamContract):
         path = self.folder / "000000.jsonl"
         path.write_bytes(path.read_bytes().replace(b'{"n":1}', b"rubbish"))
         with pytest.raises(Conflict, match="line 1 of segment 0"):
-            list(self.stream().follow())
+            list(self.predictions().follow())
 
     def test_a_folder_that_does_not_exist_yet_is_an_empty_stream(self) -> None:
-        assert list(SegmentStream(self.folder / "later").follow()) == []
+        assert list(SegmentPredictions(self.folder / "later").follow()) == []

@@ -10,13 +10,13 @@ from typing import Any
 from falaj.core.codec import decode
 from falaj.core.errors import Conflict, NotFound, Unavailable
 from falaj.core.segment import Seal
-from falaj.ports.stream import Cursor
+from falaj.ports.predictions import Cursor
 
 _BLOCK = 1 << 20
 _REMEMBERED = 64
 
 
-class SegmentStream:
+class SegmentPredictions:
     """Follows the folder that holds `000000.jsonl`, `000001.jsonl` … and their `.seal` files. Needs no server to run."""
 
     def __init__(self, folder: Path) -> None:

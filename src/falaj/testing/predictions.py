@@ -1,4 +1,4 @@
-"""What every stream must keep. Subclass it, give it `stream`, `write` and `close_segment`, and run it with pytest."""
+"""What every prediction log must keep. Subclass it, give it `predictions`, `write` and `close_segment`, and run it with pytest."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from falaj.core.errors import NotFound
 from falaj.core.segment import seal
-from falaj.ports.stream import Cursor, Stream
+from falaj.ports.predictions import Cursor, Predictions
 
 
-class StreamContract:
+class PredictionsContract:
     """`write` appends records the way a server does, `close_segment` seals what was written so far."""
 
     __test__ = False
 
-    def stream(self) -> Stream:
+    def predictions(self) -> Predictions:
         raise NotImplementedError
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -26,54 +26,54 @@ class StreamContract:
     def close_segment(self) -> None:
         raise NotImplementedError
 
-    def test_a_stream_that_nobody_wrote_to_is_empty(self) -> None:
-        stream = self.stream()
-        assert list(stream.follow()) == []
-        assert stream.seals() == []
+    def test_a_log_that_nobody_wrote_to_is_empty(self) -> None:
+        log = self.predictions()
+        assert list(log.follow()) == []
+        assert log.seals() == []
 
     def test_records_come_in_the_order_they_were_written(self) -> None:
-        stream = self.stream()
+        log = self.predictions()
         self.write([{"kind": "label", "n": n} for n in range(3)])
         self.close_segment()
         self.write([{"kind": "label", "n": n} for n in range(3, 5)])
-        assert [record["n"] for _, record in stream.follow()] == [0, 1, 2, 3, 4]
+        assert [record["n"] for _, record in log.follow()] == [0, 1, 2, 3, 4]
 
     def test_following_goes_on_where_it_stopped(self) -> None:
-        stream = self.stream()
+        log = self.predictions()
         self.write([{"n": 0}, {"n": 1}])
-        cursor = [cursor for cursor, _ in stream.follow()][-1]
-        assert list(stream.follow(cursor)) == []
+        cursor = [cursor for cursor, _ in log.follow()][-1]
+        assert list(log.follow(cursor)) == []
         self.write([{"n": 2}])
         self.close_segment()
         self.write([{"n": 3}])
-        assert [record["n"] for _, record in stream.follow(cursor)] == [2, 3]
+        assert [record["n"] for _, record in log.follow(cursor)] == [2, 3]
 
-    def test_a_cursor_means_the_same_to_a_stream_that_was_opened_later(self) -> None:
+    def test_a_cursor_means_the_same_to_a_log_that_was_opened_later(self) -> None:
         self.write([{"n": n} for n in range(4)])
-        cursors = [cursor for cursor, _ in self.stream().follow()]
-        assert [record["n"] for _, record in self.stream().follow(cursors[1])] == [2, 3]
+        cursors = [cursor for cursor, _ in self.predictions().follow()]
+        assert [record["n"] for _, record in self.predictions().follow(cursors[1])] == [2, 3]
         assert cursors[1] == Cursor(cursors[1].segment, 2)
 
     def test_every_record_is_the_line_that_its_cursor_stands_behind(self) -> None:
-        stream = self.stream()
+        log = self.predictions()
         self.write([{"n": 0}, {"n": 1}])
-        for cursor, record in stream.follow():
-            assert f'"n":{record["n"]}'.encode() in stream.line(cursor.segment, cursor.row - 1).replace(b" ", b"")
-        assert len(stream.lines(0)) == 2
+        for cursor, record in log.follow():
+            assert f'"n":{record["n"]}'.encode() in log.line(cursor.segment, cursor.row - 1).replace(b" ", b"")
+        assert len(log.lines(0)) == 2
 
     def test_a_line_that_does_not_exist_is_not_found(self) -> None:
         self.write([{"n": 0}])
         for segment, row in ((0, 1), (0, -1), (7, 0)):
             with pytest.raises(NotFound):
-                self.stream().line(segment, row)
+                self.predictions().line(segment, row)
         with pytest.raises(NotFound):
-            self.stream().lines(7)
+            self.predictions().lines(7)
 
     def test_a_seal_holds_the_root_of_its_lines(self) -> None:
         self.write([{"n": 0}, {"n": 1}, {"n": 2}])
-        assert self.stream().seals() == []
+        assert self.predictions().seals() == []
         self.close_segment()
-        [found] = self.stream().seals()
-        data = b"".join(line + b"\n" for line in self.stream().lines(0))
+        [found] = self.predictions().seals()
+        data = b"".join(line + b"\n" for line in self.predictions().lines(0))
         wanted = seal(found.endpoint, 0, data, found.first_at, found.last_at)
         assert found == wanted
