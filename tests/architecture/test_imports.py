@@ -52,10 +52,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULE_OF: Mapping[str, str] = {
     "adbc-driver-manager": "adbc_driver_manager",
     "adbc-driver-postgresql": "adbc_driver_postgresql",
+    "confluent-kafka": "confluent_kafka",
+    "grpcio": "grpc",
     "ibis-framework": "ibis",
     "mlflow-skinny": "mlflow",
+    "nats-py": "nats",
     "open-data-contract-standard": "open_data_contract_standard",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
+    "protobuf": "google",
+    "pyjwt": "jwt",
     "pyyaml": "yaml",
+    "xgboost-cpu": "xgboost",
 }
 ASKED_BY_OTHERS: Mapping[str, str] = {
     # brought, and imported by no module of falaj: by whom then

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     # extra: the modules that it brings
     "data": ("numpy", "polars"),
-    "serve": ("httptools", "lmdb", "numpy", "onnxruntime", "orjson", "uvloop"),
+    "serve": ("httptools", "lmdb", "msgspec", "numpy", "onnxruntime", "orjson", "uvloop"),
     "train": ("lightgbm", "matplotlib", "onnx", "onnxruntime"),
     "mlflow": ("alembic", "mlflow", "sqlalchemy"),
     "contracts": ("jsonschema", "open_data_contract_standard"),
@@ -33,6 +33,14 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "database": ("sqlalchemy",),
     "warehouse": ("ibis", "pyarrow"),
     "redis": ("redis",),
+    "grpc": ("google", "grpc"),
+    "tokens": ("jwt",),
+    "traces": ("opentelemetry",),
+    "kafka": ("confluent_kafka",),
+    "nats": ("nats",),
+    "lightgbm": ("lightgbm",),
+    "xgboost": ("xgboost",),
+    "safetensors": ("onnx", "safetensors"),
 }
 SPACE = 1 << 30
 
