@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falaj.core.errors import NotFound
+from falaj.operations import traffic
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 ENDPOINT = Subject("endpoint", "an endpoint that the project declares, as in delay")
@@ -115,6 +116,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ENDPOINT,
         (Argument("model", "a registered version, as in delay@7", required=True), _REASON),
     ),
+    *traffic.OPERATIONS,
     Operation("rollout", "list", "Every rollout and how it ended.", _list_rollouts, changes=False),
     Operation(
         "rollout",

@@ -43,6 +43,7 @@ from falaj.stages.features.service import Features
 from falaj.stages.features.spec import WindowView, count, inputs, mean, number
 from falaj.stages.governance.trace import Trace, Traced
 from falaj.stages.registry.service import Registry
+from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Endpoint
 from falaj.stages.serving.service import Serving
@@ -174,7 +175,7 @@ class World:
 
     def deploy(self, model: Ref) -> None:
         self.registry.promote(ANNA, model, reason="first release")
-        rollouts = Rollouts(self.kernel, MemoryHost(), {"fare": ENDPOINT}, dict)
+        rollouts = Rollouts(Endpoints(self.kernel, MemoryHost(), {"fare": ENDPOINT}, dict))
         rollouts.deploy(ANNA, Ref("endpoint", "fare"), model=model, reason="first release")
 
     def predict(self, row: int = 0, **changed: Any) -> dict[str, Any]:

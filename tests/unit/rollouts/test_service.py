@@ -21,6 +21,7 @@ from falaj.core.moments import millis
 from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
 from falaj.stages.action import Kernel
+from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.rules import Block
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Canary, Endpoint
@@ -46,7 +47,9 @@ class Place:
 
     def __post_init__(self) -> None:
         kernel = Kernel(self.ledger, Everybody(), lambda: self.now)
-        self.rollouts = Rollouts(kernel, self.host, {"delay": Endpoint("delay", "delay", "flight_id", 0.3, PLAN)}, dict)
+        self.rollouts = Rollouts(
+            Endpoints(kernel, self.host, {"delay": Endpoint("delay", "delay", "flight_id", 0.3, PLAN)}, dict)
+        )
         for ref, gate in ((GOOD, "allow"), (NEW, "allow"), (Ref("model", "delay", "3"), "deny")):
             body = {
                 "ref": str(ref),
@@ -161,7 +164,7 @@ def test_figures_alone_are_recorded_once_a_cohort() -> None:
         blocks.append(Block("failure", 0, start, start + 3_600_000, (90, 10), (0, 0), (90, 10)))
         place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=hour))
     assert len(list(place.ledger.events())) - before == 1
-    again = Rollouts(place.rollouts.kernel, place.host, place.rollouts.endpoints, dict)
+    again = Rollouts(place.rollouts.place)
     fresh = again.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
     assert fresh == place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
     seen = place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=48))
