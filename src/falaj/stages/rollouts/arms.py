@@ -58,22 +58,22 @@ def switched(arms: Sequence[Arm]) -> Arms:
 def weighed(arms: Sequence[Arm], weights: Mapping[str, float]) -> Arms:
     """The variants at these weights, by name; the champion has the rest.
 
-    A variant that shrinks gives the end of what it has back to the champion, and one that grows takes the lowest buckets that
-    the champion has: nobody's unit moves between two variants, and no more units move than the weights differ by.
+    A variant that shrinks gives the end of what it has back to the champion, and one that grows takes what was the champion's:
+    nobody's unit moves from one variant to another, unless the champion has none left to give.
 
     Raises InvalidInput for a weight that is no multiple of 0.0001, weights beyond 1, or a name that is no variant's.
     """
-    counts = _counts([arm.role.removeprefix(VARIANT) for arm in arms if is_variant(arm.role)], weights)
-    variants = [arm for arm in arms if is_variant(arm.role)]
-    kept = {arm.role: _first(arm.buckets, counts[arm.role.removeprefix(VARIANT)]) for arm in variants}
-    free = _gaps([run for runs in kept.values() for run in runs])
+    variants = {arm.role.removeprefix(VARIANT): arm for arm in arms if is_variant(arm.role)}
+    counts = _counts(list(variants), weights)
+    kept = {name: _first(arm.buckets, counts[name]) for name, arm in variants.items()}
+    unowned = _gaps([run for arm in variants.values() for run in arm.buckets])
+    given_back = [run for name, arm in variants.items() for run in _less(arm.buckets, kept[name])]
+    free: Runs = (*unowned, *given_back)
     made = []
-    for arm in variants:
-        count = counts[arm.role.removeprefix(VARIANT)]
-        more = _first(free, count - _size(kept[arm.role]))
-        free = _gaps([*(run for runs in kept.values() for run in runs), *more])
-        kept[arm.role] = _merged([*kept[arm.role], *more])
-        made.append(replace(arm, share=count / BUCKETS, buckets=kept[arm.role]))
+    for name, arm in variants.items():
+        more = _first(free, counts[name] - _size(kept[name]))
+        free = _less(free, more)
+        made.append(replace(arm, share=counts[name] / BUCKETS, buckets=_merged([*kept[name], *more])))
     rest = (BUCKETS - sum(counts.values())) / BUCKETS
     return replace(champion_of(arms), share=rest, buckets=()), *made, *_sides(arms)
 
@@ -116,6 +116,17 @@ def _first(runs: Runs, count: int) -> Runs:
         taken.append((low, min(high, low + count)))
         count -= high - low
     return tuple(taken)
+
+
+def _less(runs: Runs, taken: Runs) -> Runs:
+    """What is left of the runs behind the first ones that were taken, in their order."""
+    left, count = [], _size(taken)
+    for low, high in runs:
+        cut = min(count, high - low)
+        count -= cut
+        if low + cut < high:
+            left.append((low + cut, high))
+    return tuple(left)
 
 
 def _merged(runs: Sequence[tuple[int, int]]) -> Runs:
