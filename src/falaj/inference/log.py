@@ -20,7 +20,7 @@ Make = Callable[[int, int], Sequence[bytes]]
 
 
 class PredictionLog:
-    """Appends to segments `000000.jsonl`, `000001.jsonl` … of one folder; each worker of an endpoint has one, and they take turns.
+    """Appends to segments `000000.jsonl`, `000001.jsonl` … of one folder; the workers of an endpoint take turns.
 
     `append` belongs to one thread and `sync` may run in another. A full disk refuses the append, leaves no half line behind,
     and is forgotten as soon as there is room again. Who seals what was filled: inference/seals.py.
@@ -36,6 +36,8 @@ class PredictionLog:
         self._rows, self._write, self._clock = rows, write, clock
         self._syncing = threading.Lock()
         self._is_unsynced = False
+        self._synced = -1
+        """The last segment whose name is on the disk for certain."""
         self._tail = Tail(folder)
         self.key = key_of(folder)
 
@@ -66,14 +68,15 @@ class PredictionLog:
                 return
             self._is_unsynced = False
             tail, left = self._tail, len(self._tail.left)
-            fd = tail.fd
+            fd, opened = tail.fd, tail.opened
             try:
                 for behind in tail.left[:left]:
                     os.fdatasync(behind)
                 if fd >= 0:
                     os.fdatasync(fd)
-                if left or fd >= 0:
+                if opened != self._synced:
                     sync_folder(self.folder)
+                    self._synced = opened
             except OSError as exc:
                 self._is_unsynced = True
                 raise refusal(self.folder, exc.strerror or str(exc)) from exc
