@@ -91,6 +91,7 @@ class Edge:
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self.service, self.settings = service, settings
         self.connections: set[Connection] = set()
+        self.most_head = settings.max_header_bytes
         self.is_draining = False
         self.time = time.perf_counter
 
@@ -186,10 +187,12 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count(len(url))
+        self._head += len(url)
+        if self._head > self._edge.most_head:
+            raise self._too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
+        self._head += len(name) + len(value)
         name = name.lower()
         if name in WANTED:
             if name in self._headers:
@@ -197,15 +200,17 @@ class Connection(asyncio.Protocol):
             self._headers[name] = value
         elif name == b"content-length":
             # llhttp has refused what is no number, two of them, and one beside a transfer coding.
-            if int(value) > self._edge.settings.max_body_bytes:
-                raise self._too_large()
             self._length = int(value)
         elif name == b"transfer-encoding":
             self._length = -1
         elif name == b"expect" and value.lower() == b"100-continue":
             self._headers[b"expect"] = value
+        if self._head > self._edge.most_head:
+            raise self._too_long()
 
     def on_headers_complete(self) -> None:
+        if self._length > self._edge.settings.max_body_bytes:
+            raise self._too_large()
         try:
             path = self._url.partition(b"?")[0].decode("ascii")
         except UnicodeDecodeError as exc:
@@ -302,11 +307,8 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
 
-    def _count(self, size: int) -> None:
-        self._head += size
-        most = self._edge.settings.max_header_bytes
-        if self._head > most:
-            raise HeadersTooLarge(f"The headers are longer than {most} bytes.")
+    def _too_long(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The headers are longer than {self._edge.most_head} bytes.")
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is longer than {self._edge.settings.max_body_bytes} bytes.", "send fewer rows in a call.")

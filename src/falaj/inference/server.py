@@ -14,7 +14,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
-from falaj.inference.calls import Answered, Caller, EntityCall, TensorCall
+from falaj.inference.calls import Answered, Caller, EntityCall
 from falaj.inference.entities import read_entities
 from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
@@ -141,15 +141,12 @@ class Server:
     def _infer(self, request: Request, admitted: Admitted, respond: Respond) -> None:
         if b"inference-header-content-length" in request.headers:
             raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
-        found, name = read_infer(request.body), admitted.names["name"]
-        call = TensorCall(
-            name, admitted.names.get("version"), found.input, found.matrix, found.unit, found.at, found.wanted, found.id, "v2",
-            self._caller(request, admitted), found.raw,
-        )  # fmt: skip
+        names = admitted.names
+        call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
 
         def done(outcome: Answered | FalajError) -> None:
             if isinstance(outcome, Answered):
-                respond(Answer(200, write_infer(outcome, name=name, id=found.id, wanted=found.wanted)))
+                respond(Answer(200, write_infer(outcome, call)))
             else:
                 respond(self._refuse(outcome, request.path))
 
