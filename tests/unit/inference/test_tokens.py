@@ -384,7 +384,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(header=st.dictionaries(NAMES, JSON, max_size=4), body=st.dictionaries(NAMES, JSON, max_size=6))
 def test_whatever_is_signed_is_read_or_refused(tmp_path_factory: Any, header: dict[str, Any], body: dict[str, Any]) -> None:
     """Also from an issuer that is trusted and mad: nothing but a token or Unauthenticated comes out."""
