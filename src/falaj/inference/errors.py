@@ -25,6 +25,12 @@ class Busy(Unavailable):
     http_status = 429
 
 
+class Late(Unavailable):
+    """Nobody waits for the answer any more."""
+
+    http_status = 504
+
+
 RETRY_AFTER_S = 1
 
 
