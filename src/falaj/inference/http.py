@@ -114,8 +114,8 @@ class Connection(asyncio.Protocol):
     """One connection: a request at a time is answered, in the order in which they came."""
 
     __slots__ = (
-        "_body", "_edge", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue", "_since",
-        "_started", "_transport", "_url", "_waits_for",
+        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue",
+        "_since", "_started", "_transport", "_url", "_waits_for",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -132,6 +132,8 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._opened: Any = None
+        self._farewell: FalajError | None = None
+        """What is wrong with what came behind the requests that are being answered."""
         self._started = 0.0
 
     # --- asyncio's calls ---
@@ -199,9 +201,12 @@ class Connection(asyncio.Protocol):
                 raise Malformed(f"The header {name.decode('latin-1')} came twice.", "send it once.")
             self._headers[name] = value
         elif name == b"content-length":
-            # llhttp has refused what is no number, two of them, and one beside a transfer coding.
-            self._length = int(value)
+            # llhttp refuses what is no number, two of them, and one beside a transfer coding.
+            self._length = int(value) if value.strip().isdigit() else 0
         elif name == b"transfer-encoding":
+            # llhttp asks only that `chunked` is the last one; a coding before it would be taken for the body itself.
+            if value.strip().lower() != b"chunked":
+                raise Malformed(f"The transfer coding {value[:40]!r} is not taken here.", "send the body as it is.")
             self._length = -1
         elif name == b"expect" and value.lower() == b"100-continue":
             self._headers[b"expect"] = value
@@ -261,7 +266,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
-        keep = request.keep and not self._edge.is_draining and not (self._is_over and not self._queue)
+        is_last = self._is_over and not self._queue
+        keep = request.keep and not self._edge.is_draining and (not is_last or self._farewell is not None)
         body = answer.body
         head = b"%b%bcontent-length: %d\r\n%b\r\n" % (
             _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
@@ -270,7 +276,9 @@ class Connection(asyncio.Protocol):
         transport.write(head if request.method == b"HEAD" else head + body)
         self._is_busy = False
         self._since = self._edge.time()
-        if not keep:
+        if is_last and keep and self._farewell is not None:
+            self._end(self._farewell)
+        elif not keep:
             self._is_over = True
             self._queue.clear()
             transport.close()
@@ -314,13 +322,12 @@ class Connection(asyncio.Protocol):
         return TooLarge(f"The body is longer than {self._edge.settings.max_body_bytes} bytes.", "send fewer rows in a call.")
 
     def _end(self, error: FalajError) -> None:
-        """Says why, and closes. Where an answer is still due, that comes first and this is not said: order is all there is."""
+        """Says why, and closes; what is still to be answered comes first."""
         self._is_over = True
-        self._queue.clear()
         if self._transport.is_closing():
             return
         if self._is_busy:
-            self._edge.service.refused(error)
+            self._farewell = error
             return
         path = self._url.partition(b"?")[0].decode("ascii", "replace")
         answer = self._refusal(error, path)

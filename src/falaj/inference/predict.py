@@ -21,7 +21,7 @@ from falaj.core.recipe import Value
 from falaj.core.segment import issue
 from falaj.inference.auth import demand
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
-from falaj.inference.errors import TooLate, at_place
+from falaj.inference.errors import Late, at_place
 from falaj.inference.feedback import Label
 from falaj.inference.lines import about, line, tensor_line
 from falaj.inference.log import PredictionLog
@@ -160,7 +160,7 @@ class Predictor:
         if call.name != serving.name:
             raise NotFound.named("model", call.name, [serving.name])
         if 0.0 < call.caller.deadline < now.clock:
-            raise TooLate("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
+            raise Late("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
         if isinstance(call, TensorCall):
             return self._tensor_job(place, call, serving, now)
         return self._entity_job(place, call, serving, now)

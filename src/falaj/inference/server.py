@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Server:
         self._later: dict[str, Callable[[Request, Admitted, Respond], None]] = {
             "infer": self._infer, "predict": self._predict, "feedback": self._feedback
         }  # fmt: skip
+        self._has_looked = False
         self._found: dict[tuple[bytes, str], tuple[Route, Names]] = {}
 
     def admit(self, method: bytes, path: str, headers: Mapping[bytes, bytes]) -> Admitted:
@@ -92,9 +94,18 @@ class Server:
             return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
+        self.keyring.look()
+        if not self._has_looked:
+            # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
+            self.keyring.look()
+            self._has_looked = True
+            asyncio.get_running_loop().call_soon(self._forget)
         actor = self.keyring.actor(key)
         demand(actor, route.permission)
         return Admitted(route, found[1], actor)
+
+    def _forget(self) -> None:
+        self._has_looked = False
 
     def handle(self, request: Request, respond: Respond) -> None:
         admitted: Admitted = request.opened
