@@ -1,4 +1,4 @@
-"""Rollouts over a ledger and a host in memory, with models that a gate let pass, and one that it did not."""
+"""Rollouts over a ledger in memory, with models that a gate let pass, and one that it did not; the host in memory or real."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from falaj.stages.action import Kernel
 from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Canary, Endpoint
+from tests.kits.endpoint import Installation
 
 T0 = datetime(2013, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -81,3 +82,16 @@ class Place:
     def champion(self) -> str:
         """The version that the alias points at."""
         return str((self.ledger.get("alias", "delay@champion") or {})["model"]).rpartition("@")[2]
+
+
+def over(place: Installation, *versions: int, ledger: MemoryLedger | None = None) -> Rollouts:
+    """Rollouts of `delay` over a real host, with these versions registered. Deploy one before anything else."""
+    ledger = ledger or MemoryLedger()
+    for version in versions:
+        arm = place.arm(version)
+        body = {"ref": arm.model, "asset": {"digest": arm.digest}, "manifest": arm.manifest, "gate": "allow"}
+        with ledger.transaction() as tx:
+            change = Change("model", arm.model.removeprefix("model/"), body)
+            tx.append(Event("model.register", Ref.parse(arm.model), ANNA, T0, {}, (change,)))
+    kernel = Kernel(ledger, Everybody(), lambda: T0)
+    return Rollouts(Endpoints(kernel, place.host, {"delay": Endpoint("delay", "delay", "flight_id", 0.5)}, lambda: place.keys))

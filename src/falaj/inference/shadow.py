@@ -96,7 +96,9 @@ class Shadows:
         rest: float = 3.0,
     ) -> None:
         """`online`: a connection of its own. `rows`: as many wait at most."""
-        self.endpoint, self.online, self.counts = endpoint, online, Counts()
+        self.endpoint, self.online = endpoint, online
+        self.counts: dict[tuple[str, str], Counts] = {}
+        """By model and version."""
         self._hand_over, self._now, self._most, self._rest = hand_over, now, rows, rest
         self._queue = _Queue()
         self._come, self._over = threading.Event(), threading.Event()
@@ -110,11 +112,14 @@ class Shadows:
             count = len(copied.ids)
             with queue.lock:
                 if queue.rows + count > self._most:
-                    self.counts.dropped += count
+                    self.of(copied.shadow).dropped += count
                     continue
                 queue.rows += count
                 queue.waiting.append(copied)
         self._come.set()
+
+    def of(self, shadow: Live) -> Counts:
+        return self.counts.setdefault(shadow.labels[:2], Counts())
 
     def run(self) -> int:
         """Shows the next rows to their shadow and hands over what is to be logged; returns how many rows that were."""
@@ -145,7 +150,8 @@ class Shadows:
             self._thread.join()
             self._thread = None
         with self._queue.lock:
-            self.counts.dropped += self._queue.rows
+            for copied in self._queue.waiting:
+                self.of(copied.shadow).dropped += len(copied.ids)
             self._queue.rows = 0
             self._queue.waiting.clear()
 
@@ -177,7 +183,7 @@ class Shadows:
         for copied in batch:
             rows = self._rows(copied)
             if rows is None:
-                self.counts.unfit += len(copied.ids)
+                self.of(copied.shadow).unfit += len(copied.ids)
             else:
                 fitting.append(copied)
                 parts.append(rows)
@@ -225,7 +231,7 @@ class Shadows:
 
     def _lines(self, copied: Copied, scores: Sequence[float], times: tuple[float, float | None]) -> list[bytes]:
         ms, usual_ms = round(times[0], 4), None if times[1] is None else round(times[1], 4)
-        lines, counts, cut = [], self.counts, copied.threshold
+        lines, counts, cut = [], self.of(copied.shadow), copied.threshold
         for about, answered, score in zip(self._about(copied), copied.scores, scores, strict=True):
             diff = score - answered
             counts.compared += 1
@@ -239,7 +245,7 @@ class Shadows:
     def _each_alone(self, batch: Sequence[Copied], error: FalajError) -> list[bytes]:
         """One call's rows must not fail another's. What fails by itself is logged with the code of its error."""
         if len(batch) == 1:
-            self.counts.failed += len(batch[0].ids)
+            self.of(batch[0].shadow).failed += len(batch[0].ids)
             told = {"code": error.code, "message": error.message[:300]}
             return [orjson.dumps(about | told) for about in self._about(batch[0])]
         lines = []

@@ -71,8 +71,8 @@ def test_a_copy_is_compared_with_its_answer_and_logged(kit: Kit) -> None:
     assert line["diff"] == pytest.approx(line["score"] - line["answered"])
     assert line["score"] == pytest.approx(1 / (1 + np.exp(-0.002 * sum(ROW))), abs=1e-6)
     assert line["ms"] > 0
-    assert kit.shadows.counts.compared == 1
-    assert kit.shadows.counts.mean_size == pytest.approx(abs(line["diff"]))
+    assert kit.shadows.of(kit.shadow).compared == 1
+    assert kit.shadows.of(kit.shadow).mean_size == pytest.approx(abs(line["diff"]))
     assert report_of(kit.lines, threshold=0.5)["rows"] == 1
     assert kit.shadows.run() == 0
 
@@ -81,7 +81,7 @@ def test_decisions_that_would_have_changed_are_counted(kit: Kit) -> None:
     answered = kit.copied().scores[0]
     kit.shadows.offer([kit.copied(threshold=answered + 1e-3), kit.copied(threshold=0.1)])
     kit.shadows.run()
-    assert (kit.shadows.counts.compared, kit.shadows.counts.changed) == (2, 1)
+    assert (kit.shadows.of(kit.shadow).compared, kit.shadows.of(kit.shadow).changed) == (2, 1)
 
 
 def test_whatever_waits_shares_one_run_and_no_run_is_larger_than_it_may_be(kit: Kit) -> None:
@@ -93,10 +93,10 @@ def test_whatever_waits_shares_one_run_and_no_run_is_larger_than_it_may_be(kit: 
 
 def test_what_does_not_fit_the_queue_is_dropped_and_counted(kit: Kit) -> None:
     kit.shadows.offer([kit.copied(60), kit.copied(60), kit.copied(40)])
-    assert kit.shadows.counts.dropped == 60
+    assert kit.shadows.of(kit.shadow).dropped == 60
     while kit.shadows.run():
         pass
-    assert kit.shadows.counts.compared == 100
+    assert kit.shadows.of(kit.shadow).compared == 100
 
 
 def test_a_shadow_with_other_columns_looks_its_own_features_up(kit: Kit) -> None:
@@ -119,13 +119,13 @@ def test_a_tensor_with_other_columns_than_the_shadows_is_counted_as_unfit(kit: K
     kit.shadows.offer([kit.copied(3, shadow=other, requests=())])
     assert kit.shadows.run() == 3
     assert kit.lines == []
-    assert kit.shadows.counts.unfit == 3
+    assert kit.shadows.of(kit.shadow).unfit == 3
 
 
 def test_one_call_that_fails_takes_no_other_with_it(kit: Kit) -> None:
     kit.shadows.offer([kit.copied(2), kit.copied(2, matrix=np.zeros((2, 9), np.float32)), kit.copied(1)])
     kit.shadows.run()
-    assert (kit.shadows.counts.compared, kit.shadows.counts.failed) == (3, 2)
+    assert (kit.shadows.of(kit.shadow).compared, kit.shadows.of(kit.shadow).failed) == (3, 2)
     assert [line["code"] for line in kit.lines if "code" in line] == ["bug", "bug"]
     assert report_of(kit.lines, threshold=0.5)["failed"] == 2
 
@@ -159,7 +159,7 @@ def test_its_thread_works_by_itself_until_it_is_closed(kit: Kit) -> None:
     shadows.offer([kit.copied(5)])
     assert len(kit.lines) == 5
     shadows.close()
-    assert shadows.counts.dropped == 5
+    assert shadows.of(kit.shadow).dropped == 5
 
 
 def test_a_hand_over_that_fails_does_not_end_the_thread(kit: Kit) -> None:
