@@ -150,7 +150,7 @@ class Predictor:
         self.metrics.labels_taken += len(lines)
 
     def note(self, lines: Sequence[bytes]) -> None:
-        """Appends records that nobody waits for, as a shadow's; they are lost where the log cannot be written. The same thread."""
+        """Appends records that nobody waits for; they are lost where the log cannot be written. The same thread."""
         with contextlib.suppress(FalajError):
             self.log.append(lambda _segment, _row: lines)
 
