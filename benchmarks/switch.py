@@ -41,6 +41,8 @@ RECIPE = Recipe(tuple(Column(f"x{n}", "number", f"x{n}") for n in range(COLUMNS)
 CALM_S, AFTER_S, WATCHED_S = 1.5, 1.0, 2.0
 """Before each change, for comparison; after it, what counts as during; and for how long an old answer is looked for."""
 ONE, TWO = Ref("model", "delay", "1"), Ref("model", "delay", "2")
+Step = tuple[str, float, Callable[["Table"], Any]]
+"""What was changed, when it was asked for, and which answers are old by then."""
 Table = np.ndarray[Any, np.dtype[Any]]
 TOLD = np.dtype([("asked", "f8"), ("answered", "f8"), ("status", "i4"), ("version", "i4"), ("unit", "i4")])
 
@@ -57,7 +59,7 @@ def figures() -> Iterator[Figure]:
         place = Installation(Path(folder))
         try:
             rollouts = _begin(place)
-            steps, told = _live(place, rollouts, Path(folder) / "told.npy")
+            steps, told, shadow = _live(place, rollouts, Path(folder) / "told.npy")
         finally:
             place.close()
     yield Figure("requests", float(len(told)), "", note=f"{CALLERS} callers")
@@ -68,6 +70,20 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"{name}: the last old answer after", last, "ms", budget=1000)
         calm, during = _p99(told, moment - CALM_S, moment), _p99(told, moment, moment + AFTER_S)
         yield Figure(f"{name}: p99 within {AFTER_S:.0f} s", during, "ms", f"before ({calm:.2f} ms)", during / calm)
+    yield from _of_shadow(told, shadow)
+
+
+def _of_shadow(told: Table, shadow: tuple[float, dict[str, float]]) -> Iterator[Figure]:
+    """What it costs the callers that every request is copied, and how much of it the shadow had time for."""
+    moment, counts = shadow
+    calm, during = _rate(told, moment - CALM_S, moment), _rate(told, moment, moment + WATCHED_S)
+    yield Figure("shadow of everything: requests", during, "/s", f"before ({calm:.0f}/s)", during / calm)
+    calm, during = _p99(told, moment - CALM_S, moment), _p99(told, moment, moment + WATCHED_S)
+    yield Figure("shadow of everything: p99", during, "ms", f"before ({calm:.2f} ms)", during / calm)
+    seen = counts["rows"] + counts["dropped"]
+    yield Figure(
+        "shadow of everything: compared", 100 * counts["rows"] / seen, "%", note=f"of {seen:.0f} copies; the rest was dropped"
+    )
 
 
 def _begin(place: Installation) -> Rollouts:
@@ -85,12 +101,12 @@ def _begin(place: Installation) -> Rollouts:
     return rollouts
 
 
-def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[tuple[str, float, Callable[[Table], Any]]], Table]:
-    """Every change, when it was asked for and which answers are old by then; and everything that the callers were told."""
+def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[Step], Table, tuple[float, dict[str, float]]]:
+    """Every change; everything that the callers were told; and when the shadow began, with what it counted."""
     switches, experiments = rollouts.switches, rollouts.experiments
-    key = place.key("bench", "caller")
+    key, ops = place.key("bench", "caller"), place.key("ops", "operator")
     place.host.allow(place.keys)
-    steps: list[tuple[str, float, Callable[[Table], Any]]] = []
+    steps: list[Step] = []
 
     def change(name: str, act: Callable[[], Any], is_old: Callable[[Table], Any]) -> None:
         time.sleep(CALM_S)
@@ -115,8 +131,19 @@ def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[tup
         )
         steps[-1] = ("weights", steps[-1][1], _moved(before, _expected(rollouts)))
         experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="over")
+        time.sleep(CALM_S)
+        rollouts.shadows.shadow(ANNA, ENDPOINT, model=TWO, share=1.0, reason="see")
+        began = time.monotonic()
+        time.sleep(WATCHED_S)
+        with place.client(ops) as client:
+            text = client.get("/metrics").text
         load.communicate(b"over\n", timeout=30)
-    return steps, np.load(told)
+    return steps, np.load(told), (began, {name: _counter(text, name) for name in ("rows", "dropped")})
+
+
+def _counter(text: str, name: str) -> float:
+    found = [line for line in text.splitlines() if line.startswith(f"falaj_shadow_{name}_total{{")]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 def _not(version: int) -> Callable[[Table], Any]:
@@ -142,6 +169,10 @@ def _moved(before: Table, after: Table) -> Callable[[Table], Any]:
 def _p99(told: Table, since: float, until: float) -> float:
     mine = told[(told["asked"] >= since) & (told["asked"] < until)]
     return float(np.percentile(mine["answered"] - mine["asked"], 99) * 1000)
+
+
+def _rate(told: Table, since: float, until: float) -> float:
+    return float(((told["answered"] >= since) & (told["answered"] < until)).sum()) / (until - since)
 
 
 def _onnx(seed: int) -> bytes:
