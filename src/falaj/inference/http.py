@@ -114,8 +114,8 @@ class Connection(asyncio.Protocol):
     """One connection: a request at a time is answered, in the order in which they came."""
 
     __slots__ = (
-        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_method", "_opened", "_parser", "_path", "_queue",
-        "_since", "_started", "_transport", "_url", "_waits_for",
+        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_method", "_opened", "_parser",
+        "_path", "_queue", "_since", "_started", "_transport", "_url", "_waits_for",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
