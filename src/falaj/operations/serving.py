@@ -35,7 +35,8 @@ def _endpoint(asked: Asked, name: str) -> dict[str, Any]:
         seen: Any = asked.app.host.look(name)
     except NotFound:
         seen = None
-    return {"endpoint": f"endpoint/{name}", "wanted": record.get("wanted"), "seen": seen, "rollout": record.get("rollout")}
+    under_way = {kind: record.get(kind) for kind in ("rollout", "experiment")}
+    return {"endpoint": f"endpoint/{name}", "wanted": record.get("wanted"), "seen": seen, **under_way}
 
 
 def _deploy(asked: Asked) -> Any:

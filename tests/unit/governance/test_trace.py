@@ -526,3 +526,16 @@ def test_whatever_is_gone_from_the_ledger_never_crashes_a_trace(world: World) ->
     traced = world.trace()
     assert traced.verdict == "deny"
     assert {"release fare@1", "model fare@1", "seal fare/000000"} <= names(traced)
+
+
+def test_an_answer_of_an_experiment_leads_to_who_began_it_and_why(world: World) -> None:
+    rollouts = Rollouts(Endpoints(world.kernel, MemoryHost(), {"fare": ENDPOINT}, dict))
+    where, same = Ref("endpoint", "fare"), Ref("model", "fare", "1")
+    world.now = AT - HOUR
+    rollouts.experiments.split(ANNA, where, variants={"b": same}, weights={"b": 0.5}, reason="is the split fair?")
+    world.log([world.predict(0, arm="variant-b", share=0.5, release="release/fare@2")], sealed=False)
+    traced = world.trace()
+    release = next(hop for hop in traced.hops if "release" in hop.facts and "experiment" in hop.facts)
+    assert release.facts["experiment"] == "experiment/fare@1: is the split fair?, not decided yet"
+    assert any(check.name == "served" and check.passed and "variant-b with 50%" in check.seen for check in release.checks)
+    assert ("endpoint.split of release/fare@2", str(ANNA)) in {(one.what, one.by) for one in traced.approvals}

@@ -154,3 +154,28 @@ def test_the_state_follows_from_the_events_alone() -> None:
     endpoint = place.ledger.get("endpoint", "delay")
     assert endpoint is not None
     assert decode(Wanted, endpoint["wanted"]).revision == place.host.wanted["delay"].revision
+
+
+def test_a_challenger_that_cannot_be_loaded_leaves_no_rollout_and_a_champion_that_cannot_leaves_the_one_before() -> None:
+    host = Breaking()
+    place = Place(host=host)
+    host.problem = Conflict("The bytes are not those that were signed.")
+    with pytest.raises(Conflict, match="signed"):
+        place.deploy()
+    assert place.ledger.get("endpoint", "delay") is None
+    host.problem = None
+    place.deploy()
+    for refused in (
+        lambda: place.rollouts.start(ANNA, ENDPOINT, challenger=NEW),
+        lambda: place.rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="x"),
+    ):
+        host.problem = Conflict("The bytes are not those that were signed.")
+        with pytest.raises(Conflict, match="signed"):
+            refused()
+        host.problem = None
+        place.rollouts.reconcile()
+        assert place.arms() == {"champion": "1"}
+        assert place.champion() == "1"
+        assert place.rollouts.busy("delay") is None
+    with pytest.raises(NotFound):
+        place.rollouts.show(Ref("rollout", "delay", "1"))

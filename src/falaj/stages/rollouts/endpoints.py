@@ -22,7 +22,7 @@ Undo = tuple[tuple[str, str, Mapping[str, Any] | None], ...]
 """Records as they were before a change: kind, key, body."""
 KEPT = 20
 """So many champions an alias can be rolled back through."""
-_UNDONE = frozenset({"endpoint", "alias", "experiment"})
+_UNDONE = frozenset({"endpoint", "alias", "rollout", "experiment"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from falaj.stages.rollouts.endpoints import (
     release,
     served,
     undo_of,
-)  # fmt: skip
+)
 from falaj.stages.rollouts.spec import Endpoint
 
 CHANGES = 100

@@ -27,7 +27,8 @@ from falaj.stages.rollouts.endpoints import (
     read,
     release,
     served,
-)  # fmt: skip
+    undo_of,
+)
 from falaj.stages.rollouts.experiments import Experiments
 from falaj.stages.rollouts.rules import Block, Status, advance, begin, log10
 from falaj.stages.rollouts.shadows import Shadows
@@ -65,7 +66,8 @@ class Rollouts:
     def deploy(self, act: Act, subject: Ref, *, model: Ref, reason: str) -> Ref:
         """Serves a model to everybody at once, on a person's responsibility. Returns the release.
 
-        Raises Conflict while a rollout or an experiment is under way or where no gate let the model pass.
+        Raises Conflict while a rollout or an experiment is under way, or where no gate let the model pass or it cannot be loaded,
+        and then nothing has changed.
         """
         endpoint = self.place.one(subject)
         digest = self.place.passed(model)
@@ -78,8 +80,9 @@ class Rollouts:
             wanted = replace(held.wanted, threshold=endpoint.threshold, unit=endpoint.unit)
             keep(draft, replace(held, wanted=wanted))
             crown(draft, act, endpoint, model, f"{made}|deploy")
+            undo = undo_of(draft)
             draft.note(model=str(model), release=str(made), reason=reason)
-        self.place.serve(wanted)
+        self.place.attempt(act, wanted, undo)
         return made
 
     @action("rollout.start")
@@ -87,7 +90,8 @@ class Rollouts:
         """Begins to give the challenger its first share. Returns the rollout.
 
         `slow_ms`: the champion's 95th percentile before now; without it the guard `slow` cannot see and is left out.
-        Raises Conflict where nothing is served yet, a rollout or an experiment is under way or no gate let the challenger pass.
+        Raises Conflict where nothing is served yet, a rollout or an experiment is under way, no gate let the challenger pass, or
+        it cannot be loaded, and then nothing has changed.
         """
         endpoint = self.place.one(subject)
         digest = self.place.passed(challenger)
@@ -113,8 +117,9 @@ class Rollouts:
                 "status": status, "plan": plan, "slow_ms": slow_ms, "seed": seed, "threshold": endpoint.threshold,
                 "started_at": act.now, "ended_at": None, "recorded_at": act.now, "history": [],
             })  # fmt: skip
+            undo = undo_of(draft)
             draft.note(challenger=str(challenger), champion=champion.model, share=status.share)
-        self.place.serve(wanted)
+        self.place.attempt(act, wanted, undo)
         return rollout
 
     @action("rollout.look")

@@ -24,7 +24,7 @@ from falaj.stages.rollouts.endpoints import (
     release,
     served,
     undo_of,
-)  # fmt: skip
+)
 from falaj.stages.rollouts.spec import Endpoint
 
 
