@@ -31,7 +31,9 @@ class PredictionLog:
     def __init__(
         self, folder: Path, *, rows: int = 5000, write: Write = os.write, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`rows`: so many lines fill a segment, and MOST_BYTES do. Raises OSError where the folder cannot be written, Conflict for a damaged key."""
+        """`rows`: so many lines fill a segment, and so do MOST_BYTES.
+
+        Raises OSError where the folder cannot be written, Conflict for a damaged key."""
         self.folder = folder
         self.bytes = 0
         """Appended by this process."""
