@@ -55,8 +55,8 @@ def tensor_line(
     ).encode()
 
 
-def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str], who: tuple[str, bool]) -> bytes:
-    """A valid request that an arm could not answer. `times`: (event time, now). `who`: (unit, whether the arm was forced)."""
+def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str], unit: str, forced: bool) -> bytes:
+    """A valid request that an arm could not answer. `times`: (event time, now)."""
     return line(
         {
             "kind": "failure",
@@ -66,8 +66,8 @@ def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[s
             "arm": live.role,
             "release": live.arm.release,
             "model": live.arm.model,
-            "unit": who[0],
-            "forced": who[1],
+            "unit": unit,
+            "forced": forced,
             "code": error.code,
             "message": error.message[:500],
         }
