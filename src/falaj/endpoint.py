@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+import uvloop
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
@@ -22,7 +22,8 @@ from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
 from falaj.inference.auth import Keyring
-from falaj.inference.http import uvicorn_server
+from falaj.inference.batch import Batcher
+from falaj.inference.http import SWEEP_S, Edge
 from falaj.inference.listening import hand_out, lend
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
@@ -30,9 +31,10 @@ from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
 from falaj.inference.processes import born
 from falaj.inference.report import complain, write_json
+from falaj.inference.seals import Sealer
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, load_settings
-from falaj.inference.watch import GroupSync, Watch, keep_looking
+from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
 from falaj.ports.online import Online, Stored
 
 LINGER_S = 1.0
@@ -87,13 +89,45 @@ class Worker:
     slot: str
     settings: ServerSettings
     keyring: Keyring
-    log: PredictionLog
     predictor: Predictor
     watch: Watch
+    upkeep: Upkeep
+
+    @property
+    def log(self) -> PredictionLog:
+        return self.predictor.log
 
     @property
     def metrics(self) -> Metrics:
         return self.predictor.metrics
+
+    def batcher(self) -> Batcher:
+        """For the loop on which it answers."""
+        after = GroupSync(self.log.sync) if self.settings.sync == "always" else None
+        batcher = Batcher(self.predictor, rows=self.settings.batch_rows, waiting=self.settings.max_waiting, after=after)
+        self.metrics.gauges["in_flight"] = lambda: batcher.open
+        return batcher
+
+    async def run(self, listeners: Sequence[int], drain: Callable[[], Awaitable[None]]) -> None:
+        """Says that it is there, looks after everything until SIGTERM, says that it leaves, and awaits `drain`.
+
+        `listeners`: sockets that the next supervisor may borrow.
+        """
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, over.set)
+        with lend(self.folder / "workers", self.slot) as lender:
+            loop.add_reader(lender, hand_out, lender, listeners)
+            self.watch.report()
+            looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
+            await over.wait()
+            loop.remove_reader(lender)
+        self.watch.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await drain()
+        looking.cancel()
+        await asyncio.wait((looking,))
 
 
 @contextlib.contextmanager
@@ -103,23 +137,27 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     Raises Unavailable where the folder cannot be written, NotFound and InvalidInput for settings and keys; all are reported too.
     """
     settings, generation = load_settings(folder)
-    about = {"pid": os.getpid(), "started": born(os.getpid()), "since": iso(wall()), "generation": generation, "slot": slot}
+    about = {"slot": slot, "pid": os.getpid(), "started": born(os.getpid()), "since": iso(wall()), "generation": generation}
     (folder / "workers").mkdir(mode=0o700, exist_ok=True)
     place = folder / "workers" / f"{slot}.json"
     try:
-        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as online:
+        with _log(folder, settings) as (log, sealer), contextlib.closing(LateOnline(settings)) as opened:
+            online: Any = opened
             pepper = _bytes(Path(settings.pepper))
             verify = checker(load_public(Path(settings.public_key)))
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
             watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
+            upkeep = Upkeep(log, sealer, metrics, complain)
+            metrics.log_bytes = lambda: log.bytes
+            metrics.gauges["log_lag_seconds"] = upkeep.lag
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
             watch.look()
             # What was imported and loaded stays for good: there is no use in walking through it again and again.
             gc.freeze()
-            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), log, predictor, watch)
+            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:
         with contextlib.suppress(OSError):
@@ -128,77 +166,52 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
 
 
 @contextlib.contextmanager
-def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
+def _log(folder: Path, settings: ServerSettings) -> Iterator[tuple[PredictionLog, Sealer]]:
     place = folder / "segments"
     try:
-        log = PredictionLog(place, settings.endpoint, rows=settings.segment_rows, idle_s=settings.segment_idle_s)
+        log = PredictionLog(place, rows=settings.segment_rows)
+        sealer = Sealer(place, settings.endpoint, idle_s=settings.segment_idle_s)
     except OSError as exc:
         raise Unavailable(f"{place} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
-    with contextlib.closing(log):
-        yield log
+    try:
+        yield log, sealer
+    finally:
+        try:
+            log.close()
+        finally:
+            sealer.close()
 
 
 def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
     """Answers REST on an inherited socket until SIGTERM. Raises as `worker`."""
-    with worker(folder, slot) as own:
-        listener = socket.socket(fileno=fds[0])
-        after = GroupSync(own.log.settle) if own.settings.sync == "always" else None
-        app = Closing(Server(own.settings, own.keyring, own.predictor, after))
-        server = uvicorn_server(app, own.settings)
-        own.metrics.gauges["connections"] = lambda: len(server.server_state.connections)
-        own.metrics.gauges["in_flight"] = lambda: len(server.server_state.tasks)
-        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-            runner.run(_serve(own, server, app, listener))
+    with worker(folder, slot) as own, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(own, socket.socket(fileno=fds[0])))
 
 
-async def _serve(own: Worker, server: uvicorn.Server, app: Closing, listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    # uvicorn would listen to signals itself, and would close connections at once that are about to ask.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    lender = lend(own.folder / "workers", own.slot)
-    loop.add_reader(lender, hand_out, lender, [listener.fileno()])
-    own.watch.report()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    looking = asyncio.create_task(keep_looking(own.watch, own.log))
-    leaving = asyncio.create_task(over.wait())
-    await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
-    loop.remove_reader(lender)
-    lender.close()
-    own.watch.leave()
-    await app.drain(server)
-    await serving
-    for task in (looking, leaving):
-        task.cancel()
-    await asyncio.gather(looking, leaving, return_exceptions=True)
+async def _serve(own: Worker, listener: socket.socket) -> None:
+    edge = Edge(Server(own.settings, own.keyring, own.predictor, own.batcher()), own.settings)
+    own.metrics.gauges["connections"] = lambda: len(edge.connections)
+    accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
+    sweeping = asyncio.create_task(_sweep(edge))
+
+    async def drain() -> None:
+        accepting.close()
+        edge.is_draining = True  # each caller is told with the next answer to come back on another connection
+        linger = time.monotonic() + LINGER_S
+        while edge.connections and time.monotonic() < linger:
+            await asyncio.sleep(0.01)
+        edge.drain()
+        while edge.connections:
+            await asyncio.sleep(0.01)
+
+    await own.run([listener.fileno()], drain)
+    sweeping.cancel()
 
 
-class Closing:
-    """An ASGI application whose callers are told, once it is over, to make their next connection elsewhere."""
-
-    def __init__(self, app: Server) -> None:
-        self._app = app
-        self._is_over = False
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def close(message: Any) -> None:
-            if self._is_over and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
-            await send(message)
-
-        await self._app(scope, receive, close)
-
-    async def drain(self, server: uvicorn.Server) -> None:
-        """Takes no more connections; those that there are have a second to ask once more before uvicorn closes them."""
-        self._is_over = True
-        for listening in server.servers:
-            listening.close()
-        until = time.monotonic() + LINGER_S
-        while server.server_state.connections and time.monotonic() < until:
-            await asyncio.sleep(0.02)
-        server.should_exit = True
+async def _sweep(edge: Edge) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        edge.sweep()
 
 
 def _bytes(path: Path) -> bytes:

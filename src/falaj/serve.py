@@ -1,4 +1,4 @@
-"""An endpoint as processes: `python -m falaj.serve <serving folder>` supervises, `… --worker <slot>` is one of those that answer."""
+"""An endpoint as processes: `python -m falaj.serve <serving folder>` supervises, `… --worker <slot>` answers."""
 
 from __future__ import annotations
 

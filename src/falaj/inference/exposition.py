@@ -11,7 +11,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 Snapshot = dict[str, dict[str, Any]]
-"""Family → values of its labels as a JSON list → a number, or for a histogram [sum, count of the first bucket, …]."""
+"""Family → values of its labels as a JSON list → a number, or for a histogram [sum, count in the first bucket, …]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,17 @@ class Family:
 
 def add(into: Snapshot, other: Mapping[str, Mapping[str, Any]]) -> None:
     """Adds numbers to numbers and buckets to buckets. Buckets that were cut otherwise, by an older version, are left out."""
+    known: dict[str, Any]
     for name, values in other.items():
         known = into.setdefault(name, {})
         for key, value in values.items():
             held = known.get(key)
             if held is None:
                 known[key] = value
-            elif isinstance(held, list) != isinstance(value, list):
-                continue
-            elif not isinstance(held, list):
+            elif isinstance(held, list) and isinstance(value, list):
+                known[key] = [a + b for a, b in zip(held, value, strict=True)] if len(held) == len(value) else held
+            else:
                 known[key] = held + value
-            elif len(held) == len(value):
-                known[key] = [a + b for a, b in zip(held, value, strict=True)]
 
 
 def render(families: Sequence[Family], found: Snapshot, *, openmetrics: bool = False) -> str:

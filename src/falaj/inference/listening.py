@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from falaj.core.errors import Conflict, Unavailable
@@ -45,13 +45,13 @@ def lend(folder: Path, slot: str) -> socket.socket:
     return lender
 
 
-def hand_out(lender: socket.socket, listeners: list[int]) -> None:
+def hand_out(lender: socket.socket, listeners: Sequence[int]) -> None:
     """Answers one who asks; never waits."""
     with contextlib.suppress(OSError):
         caller, _ = lender.accept()
         with caller:
             caller.setblocking(False)
-            socket.send_fds(caller, [b"1"], listeners)
+            socket.send_fds(caller, [b"1"], list(listeners))
 
 
 def borrow(folder: Path, slot: str, address: tuple[str, int], timeout_s: float = 1.0) -> socket.socket | None:

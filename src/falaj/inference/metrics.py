@@ -17,7 +17,12 @@ from falaj.inference.processes import memory
 from falaj.inference.report import write_whole
 
 _STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-BOUNDS = (*(round(step * ten, 7) for ten in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1) for step in _STEPS if step * ten > 4.9e-5), 1.0, 2.5, 10.0)
+BOUNDS = (
+    *(round(step * ten, 7) for ten in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1) for step in _STEPS if step * ten > 4.9e-5),
+    1.0,
+    2.5,
+    10.0,
+)
 """Upper bounds of times, seconds, from 50 µs: the fastest answers take some 100 µs. Six a decade, so that a quantile read from
 them is at most half as much again as the true one, and mostly within a tenth."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -79,7 +84,7 @@ class _Histogram:
 
 
 class Metrics:
-    """One worker's numbers. With a folder it writes them to `<slot>.json`, goes on from what that says, and shows everybody's sum.
+    """One worker's numbers. With a folder it writes them to `<slot>.json`, goes on from there, and shows everybody's sum.
 
     `gauges`: more of what is the case now, by name without `falaj_`, as `connections`; asked when the numbers are written.
     """
@@ -187,7 +192,11 @@ class Metrics:
             found["falaj_predictions_total"][key] = tally.rows
             found["falaj_errors_total"][key] = tally.errors
             found["falaj_latency_seconds"][key] = [tally.seconds, *tally.buckets]
-        for name, histogram in (("batch_rows", self._batches), ("waiting_seconds", self._waits), ("log_sync_seconds", self._syncs)):
+        for name, histogram in (
+            ("batch_rows", self._batches),
+            ("waiting_seconds", self._waits),
+            ("log_sync_seconds", self._syncs),
+        ):
             found[f"falaj_{name}"][_key()] = [histogram.total, *histogram.buckets]
         found["falaj_refused_total"] = {_key(code): times for code, times in self._refused.items()}
         found["falaj_labels_total"][_key()] = self.labels_taken

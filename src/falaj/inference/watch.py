@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from falaj.core.codec import decode, encode
 from falaj.core.errors import Bug, FalajError, InvalidInput
 from falaj.core.moments import iso
 from falaj.inference.log import PredictionLog, replace_file
+from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models, Serving
 from falaj.inference.predict import Predictor
 from falaj.inference.report import write_json
-from falaj.inference.server import wall
+from falaj.inference.seals import Sealer
 from falaj.ports.host import Wanted
 
 LOOK_EVERY_S, BEAT_EVERY_S = 0.1, 1.0
@@ -74,7 +75,7 @@ class Watch:
             "ready": serving is not None and not self._is_leaving,
             "revision": serving.wanted.revision if serving else -1,
             "tried": tried,
-            "at": iso(wall()),
+            "at": iso(datetime.now(UTC)),
             "problem": problem.to_dict() if problem else None,
             "leaving": self._is_leaving,
         }
@@ -118,35 +119,42 @@ class Watch:
             self.on_problem(exc)
 
 
-async def keep_looking(watch: Watch, log: PredictionLog) -> None:
+class Upkeep:
+    """What is done beside answering: the log brought to the disk and sealed, once a second."""
+
+    def __init__(self, log: PredictionLog, sealer: Sealer, metrics: Metrics, on_problem: Callable[[FalajError], None]) -> None:
+        self._log, self._sealer, self._metrics, self._on_problem = log, sealer, metrics, on_problem
+        self._synced, self._last = log.bytes, time.monotonic()
+
+    def settle(self) -> None:
+        written, started = self._log.bytes, time.monotonic()
+        try:
+            self._log.sync()
+            ended = time.monotonic()
+            if written != self._synced:
+                self._metrics.synced(ended - started)
+            self._synced, self._last = written, started
+            self._sealer.look()
+        except FalajError as exc:
+            self._on_problem(exc)
+
+    def lag(self) -> float:
+        """Seconds that the oldest record may have waited for the disk; 0 where none waits."""
+        return time.monotonic() - self._last if self._log.bytes != self._synced else 0.0
+
+
+async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
     """Until it is cancelled, off the event loop: looks at the wish ten times a second; settles the log, gives a sign of life and
     writes the metrics down once a second. None of them waits for another: a large model or a busy disk is no hang."""
-    run = functools.partial(asyncio.get_running_loop().run_in_executor, None)
-    metrics = watch.predictor.metrics
+    loop = asyncio.get_running_loop()
 
     async def every(seconds: float, call: Callable[[], None]) -> None:
         while True:
-            await run(call)
+            await loop.run_in_executor(None, call)
             await asyncio.sleep(seconds)
 
-    async def settle() -> None:
-        settled = -1
-        while True:
-            started, written = time.monotonic(), log.bytes
-            log.tick(started)
-            try:
-                await run(log.settle)
-            except FalajError as exc:
-                watch.on_problem(exc)
-            else:
-                if written != settled:
-                    metrics.synced(time.monotonic() - started)
-                settled = written
-            await asyncio.sleep(BEAT_EVERY_S)
-
-    await asyncio.gather(
-        every(LOOK_EVERY_S, watch.look), settle(), every(BEAT_EVERY_S, watch.beat), every(BEAT_EVERY_S, metrics.save)
-    )
+    calls = (upkeep.settle, watch.beat, watch.predictor.metrics.save)
+    await asyncio.gather(every(LOOK_EVERY_S, watch.look), *(every(BEAT_EVERY_S, call) for call in calls))
 
 
 class GroupSync:
