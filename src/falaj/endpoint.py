@@ -21,6 +21,7 @@ from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
+from falaj.inference import nvml
 from falaj.inference.auth import Keyring
 from falaj.inference.batch import Batcher
 from falaj.inference.http import SWEEP_S, Edge
@@ -150,8 +151,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
             watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
             upkeep = Upkeep(log, sealer, metrics, complain)
-            metrics.log_bytes = lambda: log.bytes
-            metrics.gauges["log_lag_seconds"] = upkeep.lag
+            _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
             watch.look()
@@ -163,6 +163,16 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
         with contextlib.suppress(OSError):
             write_json(place, {**about, "ready": False, "revision": -1, "tried": -1, "problem": exc.to_dict()})
         raise
+
+
+def _measure(metrics: Metrics, predictor: Predictor, upkeep: Upkeep) -> None:
+    metrics.log_bytes = lambda: predictor.log.bytes
+    metrics.devices = nvml.devices() or list
+    metrics.gauges |= {
+        "ready": lambda: int(predictor.serving is not None),
+        "revision": lambda: predictor.serving.wanted.revision if predictor.serving is not None else -1,
+        "log_lag_seconds": upkeep.lag,
+    }
 
 
 @contextlib.contextmanager
@@ -189,14 +199,15 @@ def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
 
 
 async def _serve(own: Worker, listener: socket.socket) -> None:
-    edge = Edge(Server(own.settings, own.keyring, own.predictor, own.batcher()), own.settings)
+    server = Server(own.settings, own.keyring, own.predictor, own.batcher())
+    edge = Edge(server, own.settings)
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
     accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
     sweeping = asyncio.create_task(_sweep(edge))
 
     async def drain() -> None:
         accepting.close()
-        edge.is_draining = True  # each caller is told with the next answer to come back on another connection
+        server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The text in which metrics are shown: Prometheus' format 0.0.4, and OpenMetrics 1.0 for those who ask for it."""
+"""The text in which metrics are shown: Prometheus' format 0.0.4."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 Snapshot = dict[str, dict[str, Any]]
 """Family → values of its labels as a JSON list → a number, or for a histogram [sum, count in the first bucket, …]."""
@@ -40,18 +37,18 @@ def add(into: Snapshot, other: Mapping[str, Mapping[str, Any]]) -> None:
                 known[key] = held + value
 
 
-def render(families: Sequence[Family], found: Snapshot, *, openmetrics: bool = False) -> str:
+def render(families: Sequence[Family], found: Snapshot) -> str:
+    """Every family that has a value, with its help and type before it."""
     lines: list[str] = []
     for family in families:
         values = found.get(family.name)
         if not values:
             continue
-        name = family.name.removesuffix("_total") if openmetrics else family.name
-        lines += [f"# HELP {name} {_help(family.help)}", f"# TYPE {name} {family.kind}"]
+        lines += [f"# HELP {family.name} {_help(family.help)}", f"# TYPE {family.name} {family.kind}"]
         for key, value in sorted(values.items()):
             labels = [f'{label}="{_escape(text)}"' for label, text in zip(family.labels, json.loads(key), strict=False)]
             lines += _histogram(family, labels, value) if family.kind == "histogram" else [_line(family.name, labels, value)]
-    return "\n".join([*lines, "# EOF"] if openmetrics else lines) + "\n"
+    return "\n".join((*lines, ""))
 
 
 def _histogram(family: Family, labels: list[str], value: Any) -> Iterator[str]:

@@ -147,14 +147,14 @@ class Metrics:
 
     # --- when they are shown ---
 
-    def text(self, *, log_bytes: int, ready: bool, revision: int, openmetrics: bool = False) -> str:
-        """The sum of all workers, in the Prometheus text format 0.0.4, or in OpenMetrics 1.0.
+    def text(self) -> str:
+        """The sum of all workers, in the Prometheus text format 0.0.4.
 
         What is shown is written down first: whoever goes on from there never shows less.
         """
         own = self._snapshot()
         self._save(own)
-        return render(FAMILIES, self._everybody(own), openmetrics=openmetrics)
+        return render(FAMILIES, self._everybody(own))
 
     def save(self) -> None:
         """For once a second. A full disk is no reason to stop: the numbers go on in memory."""

@@ -46,7 +46,8 @@ class ProcessHost:
         self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None
     ) -> None:
         """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
-        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps."""
+        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps; the
+        option `grpc_port` likewise."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -132,29 +133,27 @@ class ProcessHost:
         settings = {
             "endpoint": endpoint,
             "host": self.host,
-            "port": self._port(endpoint, held),
+            "port": self._port(endpoint, held, "port", self.port),
             "blobs": str(self.state / "blobs"),
             "online": str(self.state / "online.lmdb"),
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
             **self.options,
+            "grpc_port": self._port(endpoint, held, "grpc_port", int(self.options.get("grpc_port", 0))),
         }
-        if "grpc_port" not in settings:
-            settings["grpc_port"] = int(held.get("grpc_port", 0)) or _free_port(self.host)
         if held != settings:
             _write(folder / "settings.json", settings)
 
-    def _port(self, endpoint: str, held: Mapping[str, Any]) -> int:
-        """An endpoint keeps its port for life, so that its callers find it again."""
-        others = [int((_json(path / "settings.json") or {}).get("port", 0)) for path in self._folders() if path.name != endpoint]
-        if "port" in held and held.get("host") == self.host and (self.port == 0 or int(held["port"]) >= self.port):
-            return int(held["port"])
-        if self.port == 0:
+    def _port(self, endpoint: str, held: Mapping[str, Any], name: str, first: int) -> int:
+        """An endpoint keeps its ports for life, so that its callers find it again."""
+        others = [int((_json(path / "settings.json") or {}).get(name, 0)) for path in self._folders() if path.name != endpoint]
+        if name in held and held.get("host") == self.host and (first == 0 or int(held[name]) >= first):
+            return int(held[name])
+        if first == 0:
             return _free_port(self.host)
-        port = self.port
-        while port in others:
-            port += 1
-        return port
+        while first in others:
+            first += 1
+        return first
 
     def _start(self, endpoint: str, folder: Path) -> None:
         self._starts.setdefault(endpoint, []).append(time.monotonic())
