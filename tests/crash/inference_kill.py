@@ -1,4 +1,4 @@
-"""Kills workers and supervisors of an endpoint again and again under load, and counts what was acknowledged and is not in the log.
+"""Kills workers and supervisors of an endpoint under load, and counts what was acknowledged and is not in the log.
 
 By hand: python -m tests.crash.inference_kill --rounds 200
 """

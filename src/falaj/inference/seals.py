@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import hashlib
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orjson
 
 from falaj.core.codec import encode
-from falaj.core.segment import Seal, seal, split
+from falaj.core.errors import FalajError, Unavailable
+from falaj.core.merkle import Frontier, leaf_hash
+from falaj.core.segment import Seal
 from falaj.inference.log import refusal, replace_file
 from falaj.inference.tail import Tail
 
@@ -76,17 +81,63 @@ class Sealer:
             if not target.exists() and path.exists():
                 with path.open("rb") as file:
                     os.fdatasync(file.fileno())
-                    data = file.read()
-                if b"\n" in data:
-                    replace_file(target, orjson.dumps(encode(sealed(self.endpoint, number, data))))
+                    found = sealed(self.endpoint, number, file)
+                if found.rows:
+                    replace_file(target, orjson.dumps(encode(found)))
             self._next = number + 1
 
 
-def sealed(endpoint: str, segment: int, data: bytes) -> Seal:
-    """The seal of a segment's bytes; a rest that was never acknowledged does not count."""
-    whole = data[: data.rfind(b"\n") + 1]
-    times = [at for line in split(whole) if (at := _time_of(line))]
-    return seal(endpoint, segment, whole, min(times, default=""), max(times, default=""))
+class Sealing:
+    """A sealer at work once a second, on a thread of its own; beside the workers, for whom it would be a stop in each segment."""
+
+    def __init__(self, folder: Path, endpoint: str, *, idle_s: float, on_problem: Callable[[FalajError], None]) -> None:
+        self._open = functools.partial(Sealer, folder, endpoint, idle_s=idle_s)
+        self._on_problem = on_problem
+        self._told = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="falaj-sealing", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Seals the segment at the end as well. For when nobody writes any more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        sealer: Sealer | None = None
+        while not self._over.wait(1.0):
+            try:
+                sealer = sealer or self._open()
+                sealer.look()
+            except (FalajError, OSError) as exc:
+                self._tell(exc)
+        try:
+            (sealer or self._open()).close()
+        except (FalajError, OSError) as exc:
+            self._tell(exc)
+
+    def _tell(self, problem: FalajError | OSError) -> None:
+        """Once: a full disk is full each second."""
+        text = str(problem)
+        if text != self._told:
+            self._told = text
+            self._on_problem(problem if isinstance(problem, FalajError) else Unavailable(f"Nothing can be sealed: {text}."))
+
+
+def sealed(endpoint: str, segment: int, lines: Iterable[bytes]) -> Seal:
+    """The seal over lines with their newlines; a rest that was never acknowledged does not count. One line at a time is held:
+    a segment of large calls may be a hundred megabytes."""
+    frontier, hasher = Frontier(), hashlib.sha256()
+    first = last = ""
+    for line in lines:
+        if not line.endswith(b"\n"):
+            break
+        hasher.update(line)
+        frontier.append(leaf_hash(line[:-1]))
+        if at := _time_of(line):
+            first, last = min(first or at, at), max(last, at)
+    root = "sha256:" + frontier.root().hex()
+    return Seal(endpoint, segment, frontier.size, root, "sha256:" + hasher.hexdigest(), first, last)
 
 
 def _time_of(line: bytes) -> str:

@@ -22,12 +22,14 @@ from falaj.inference import processes
 from falaj.inference.listening import Sockets
 from falaj.inference.locks import take
 from falaj.inference.report import Report, read_report, stamp, sum_of, write_json
+from falaj.inference.seals import Sealing
 from falaj.inference.settings import ServerSettings, address_of, load_settings
 from falaj.inference.slots import Drain, Falls, Limits, Start, Step, Table, Worker, is_settled, steps
 
 QUICK_S, CALM_S = 0.02, 0.2
 """Between two looks: while something changes, and while nothing does."""
 AFTER_A_WISH_S = 2.0
+STALE_S = 60.0
 RESTARTS = "supervisor.json"
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
@@ -91,11 +93,12 @@ class Supervisor:
         with _alone(self.folder), _woken() as wait:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._leave)
-            signal.signal(signal.SIGHUP, lambda *_: self._stamps.clear())
+            signal.signal(signal.SIGHUP, self._again)
             self._begin()
             while not self._is_over or self._processes:
                 self._turn()
                 wait(QUICK_S if self._is_quick() else CALM_S)
+            self._sealing.close()
             self._sockets.close()
             self._report()
 
@@ -104,7 +107,9 @@ class Supervisor:
         self._about = {"pid": os.getpid(), "started": processes.born(os.getpid()), "since": iso(datetime.now(UTC))}
         self._has_changed("settings.json")
         self.settings, self.generation = load_settings(self.folder)
+        self._tried = self.generation
         self._restarts = _read_restarts(self.folder)
+        self._sweep()
         self._adopt()
         try:
             self._listen(self.settings)
@@ -118,6 +123,7 @@ class Supervisor:
             while time.monotonic() < until and not all(process.is_gone() for process in self._processes.values()):
                 time.sleep(QUICK_S)
             self._listen(self.settings)
+        self._sealing = self._seal()
 
     def _turn(self) -> None:
         if self._is_over:
@@ -137,7 +143,7 @@ class Supervisor:
         for slot, process in list(self._processes.items()):
             is_gone = process.is_gone()  # asked first: what it said last is read then
             process.read(self._workers / f"{slot}.json")
-            if process.worker.ready:
+            if process.worker.ready and process.worker.generation == self._tried:
                 self._falls.pop(process.worker.kind, None)
                 self._down = None
             if is_gone:
@@ -146,17 +152,21 @@ class Supervisor:
             self._adopt()
 
     def _take_settings(self) -> None:
-        """What cannot be read or bound leaves everything as it is."""
-        self._wished = time.monotonic()
+        """What cannot be read or bound leaves everything as it is, and is tried again."""
         try:
-            settings, generation = load_settings(self.folder)
-            if generation != self.generation:
+            settings, self._tried = load_settings(self.folder)
+            if self._tried != self.generation:
+                self._wished = time.monotonic()
                 self._listen(settings)
-                self.settings, self.generation, self._down = settings, generation, None
+                self.settings, self.generation, self._down = settings, self._tried, None
                 self._falls.clear()
+                self._sealing.close()
+                self._sealing = self._seal()
         except FalajError as exc:
+            if self._down is None or str(self._down) != str(exc):
+                self.complain(exc)
             self._down = exc
-            self.complain(exc)
+            self._stamps.pop("settings.json", None)
 
     def _adopt(self) -> None:
         """Takes on workers that live and are not in the table: an earlier supervisor started them."""
@@ -230,6 +240,24 @@ class Supervisor:
             has_ours = any(slot.startswith("grpc-") for slot in self._processes)
             self._sockets.hold(settings.host, settings.grpc_port, alone=not has_ours)
 
+    def _seal(self) -> Sealing:
+        settings = self.settings
+        return Sealing(self.folder / "segments", settings.endpoint, idle_s=settings.segment_idle_s, on_problem=self.complain)
+
+    def _sweep(self) -> None:
+        """Drafts of files that a killed process did not finish."""
+        for folder in (self.folder, self._workers, self.folder / "metrics", self.folder / "segments"):
+            for path in folder.glob(".*.*.*"):
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink(missing_ok=True)
+
+    def _again(self, _number: int, _frame: Any) -> None:
+        """Whoever asks has mended something: what failed is tried at once."""
+        self._stamps.clear()
+        self._falls.clear()
+        self._down = None
+        self._wished = time.monotonic()
+
     def _leave(self, _number: int, _frame: Any) -> None:
         self._is_over = True
 
@@ -241,6 +269,7 @@ class Supervisor:
             **self._about,
             **address_of(self.settings, self._sockets.port, self._sockets.grpc_port),
             **sum_of(self._table(), reports, self._down),
+            "wanted": self._tried,
             "restarts": sum(self._restarts.values()),
         }
         if body == self._told:

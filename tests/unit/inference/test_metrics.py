@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_whatever_is_counted_is_shown_in_a_text_that_can_be_read() -> None:
 def test_times_are_told_apart_from_fifty_microseconds_up() -> None:
     assert BOUNDS[0] == 0.00005
     assert list(BOUNDS) == sorted(set(BOUNDS))
-    assert all(b / a <= 1.7 for a, b in zip(BOUNDS, BOUNDS[1:], strict=False) if b <= 1.0)
+    assert all(b / a <= 1.7 for a, b in pairwise(BOUNDS) if b <= 1.0)
 
 
 def test_every_worker_shows_the_sum_of_all(tmp_path: Path) -> None:
