@@ -38,6 +38,10 @@ class Told:
     errors: list[str] = field(default_factory=list)
     """Answers other than 200, and wrong ones: a killed server says nothing, it must not say something wrong."""
     scores: set[float] = field(default_factory=set)
+    refused: int = 0
+    """Answers by 503 and 429 that say when to come back, where they are allowed."""
+    answered: float = 0.0
+    """When the last prediction was acknowledged, seconds of the steady clock."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Outcome:
 class Load:
     """Callers that predict and send labels until they are told to stop."""
 
-    def __init__(self, place: Installation, key: str) -> None:
-        self.place, self.key = place, key
+    def __init__(self, place: Installation, key: str, *, may_refuse: bool = False) -> None:
+        self.place, self.key, self.may_refuse = place, key, may_refuse
         self.told = [Told() for _ in range(THREADS)]
         self.meanwhile = "nothing"
         """What is being killed."""
@@ -111,8 +115,9 @@ class Load:
     def _ask(self, client: httpx.Client, unit: str, number: int, told: Told) -> None:
         answer = client.post("/v1/models/delay:predict", json={**REQUEST, "flight_id": unit})
         if answer.status_code != 200:
-            told.errors.append(answer.text)
+            self._refused(answer, told)
             return
+        told.answered = time.monotonic()
         issued = answer.json()["id"]
         told.predictions.append(issued)
         told.scores.add(answer.json()["score"])
@@ -122,7 +127,22 @@ class Load:
             if taken.status_code == 200:
                 told.labels.append(issued)
             else:
-                told.errors.append(taken.text)
+                self._refused(taken, told)
+
+    def _refused(self, answer: httpx.Response, told: Told) -> None:
+        if self.may_refuse and answer.status_code in (429, 503) and answer.headers.get("retry-after") == "1":
+            told.refused += 1
+            time.sleep(0.01)
+        else:
+            told.errors.append(answer.text)
+
+    @property
+    def predictions(self) -> int:
+        return sum(len(one.predictions) for one in self.told)
+
+    @property
+    def refused(self) -> int:
+        return sum(one.refused for one in self.told)
 
 
 def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400, workers: int = 2) -> Outcome:
@@ -149,7 +169,7 @@ def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400,
             time.sleep(0.3)
     finally:
         place.close()
-    return _count(place, load, kills, slowest)
+    return count(place, load, kills, slowest)
 
 
 def _kill(place: Installation, what: str, chance: random.Random) -> float:
@@ -177,7 +197,8 @@ def _is_back(place: Installation, victims: list[int]) -> bool:
     )
 
 
-def _count(place: Installation, load: Load, kills: Counter[str], slowest: dict[str, float]) -> Outcome:
+def count(place: Installation, load: Load, kills: Counter[str], slowest: dict[str, float]) -> Outcome:
+    """Holds what was acknowledged against the log. For when nobody writes any more."""
     log = SegmentPredictions(place.folder / "segments")
     kinds: dict[str, Counter[str]] = {"prediction": Counter(), "label": Counter(), "failure": Counter()}
     for cursor, record in log.follow():

@@ -171,16 +171,24 @@ class Supervisor:
     def _adopt(self) -> None:
         """Takes on workers that live and are not in the table: an earlier supervisor started them."""
         for path in self._workers.glob("*.json"):
-            report = read_report(path) if path.stem not in self._processes else None
-            if report is not None and processes.lives(report.pid, report.started):
+            slot, report = path.stem, read_report(path)
+            if slot in self._processes or report is None:
+                continue
+            if processes.lives(report.pid, report.started):
                 now = time.monotonic()
-                worker = Worker(path.stem, report.generation, report.ready, now, now)
-                self._processes[path.stem] = Process(worker, report.pid, report.started, None, report)
+                worker = Worker(slot, report.generation, report.ready, now, now)
+                self._processes[slot] = Process(worker, report.pid, report.started, None, report)
+            elif (lock := take(self._workers / f"{slot}.lock")) is not None:
+                self._forget(slot)  # unless one that lives there has not reported yet
+                os.close(lock)
 
     def _bury(self, slot: str, process: Process) -> None:
         del self._processes[slot]
         if process.worker.leaving is None:
             self._count(slot, process)
+        self._forget(slot)
+
+    def _forget(self, slot: str) -> None:
         for suffix in (".json", ".sock"):
             (self._workers / f"{slot}{suffix}").unlink(missing_ok=True)
 
