@@ -26,7 +26,9 @@ from falaj.core.segment import seal
 from tests.kits.endpoint import REQUEST, Installation
 
 THREADS = 4
-VICTIMS = ("worker", "worker", "worker", "supervisor", "supervisor", "everything")
+VICTIMS = ("worker", "worker", "worker", "supervisor", "supervisor", "everything", "stopped")
+"""`stopped`: a worker that gets SIGSTOP, perhaps while it holds the log; the supervisor has to notice and end it."""
+HANG_S = 3.0
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Only callers of a worker that was killed may go without an answer, and never for want of anybody who listens."""
-        wrong = set(self.failed) - {"worker", "everything", "everything refused"}
+        wrong = set(self.failed) - {"worker", "stopped", "everything", "everything refused"}
         return not (self.lost or self.errors or self.bad_seals or self.twice or wrong)
 
     def __str__(self) -> str:
@@ -150,7 +152,7 @@ def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400,
 
     One thing is killed at a time: a worker, the supervisor, or everything at once.
     """
-    place = Installation(folder, {"clock": "replay", "segment_rows": rows, "workers": workers})
+    place = Installation(folder, {"clock": "replay", "segment_rows": rows, "workers": workers, "hang_s": HANG_S})
     place.store()
     key = place.key("app", "caller")
     chance, kills, slowest = random.Random(seed), Counter[str](), dict[str, float]()
@@ -175,10 +177,11 @@ def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400,
 def _kill(place: Installation, what: str, chance: random.Random) -> float:
     """kill -9; returns the seconds until everything that is wanted is there again."""
     supervisor, workers = place.host.look("delay").pid, sorted(place.workers().values())
-    victims = {"worker": [chance.choice(workers)], "supervisor": [supervisor], "everything": [supervisor, *workers]}[what]
+    one = [chance.choice(workers)]
+    victims = {"worker": one, "stopped": one, "supervisor": [supervisor], "everything": [supervisor, *workers]}[what]
     started = time.monotonic()
     for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
     while not _is_back(place, victims):
         if time.monotonic() - started > 30:
             raise AssertionError(f"the endpoint did not come back: {(place.folder / 'server.log').read_text()[-2000:]}")

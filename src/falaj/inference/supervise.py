@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -30,7 +31,7 @@ QUICK_S, CALM_S = 0.02, 0.2
 """Between two looks: while something changes, and while nothing does."""
 AFTER_A_WISH_S = 2.0
 STALE_S = 60.0
-RESTARTS = "supervisor.json"
+COUNTED = "falaj_worker_restarts_total"
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
 """How many workers of which kind the settings want."""
@@ -74,7 +75,7 @@ class Supervisor:
 
     def __init__(self, folder: Path, kinds: Kinds, complain: Complain) -> None:
         self.folder, self.kinds, self.complain = folder, kinds, complain
-        self._workers = folder / "workers"
+        self._workers, self._metrics = folder / "workers", folder / "metrics"
         self._sockets = Sockets(self._workers)
         self._processes: dict[str, Process] = {}
         self._falls: dict[str, Falls] = {}
@@ -108,7 +109,8 @@ class Supervisor:
         self._has_changed("settings.json")
         self.settings, self.generation = load_settings(self.folder)
         self._tried = self.generation
-        self._restarts = _read_restarts(self.folder)
+        self._restarts = dict.fromkeys(self.kinds(self.settings), 0) | _read_restarts(self._metrics / "supervisor.json")
+        self._note()
         self._sweep()
         self._adopt()
         try:
@@ -202,8 +204,14 @@ class Supervisor:
             told = process.report.problem if process.report is not None else None
             self._down = error_from_dict(told) if told else ended
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
+        self._note()
+
+    def _note(self) -> None:
+        """The restarts, as workers note what they count."""
+        told = {"at": 0, "families": {COUNTED: {json.dumps([kind]): times for kind, times in self._restarts.items()}}}
         with contextlib.suppress(OSError):
-            write_json(self.folder / RESTARTS, {"restarts": self._restarts})
+            self._metrics.mkdir(mode=0o700, exist_ok=True)
+            write_json(self._metrics / "supervisor.json", told)
 
     # --- what is done about it ---
 
@@ -254,7 +262,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Drafts of files that a killed process did not finish."""
-        for folder in (self.folder, self._workers, self.folder / "metrics", self.folder / "segments"):
+        for folder in (self.folder, self._workers, self._metrics, self.folder / "segments"):
             for path in folder.glob(".*.*.*"):
                 if time.time() - path.stat().st_mtime > STALE_S:
                     path.unlink(missing_ok=True)
@@ -349,10 +357,10 @@ def _exit(child: subprocess.Popen[bytes] | None) -> str:
     return f" (exit {code})" if code >= 0 else f" (signal {-code})"
 
 
-def _read_restarts(folder: Path) -> dict[str, int]:
-    import json
-
+def _read_restarts(path: Path) -> dict[str, int]:
+    """By kind, as they were last noted."""
     try:
-        return {str(kind): int(times) for kind, times in json.loads((folder / RESTARTS).read_bytes())["restarts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = json.loads(path.read_bytes())["families"][COUNTED]
+        return {str(json.loads(key)[0]): int(times) for key, times in told.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return {}

@@ -86,8 +86,7 @@ def test_whatever_is_counted_is_shown_in_a_text_that_can_be_read() -> None:
     metrics.answered(ARM, 0.001, 2)
     metrics.failed(('model/"odd"\\\n@1', "1", "shadow"))
     metrics.refused("denied")
-    metrics.ran(64)
-    metrics.waited(0.0001)
+    metrics.batched(64, 0.0001)
     metrics.synced(0.002)
     metrics.gauges["connections"] = lambda: 3
     metrics.devices = lambda: [("0", 1 << 30, 80 << 30, 0.25)]
