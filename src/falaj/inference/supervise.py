@@ -255,6 +255,8 @@ class Supervisor:
         if "grpc" in self.kinds(settings):
             has_ours = any(slot.startswith("grpc-") for slot in self._processes)
             self._sockets.hold(settings.host, settings.grpc_port, alone=not has_ours)
+        else:
+            self._sockets.let_go()
 
     def _seal(self) -> Sealing:
         settings = self.settings
