@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 
 from falaj.core.codec import encode
-from falaj.core.errors import FalajError, Unavailable
 from falaj.core.merkle import Frontier, leaf_hash
 from falaj.core.segment import Seal
 from falaj.inference.log import refusal, replace_file
@@ -79,65 +76,28 @@ class Sealer:
             path = self.folder / f"{number:06d}.jsonl"
             target = path.with_suffix(".seal")
             if not target.exists() and path.exists():
-                with path.open("rb") as file:
-                    os.fdatasync(file.fileno())
-                    found = sealed(self.endpoint, number, file)
+                found = sealed(self.endpoint, number, path)
                 if found.rows:
                     replace_file(target, orjson.dumps(encode(found)))
             self._next = number + 1
 
 
-class Sealing:
-    """A sealer at work once a second, on a thread of its own; beside the workers, for whom it would be a stop in each segment."""
-
-    def __init__(self, folder: Path, endpoint: str, *, idle_s: float, on_problem: Callable[[FalajError], None]) -> None:
-        self._open = functools.partial(Sealer, folder, endpoint, idle_s=idle_s)
-        self._on_problem = on_problem
-        self._told = ""
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="falaj-sealing", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Seals the segment at the end as well. For when nobody writes any more."""
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        sealer: Sealer | None = None
-        while not self._over.wait(1.0):
-            try:
-                sealer = sealer or self._open()
-                sealer.look()
-            except (FalajError, OSError) as exc:
-                self._tell(exc)
-        try:
-            (sealer or self._open()).close()
-        except (FalajError, OSError) as exc:
-            self._tell(exc)
-
-    def _tell(self, problem: FalajError | OSError) -> None:
-        """Once: a full disk is full each second."""
-        text = str(problem)
-        if text != self._told:
-            self._told = text
-            self._on_problem(problem if isinstance(problem, FalajError) else Unavailable(f"Nothing can be sealed: {text}."))
-
-
-def sealed(endpoint: str, segment: int, lines: Iterable[bytes]) -> Seal:
-    """The seal over lines with their newlines; a rest that was never acknowledged does not count. One line at a time is held:
-    a segment of large calls may be a hundred megabytes."""
-    frontier, hasher = Frontier(), hashlib.sha256()
+def sealed(endpoint: str, segment: int, path: Path) -> Seal:
+    """The seal of a segment's file, read line by line; a rest that was never acknowledged does not count. Raises OSError."""
+    tree, content = Frontier(), hashlib.sha256()
     first = last = ""
-    for line in lines:
-        if not line.endswith(b"\n"):
-            break
-        hasher.update(line)
-        frontier.append(leaf_hash(line[:-1]))
-        if at := _time_of(line):
-            first, last = min(first or at, at), max(last, at)
-    root = "sha256:" + frontier.root().hex()
-    return Seal(endpoint, segment, frontier.size, root, "sha256:" + hasher.hexdigest(), first, last)
+    with path.open("rb") as file:
+        os.fdatasync(file.fileno())
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            content.update(line)
+            tree.append(leaf_hash(line[:-1]))
+            at = _time_of(line)
+            if at:
+                first, last = min(first or at, at), max(last, at)
+    root, digest = f"sha256:{tree.root().hex()}", f"sha256:{content.hexdigest()}"
+    return Seal(endpoint, segment, tree.size, root, digest, first, last)
 
 
 def _time_of(line: bytes) -> str:

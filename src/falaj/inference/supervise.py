@@ -23,7 +23,7 @@ from falaj.inference import processes
 from falaj.inference.listening import Sockets
 from falaj.inference.locks import take
 from falaj.inference.report import Report, read_report, stamp, sum_of, write_json
-from falaj.inference.seals import Sealing
+from falaj.inference.sealing import Sealing
 from falaj.inference.settings import ServerSettings, address_of, load_settings
 from falaj.inference.slots import Drain, Falls, Limits, Start, Step, Table, Worker, is_settled, steps
 
@@ -47,6 +47,9 @@ class Process:
     """None for one that an earlier supervisor started."""
     report: Report | None = None
     seen: tuple[int, int, int] = (0, 0, 0)
+    was_ready: bool = False
+    was_asked: bool = False
+    """Whether it leaves because it was told to."""
 
     def is_gone(self) -> bool:
         return self.child.poll() is not None if self.child is not None else not processes.lives(self.pid, self.started)
@@ -62,6 +65,7 @@ class Process:
         if seen == self.seen or (report := read_report(path)) is None or report.pid != self.pid:
             return
         self.seen, self.report = seen, report
+        self.was_ready = self.was_ready or report.ready
         now = time.monotonic()
         leaving = self.worker.leaving if self.worker.leaving is not None or not report.leaving else now
         self.worker = replace(self.worker, generation=report.generation, ready=report.ready, beat=now, leaving=leaving)
@@ -180,13 +184,16 @@ class Supervisor:
                 now = time.monotonic()
                 worker = Worker(slot, report.generation, report.ready, now, now)
                 self._processes[slot] = Process(worker, report.pid, report.started, None, report)
+                # One that leaves already was told to by whoever was here before.
+                self._processes[slot].was_ready = report.ready or report.leaving
+                self._processes[slot].was_asked = report.leaving
             elif (lock := take(self._workers / f"{slot}.lock")) is not None:
                 self._forget(slot)  # unless one that lives there has not reported yet
                 os.close(lock)
 
     def _bury(self, slot: str, process: Process) -> None:
         del self._processes[slot]
-        if process.worker.leaving is None:
+        if not process.was_asked:
             self._count(slot, process)
         self._forget(slot)
 
@@ -197,10 +204,10 @@ class Supervisor:
     def _count(self, slot: str, process: Process) -> None:
         kind = process.worker.kind
         falls = self._falls.get(kind, Falls())
-        self._falls[kind] = Falls(0 if process.worker.ready else falls.count + 1, time.monotonic())
+        self._falls[kind] = Falls(0 if process.was_ready else falls.count + 1, time.monotonic())
         ended = Unavailable(f"The worker {slot} ended{_exit(process.child)}.", "server.log says why; it is started again.")
         self.complain(ended)
-        if not process.worker.ready:
+        if not process.was_ready:
             told = process.report.problem if process.report is not None else None
             self._down = error_from_dict(told) if told else ended
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
@@ -220,7 +227,7 @@ class Supervisor:
             self._start(step.kind)
         elif isinstance(step, Drain):
             process = self._processes[step.slot]
-            process.worker = replace(process.worker, leaving=time.monotonic())
+            process.worker, process.was_asked = replace(process.worker, leaving=time.monotonic()), True
             process.signal(signal.SIGTERM)
         else:
             self.complain(Unavailable(f"The worker {step.slot} is killed: {step.why}.", "it is started again."))
