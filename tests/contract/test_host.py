@@ -55,6 +55,10 @@ class TestProcessHost(HostContract):
     def wanted(self, revision: int) -> Wanted:
         return Wanted("delay", revision, (self.arm,), "s", 0.5)
 
+    def victims(self) -> list[int]:
+        found = [self.host().look("delay").pid, *self.place.workers().values()]
+        return [pid for pid in found if pid and lives(pid)]
+
     def test_a_server_that_was_killed_is_started_again_at_the_same_address(self) -> None:
         self.host().serve(self.wanted(1), self.keys())
         before = self.host().look("delay")
