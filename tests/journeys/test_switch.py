@@ -137,7 +137,7 @@ def test_a_shadow_says_what_it_would_have_said_and_changes_no_answer(place: Plac
     by_id = {answer["id"]: answer["score"] for answer in answers}
     assert all(one["answered"] == by_id[one["of"]] for one in said if one["of"] in by_id)
     assert {one["score"] for one in said if one["of"] in by_id} == {forced["score"]}
-    assert 'falaj_shadow_rows_total{model="model/delay@2",version="2",arm="shadow"} 52' in metrics
+    assert 'falaj_shadow_rows_total{model="model/delay@2",version="2"} 52' in metrics
     report = report_of((one for one in place.records("shadow")), threshold=0.5)
     assert report["rows"] == 52
     assert report["latency"]["ratio"] > 0

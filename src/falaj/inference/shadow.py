@@ -64,6 +64,13 @@ class Counts:
     size: float = 0.0
     """The sum of the sizes of all differences."""
 
+    def to_dict(self) -> dict[str, float]:
+        """By the names under which metrics show them."""
+        return {
+            "rows": self.compared, "changed": self.changed, "difference": self.size, "failed": self.failed, "unfit": self.unfit,
+            "dropped": self.dropped,
+        }  # fmt: skip
+
     @property
     def mean_size(self) -> float:
         return self.size / self.compared if self.compared else 0.0
