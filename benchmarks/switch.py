@@ -124,9 +124,9 @@ def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[Ste
     ) as load:
         time.sleep(2.0)  # until it asks
         switches.prepare(ANNA, ENDPOINT, model=TWO, reason="next")
-        change("switch", lambda: switches.switch(ANNA, ENDPOINT, reason="go"), _not(2))
+        change("switch", lambda: switches.switch(ANNA, ENDPOINT, model=TWO, reason="go"), _not(2))
         change("rollback, warm", lambda: switches.rollback(ANNA, ENDPOINT, reason="back"), _not(1))
-        switches.switch(ANNA, ENDPOINT, reason="go")
+        switches.switch(ANNA, ENDPOINT, model=TWO, reason="go")
         switches.drop(ANNA, ENDPOINT, reason="cold")
         change("rollback, cold", lambda: switches.rollback(ANNA, ENDPOINT, reason="back"), _not(1))
         experiments.split(ANNA, ENDPOINT, variants={"b": TWO}, weights={"b": 0.1}, reason="which?")

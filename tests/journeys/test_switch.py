@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Iterator
@@ -64,9 +65,9 @@ def test_switches_and_rollbacks_under_load_fail_no_request(place: Place, capsys:
         switches.prepare(ANNA, ENDPOINT, model=TWO, reason="the next")
         only(busy, "1", time.monotonic() - 0.05)
         for name, step, version in (
-            ("switch", switches.switch, "2"),
+            ("switch", functools.partial(switches.switch, model=TWO), "2"),
             ("rollback, warm", switches.rollback, "1"),
-            ("switch again", switches.switch, "2"),
+            ("switch again", functools.partial(switches.switch, model=TWO), "2"),
         ):
             moment = time.monotonic()
             step(ANNA, ENDPOINT, reason="try it")
@@ -171,4 +172,4 @@ def test_a_standby_with_another_signature_is_refused_and_the_champion_answers_on
     assert busy.failed == []
     assert rollouts.reconcile() == []
     with pytest.raises(FalajError, match="standby"):
-        rollouts.switches.switch(ANNA, ENDPOINT, reason="x")
+        rollouts.switches.switch(ANNA, ENDPOINT, model=TWO, reason="x")
