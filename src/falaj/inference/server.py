@@ -152,6 +152,7 @@ class Server:
             return NOBODY
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
+        self.keyring.look()
         actor = self.keyring.actor(key)
         demand(actor, route.permission)
         return actor
