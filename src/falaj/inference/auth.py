@@ -22,6 +22,7 @@ PERMISSIONS: Mapping[str, frozenset[str] | None] = {
     "label": frozenset({"caller", "service", "ml_engineer", "operator"}),
     "metrics": frozenset({"service", "operator"}),
     "force": frozenset({"ml_engineer", "operator"}),
+    "operate": frozenset({"operator"}),
 }
 REMEMBERED = 4096
 """Keys and tokens that were good and need no second look; with one more, all of them are looked at again."""
