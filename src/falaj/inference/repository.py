@@ -8,7 +8,6 @@ into the prediction log, which is sealed into the ledger.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -110,7 +109,8 @@ class Repository:
             "models": sorted({live.arm.model for live in arms}),
             "by": actor.name,
         }
-        self._log.append([orjson.dumps(record)], [at], time.monotonic())
+        line = orjson.dumps(record)
+        self._log.append(lambda _segment, _row: (line,))
         return at
 
     def _write(self, out: Mapping[str, Any]) -> None:

@@ -15,13 +15,12 @@ import orjson
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
+from falaj.inference.calls import Matrix
 from falaj.inference.errors import Malformed
+from falaj.inference.tensors import FP32_MAX, MAX_ROWS
 
 Buffer = bytes | memoryview
-Matrix = NDArray[np.float32] | NDArray[np.float64]
 
-MAX_ROWS = 1024
-FP32_MAX = float(np.finfo(np.float32).max)
 _SHOWN = 80
 
 DTYPES: Mapping[str, np.dtype[Any]] = {

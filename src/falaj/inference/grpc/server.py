@@ -10,21 +10,20 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, Unauthenticated
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.calls import TensorCall
-from falaj.inference.errors import Busy
+from falaj.inference.errors import Busy, TooLate, TooSlow
 from falaj.inference.grpc.calls import Part, Single, Stream, Waiting
 from falaj.inference.grpc.infer import Answers, Asked, read_infer
 from falaj.inference.grpc.port import Port, certified_names
 from falaj.inference.grpc.service import BY_PATH, INFER, STREAM, Method, Service
-from falaj.inference.grpc.status import TooLate, Unknown, refusal
+from falaj.inference.grpc.status import Unknown, refusal
 from falaj.inference.settings import ServerSettings
-from falaj.inference.tensors_binary import MAX_ROWS
 
 LOOK_EVERY_S = 0.1
 _AT_ONCE = 1024
 """Events that are taken before what came with them is answered."""
 _BUSY = Busy("More requests wait than this server takes on.", "come back in a second.")
 _TOO_LATE = TooLate("The deadline had passed before the model was asked.", "give it more time, or send less at once.")
-_SLOW = TooLate("The message did not arrive in time.", "send it as soon as the call is open.")
+_SLOW = TooSlow("The message did not arrive in time.", "send it as soon as the call is open.")
 _NOBODY = Actor("nobody", "service")
 
 
@@ -166,7 +165,7 @@ class GrpcServer:
                 continue
             if found is None:
                 continue
-            if rows + len(found.call.matrix) > MAX_ROWS:
+            if asked and rows + len(found.call.matrix) > self._settings.batch_rows:
                 self._predict(asked)
                 asked, rows = [], 0
             asked.append((one, found))

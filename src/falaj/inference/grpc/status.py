@@ -16,21 +16,30 @@ from falaj.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from falaj.inference.errors import RETRY_AFTER_S, Busy, TooLarge
+from falaj.inference.errors import RETRY_AFTER_S, Busy, TooLarge, TooLate, TooSlow
 from falaj.inference.grpc.messages import message
 
 _Status = message("google.rpc.Status")
 _ErrorInfo = message("google.rpc.ErrorInfo")
 _RetryInfo = message("google.rpc.RetryInfo")
 
-OK, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED = 0, 2, 4, 12
+class Unknown(FalajError):
+    """The service has no such method."""
+
+    code, http_status = "not_found", 404
+
+
+UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED = 2, 4, 12
 CODES: Mapping[type[FalajError], int] = {
     InvalidInput: 3,  # INVALID_ARGUMENT
     NotFound: 5,
     Denied: 7,  # PERMISSION_DENIED
     TooLarge: 8,  # RESOURCE_EXHAUSTED
     Busy: 8,
+    TooLate: DEADLINE_EXCEEDED,
+    TooSlow: DEADLINE_EXCEEDED,
     Conflict: 9,  # FAILED_PRECONDITION
+    Unknown: UNIMPLEMENTED,
     MissingDependency: UNIMPLEMENTED,
     Bug: 13,  # INTERNAL
     Unavailable: 14,
@@ -39,18 +48,6 @@ CODES: Mapping[type[FalajError], int] = {
 """error → status, as numbered in the gRPC specification; a subclass that is not here has that of its nearest ancestor."""
 _LONGEST = 2000
 """Characters of a text: it travels in headers, which clients limit."""
-
-
-class TooLate(FalajError):
-    """The caller's deadline had passed before the model was asked."""
-
-    code, http_status, retryable = "too_late", 504, True
-
-
-class Unknown(FalajError):
-    """The service has no such method."""
-
-    code, http_status = "not_found", 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +73,4 @@ def refusal(error: FalajError) -> Refusal:
 
 
 def code_of(error: FalajError) -> int:
-    if isinstance(error, TooLate):
-        return DEADLINE_EXCEEDED
-    if isinstance(error, Unknown):
-        return UNIMPLEMENTED
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), UNKNOWN)
