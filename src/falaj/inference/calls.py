@@ -50,6 +50,8 @@ class TensorCall:
     caller: Caller
     raw: bytes | None = None
     """The JSON text of the matrix as one flat array without a line break, where it came so: it need not be written again."""
+    parameters: Mapping[str, Any] | None = None
+    """Whatever else the request said of itself."""
 
 
 @dataclass(slots=True)

@@ -91,6 +91,7 @@ class Edge:
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self.service, self.settings = service, settings
         self.connections: set[Connection] = set()
+        self.most_head = settings.max_header_bytes
         self.is_draining = False
         self.time = time.perf_counter
 
@@ -113,8 +114,8 @@ class Connection(asyncio.Protocol):
     """One connection: a request at a time is answered, in the order in which they came."""
 
     __slots__ = (
-        "_body", "_edge", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue", "_since",
-        "_started", "_transport", "_url", "_waits_for",
+        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue",
+        "_since", "_started", "_transport", "_url", "_waits_for",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -131,6 +132,8 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._opened: Any = None
+        self._farewell: FalajError | None = None
+        """What is wrong with what came behind the requests that are being answered."""
         self._started = 0.0
 
     # --- asyncio's calls ---
@@ -186,26 +189,33 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count(len(url))
+        self._head += len(url)
+        if self._head > self._edge.most_head:
+            raise self._too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
+        self._head += len(name) + len(value)
         name = name.lower()
         if name in WANTED:
             if name in self._headers:
                 raise Malformed(f"The header {name.decode('latin-1')} came twice.", "send it once.")
             self._headers[name] = value
         elif name == b"content-length":
-            # llhttp has refused what is no number, two of them, and one beside a transfer coding.
-            if int(value) > self._edge.settings.max_body_bytes:
-                raise self._too_large()
-            self._length = int(value)
+            # llhttp refuses what is no number, two of them, and one beside a transfer coding.
+            self._length = int(value) if value.strip().isdigit() else 0
         elif name == b"transfer-encoding":
+            # llhttp asks only that `chunked` is the last one; a coding before it would be taken for the body itself.
+            if value.strip().lower() != b"chunked":
+                raise Malformed(f"The transfer coding {value[:40]!r} is not taken here.", "send the body as it is.")
             self._length = -1
         elif name == b"expect" and value.lower() == b"100-continue":
             self._headers[b"expect"] = value
+        if self._head > self._edge.most_head:
+            raise self._too_long()
 
     def on_headers_complete(self) -> None:
+        if self._length > self._edge.settings.max_body_bytes:
+            raise self._too_large()
         try:
             path = self._url.partition(b"?")[0].decode("ascii")
         except UnicodeDecodeError as exc:
@@ -256,7 +266,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
-        keep = request.keep and not self._edge.is_draining and not (self._is_over and not self._queue)
+        is_last = self._is_over and not self._queue
+        keep = request.keep and not self._edge.is_draining and (not is_last or self._farewell is not None)
         body = answer.body
         head = b"%b%bcontent-length: %d\r\n%b\r\n" % (
             _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
@@ -265,7 +276,9 @@ class Connection(asyncio.Protocol):
         transport.write(head if request.method == b"HEAD" else head + body)
         self._is_busy = False
         self._since = self._edge.time()
-        if not keep:
+        if is_last and keep and self._farewell is not None:
+            self._end(self._farewell)
+        elif not keep:
             self._is_over = True
             self._queue.clear()
             transport.close()
@@ -302,23 +315,19 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
 
-    def _count(self, size: int) -> None:
-        self._head += size
-        most = self._edge.settings.max_header_bytes
-        if self._head > most:
-            raise HeadersTooLarge(f"The headers are longer than {most} bytes.")
+    def _too_long(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The headers are longer than {self._edge.most_head} bytes.")
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is longer than {self._edge.settings.max_body_bytes} bytes.", "send fewer rows in a call.")
 
     def _end(self, error: FalajError) -> None:
-        """Says why, and closes. Where an answer is still due, that comes first and this is not said: order is all there is."""
+        """Says why, and closes; what is still to be answered comes first."""
         self._is_over = True
-        self._queue.clear()
         if self._transport.is_closing():
             return
         if self._is_busy:
-            self._edge.service.refused(error)
+            self._farewell = error
             return
         path = self._url.partition(b"?")[0].decode("ascii", "replace")
         answer = self._refusal(error, path)

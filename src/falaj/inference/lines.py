@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import FalajError, InvalidInput
 from falaj.inference.calls import TensorCall
 from falaj.inference.models import Live
+from falaj.inference.text import quoted
 
 
 def about(endpoint: str, live: Live) -> str:
@@ -24,13 +25,6 @@ def about(endpoint: str, live: Live) -> str:
         "share": arm.share,
     }
     return orjson.dumps(facts).decode()[1:-1]
-
-
-def quoted(text: str) -> str:
-    """A text as JSON."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    return orjson.dumps(text).decode()
 
 
 def tensor_line(
@@ -49,7 +43,9 @@ def tensor_line(
     features = raw.decode() if raw is not None else orjson.dumps(call.matrix.ravel(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
     count = len(scores)
     kind, last = (
-        ("prediction", f'"score":{scores[0]!r}') if count == 1 else ("predictions", f'"rows":{count},"scores":{scores!r}')
+        ("prediction", f'"score":{scores[0]!r}')
+        if count == 1
+        else ("predictions", f'"rows":{count},"scores":{orjson.dumps(scores).decode()}')
     )
     trace = f',"trace":{quoted(call.caller.trace)}' if call.caller.trace else ""
     return (
@@ -57,6 +53,23 @@ def tensor_line(
         f'"request_id":{quoted(names[1])},"via":"{call.via}","by":{quoted(call.caller.actor.name)},"request":null,'
         f'"features":{features},"stored_at":{{}},{last},"ms":{ms:.3f},"forced":{"true" if forced else "false"}{trace}}}'
     ).encode()
+
+
+def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str]) -> bytes:
+    """A valid request that an arm could not answer. `times`: (event time, now)."""
+    return line(
+        {
+            "kind": "failure",
+            "at": times[0],
+            "wrote": times[1],
+            "endpoint": endpoint,
+            "arm": live.role,
+            "release": live.arm.release,
+            "model": live.arm.model,
+            "code": error.code,
+            "message": error.message[:500],
+        }
+    )
 
 
 def line(record: Mapping[str, Any]) -> bytes:

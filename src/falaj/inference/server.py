@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
-from falaj.inference.calls import Answered, Caller, EntityCall, TensorCall
+from falaj.inference.calls import Answered, Caller, EntityCall
 from falaj.inference.entities import read_entities
 from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
@@ -80,6 +81,7 @@ class Server:
         self._later: dict[str, Callable[[Request, Admitted, Respond], None]] = {
             "infer": self._infer, "predict": self._predict, "feedback": self._feedback
         }  # fmt: skip
+        self._has_looked = False
         self._found: dict[tuple[bytes, str], tuple[Route, Names]] = {}
 
     def admit(self, method: bytes, path: str, headers: Mapping[bytes, bytes]) -> Admitted:
@@ -93,9 +95,17 @@ class Server:
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
         self.keyring.look()
+        if not self._has_looked:
+            # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
+            self.keyring.look()
+            self._has_looked = True
+            asyncio.get_running_loop().call_soon(self._forget)
         actor = self.keyring.actor(key)
         demand(actor, route.permission)
         return Admitted(route, found[1], actor)
+
+    def _forget(self) -> None:
+        self._has_looked = False
 
     def handle(self, request: Request, respond: Respond) -> None:
         admitted: Admitted = request.opened
@@ -142,15 +152,12 @@ class Server:
     def _infer(self, request: Request, admitted: Admitted, respond: Respond) -> None:
         if b"inference-header-content-length" in request.headers:
             raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
-        found, name = read_infer(request.body), admitted.names["name"]
-        call = TensorCall(
-            name, admitted.names.get("version"), found.input, found.matrix, found.unit, found.at, found.wanted, found.id, "v2",
-            self._caller(request, admitted), found.raw,
-        )  # fmt: skip
+        names = admitted.names
+        call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
 
         def done(outcome: Answered | FalajError) -> None:
             if isinstance(outcome, Answered):
-                respond(Answer(200, write_infer(outcome, name=name, id=found.id, wanted=found.wanted)))
+                respond(Answer(200, write_infer(outcome, call)))
             else:
                 respond(self._refuse(outcome, request.path))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -11,47 +11,61 @@ import msgspec
 import numpy as np
 import orjson
 from msgspec import Raw, Struct
+from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
-from falaj.inference.calls import Answered, Matrix
+from falaj.inference.calls import Answered, Caller, Matrix, TensorCall
 from falaj.inference.errors import Malformed
-from falaj.inference.text import MAX_TEXT, text_of, unit_of
+from falaj.inference.text import MAX_TEXT, quoted, text_of, unit_of
 
 MAX_ROWS = 1024
+MAX_COLUMNS = 100_000
 FP32_MAX = float(np.finfo(np.float32).max)
 HINT = 'send {"inputs":[{"name":…,"shape":[n,k],"datatype":"FP32","data":[…]}]}.'
 _FEW = 64
 """Numbers below which Python compares faster than numpy starts."""
 
 
-class _Tensor(Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: Raw
-
-
 class _Output(Struct):
     name: str
 
 
-class _Request(Struct):
+class _Flat(Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float]
+
+
+class _Usual(Struct):
+    """What nearly every request is: numbers in one flat list, none of them missing."""
+
+    inputs: list[_Flat]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
+class _Tensor(Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Raw = Raw()
+
+
+class _Any(Struct):
     inputs: list[_Tensor]
     id: str | None = None
     parameters: dict[str, Any] | None = None
     outputs: list[_Output] | None = None
 
 
-_request = msgspec.json.Decoder(_Request)
+_usual = msgspec.json.Decoder(_Usual)
+_any = msgspec.json.Decoder(_Any)
+_TEXT = re.compile(rb'"data"\s*:\s*(\[[^\[\]{}"\n]*\])')
 _DTYPES: Mapping[str, type[np.float32] | type[np.float64]] = {"FP32": np.float32, "FP64": np.float64, "INT64": np.float64}
-_numbers: Mapping[str, msgspec.json.Decoder[Any]] = {
-    # bool and text are refused: a number in quotes is a mistake of the caller's that would go unseen
-    "FP32": msgspec.json.Decoder(list[float]),
-    "FP64": msgspec.json.Decoder(list[float]),
-    "INT64": msgspec.json.Decoder(list[int]),
-}
 _gaps: Mapping[str, msgspec.json.Decoder[Any]] = {
-    # null stands where a number is missing
+    # null stands where a number is missing; bool and text are refused: a number in quotes is a mistake that would go unseen
     "FP32": msgspec.json.Decoder(list[float | None]),
     "FP64": msgspec.json.Decoder(list[float | None]),
     "INT64": msgspec.json.Decoder(list[int]),
@@ -63,71 +77,69 @@ _rows: Mapping[str, msgspec.json.Decoder[Any]] = {
 }
 
 
-@dataclass(slots=True)
-class Infer:
-    """The body of a call by tensor."""
-
-    id: str
-    input: str
-    matrix: Matrix
-    raw: bytes | None
-    unit: str
-    at: Any
-    wanted: tuple[str, ...] | None
-    parameters: Mapping[str, Any]
-
-
-def read_infer(body: bytes) -> Infer:
+def read_infer(body: bytes, *, name: str, version: str | None, caller: Caller) -> TensorCall:
     """Raises Malformed for what is no JSON, InvalidInput for another form or a tensor that does not fit its shape."""
     try:
-        found = _request.decode(body)
-    except msgspec.ValidationError as exc:
-        raise InvalidInput(f"The body is not an inference request: {exc}.", HINT) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Malformed(f"The body is not JSON: {exc}.", "null stands where a number is missing; JSON has no NaN.") from exc
+        found: _Usual | _Any = _usual.decode(body)
+        if len(found.inputs) != 1 or found.inputs[0].datatype == "INT64":
+            found = _decoded(body)
+    except (ValueError, RecursionError):
+        found = _decoded(body)
     if len(found.inputs) != 1:
         raise InvalidInput(f"There must be one input, got {len(found.inputs)}.", HINT)
-    tensor, parameters = found.inputs[0], found.parameters or {}
-    matrix, raw = _matrix(tensor)
-    return Infer(
-        text_of(found.id, "id"),
-        tensor.name[:MAX_TEXT],
-        matrix,
-        raw,
-        unit_of(parameters.get("unit"), "parameters.unit") if parameters else "",
-        parameters.get("at"),
-        tuple(output.name for output in found.outputs) if found.outputs else None,
-        parameters,
-    )
+    tensor, parameters = found.inputs[0], found.parameters
+    if tensor.datatype not in _DTYPES:
+        raise InvalidInput(f"The datatype {tensor.datatype[:80]!r} is not taken.", f"there is: {', '.join(_DTYPES)}.")
+    check_shape(tensor.name, tensor.shape)
+    if isinstance(tensor, _Flat):
+        flat, raw = tensor.data, _text_of(body)
+    else:
+        flat, raw = _uneven(tensor), None
+    unit, at = "", None
+    if parameters:
+        unit, at = unit_of(parameters.get("unit"), "parameters.unit"), parameters.get("at")
+    return TensorCall(
+        name, version, tensor.name, _matrix(tensor, flat), unit, at,
+        tuple([output.name for output in found.outputs]) if found.outputs else None,
+        text_of(found.id, "id") if found.id else "", "v2", caller, raw, parameters,
+    )  # fmt: skip
 
 
-def _matrix(tensor: _Tensor) -> tuple[Matrix, bytes | None]:
-    """The matrix, and its text where that can be logged as it is."""
-    shape, name, kind = tensor.shape, tensor.name[:MAX_TEXT], tensor.datatype
-    if kind not in _DTYPES:
-        raise InvalidInput(f"The datatype {kind[:80]!r} is not taken.", f"there is: {', '.join(_DTYPES)}.")
-    check_shape(name, shape)
-    raw: bytes | None = bytes(tensor.data)
+def _decoded(body: bytes) -> _Any:
     try:
-        flat = _numbers[kind].decode(tensor.data)
-    except msgspec.ValidationError:
-        flat, raw = _uneven(name, kind, tensor.data, shape), None
-    except msgspec.DecodeError as exc:
-        raise Malformed(f"The data of {name!r} is not JSON: {exc}.", HINT) from exc
-    if len(flat) != shape[0] * shape[1]:
-        raise InvalidInput(f"The data of {name!r} holds {len(flat)} numbers, its shape {shape} asks for {shape[0] * shape[1]}.")
-    matrix = _array(name, kind, flat).reshape(shape)
-    if raw is not None and b"\n" in raw:
-        raw = None
-    return matrix, raw
+        return _any.decode(body)
+    except msgspec.ValidationError as exc:
+        raise InvalidInput(f"The body is not an inference request: {exc}.", HINT) from exc
+    except (ValueError, RecursionError) as exc:
+        raise Malformed(f"The body is not JSON: {exc}.", "null stands where a number is missing; JSON has no NaN.") from exc
+
+
+def _text_of(body: bytes) -> bytes | None:
+    """The text of the numbers as it came. None where it is not certain which text they are: then they are written anew."""
+    if body.count(b'"data"') != 1:
+        return None
+    found = _TEXT.search(body)
+    return found[1] if found is not None else None
+
+
+def _matrix(tensor: _Flat | _Tensor, flat: list[Any]) -> Matrix:
+    rows, columns = tensor.shape
+    if len(flat) != rows * columns:
+        raise InvalidInput(
+            f"The data of {tensor.name[:MAX_TEXT]!r} holds {len(flat)} numbers, "
+            f"its shape [{rows}, {columns}] asks for {rows * columns}."
+        )
+    found: Matrix = _array(tensor.name, tensor.datatype, flat).reshape(tensor.shape)
+    return found
 
 
 def check_shape(name: str, shape: Sequence[int]) -> None:
     """Raises InvalidInput for anything but a matrix of at least one row and column and at most MAX_ROWS rows."""
-    if len(shape) != 2 or shape[0] < 1 or shape[1] < 1:
-        raise InvalidInput(f"The shape of {name!r} must be [rows, columns], got {str(list(shape))[:80]}.", HINT)
+    if len(shape) != 2 or shape[0] < 1 or shape[1] < 1 or shape[1] > MAX_COLUMNS:
+        seen = [size if abs(size) < 10**9 else "too much" for size in shape[:8]]
+        raise InvalidInput(f"The shape of {name[:MAX_TEXT]!r} must be [rows, columns], got {seen}.", HINT)
     if shape[0] > MAX_ROWS:
-        raise InvalidInput(f"One call takes at most {MAX_ROWS} rows, got {shape[0]}.", "send the rest in another call.")
+        raise InvalidInput(f"One call takes at most {MAX_ROWS} rows, got more.", "send the rest in another call.")
 
 
 def check_range(name: str, matrix: Matrix) -> None:
@@ -154,20 +166,21 @@ def _beyond(name: str) -> InvalidInput:
     )
 
 
-def _uneven(name: str, kind: str, data: Raw, shape: Sequence[int]) -> list[Any]:
-    """Numbers with gaps, or row by row. Raises InvalidInput naming what is no number."""
+def _uneven(tensor: _Tensor) -> list[Any]:
+    """Numbers with gaps, whole numbers, or numbers row by row. Raises InvalidInput naming what is no number."""
+    name, shape, data = tensor.name[:MAX_TEXT], tensor.shape, bytes(tensor.data)
     try:
-        if bytes(data).lstrip()[1:].lstrip().startswith(b"["):
-            rows = _rows[kind].decode(data)
+        if data.lstrip()[1:].lstrip().startswith(b"["):
+            rows = _rows[tensor.datatype].decode(data)
             if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
                 raise InvalidInput(
                     f"The data of {name!r} is not {shape[0]} rows of {shape[1]}.", "the lengths must be those of `shape`."
                 )
             return list(chain.from_iterable(rows))
-        found: list[Any] = _gaps[kind].decode(data)
+        found: list[Any] = _gaps[tensor.datatype].decode(data or b"null")
     except msgspec.ValidationError as exc:
-        raise InvalidInput(f"The data of {name!r} is not {kind}: {exc}.", "send numbers, flat or row by row.") from exc
-    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidInput(f"The data of {name!r} is not {tensor.datatype}: {exc}.", "send numbers, flat or row by row.") from exc
+    except (ValueError, RecursionError) as exc:
         raise Malformed(f"The data of {name!r} is not JSON: {exc}.", HINT) from exc
     return found
 
@@ -180,24 +193,30 @@ def check_outputs(wanted: Sequence[str] | None, names: Sequence[str]) -> None:
             raise InvalidInput(f"There is no output {name[:MAX_TEXT]!r}.", f"there is: {', '.join(offered)}.")
 
 
-def write_infer(answered: Answered, *, name: str, id: str, wanted: Sequence[str] | None) -> bytes:  # noqa: A002
+def write_infer(answered: Answered, call: TensorCall) -> bytes:
     """The answer to a call by tensor: the model's outputs, and the ids of the predictions as a tensor of their own."""
-    live = answered.live
-    tensors: list[dict[str, Any]] = [
-        {"name": spec.name, "datatype": spec.datatype, "shape": value.shape, "data": value.ravel().tolist()}
+    live, ids = answered.live, answered.ids
+    tensors = [
+        f'{{"name":{quoted(spec.name)},"datatype":"{spec.datatype}","shape":{list(value.shape)},"data":{_numbers(value)}}}'
         for spec, value in zip(live.model.outputs, answered.outputs, strict=True)
     ]
-    ids = answered.ids
-    tensors.append({"name": "prediction_id", "datatype": "BYTES", "shape": (len(ids),), "data": ids})
-    if wanted is not None:
-        by_name = {tensor["name"]: tensor for tensor in tensors}
-        tensors = [by_name[one] for one in wanted]
-    body = {
-        "model_name": name,
-        "model_version": live.version,
-        "parameters": {"arm": live.arm.role, "release": live.arm.release},
-        "outputs": tensors,
-    }
-    if id:
-        body["id"] = id
-    return orjson.dumps(body)
+    tensors.append(f'{{"name":"prediction_id","datatype":"BYTES","shape":[{len(ids)}],"data":["{_BETWEEN.join(ids)}"]}}')
+    if call.wanted is not None:
+        names = [*(spec.name for spec in live.model.outputs), "prediction_id"]
+        tensors = [tensors[names.index(name)] for name in call.wanted]
+    return (
+        f'{{"model_name":{quoted(call.name)},"model_version":{quoted(live.version)},'
+        f'"parameters":{{"arm":{quoted(live.arm.role)},"release":{quoted(live.arm.release)}}},'
+        f'"outputs":[{",".join(tensors)}]{f""","id":{quoted(call.id)}""" if call.id else ""}}}'
+    ).encode()
+
+
+_BETWEEN = '","'
+
+
+def _numbers(value: NDArray[Any]) -> str:
+    return (
+        orjson.dumps(value.ravel(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        if value.dtype != np.bool_
+        else orjson.dumps(value.ravel().tolist()).decode()
+    )

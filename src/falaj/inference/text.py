@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from falaj.core.errors import InvalidInput
 
 MAX_TEXT = 200
@@ -25,3 +27,10 @@ def text_of(value: Any, field: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
         raise InvalidInput(f"The field {field!r} must be a printable text of at most {MAX_TEXT} characters.")
     return value
+
+
+def quoted(text: str) -> str:
+    """A text as JSON."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return orjson.dumps(text).decode()
