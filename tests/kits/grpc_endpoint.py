@@ -21,7 +21,6 @@ from falaj.inference.log import PredictionLog, replace_file
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
-from falaj.inference.repository import Repository
 from falaj.inference.settings import ServerSettings
 from falaj.ports.host import Arm
 from tests.kits.endpoint import Installation
@@ -62,9 +61,8 @@ def grpc_endpoint(state: Path, *arms: Arm, credentials: Any = None, **changes: A
     log = PredictionLog(folder / "segments")
     predictor = Predictor(log, _NothingStored(), Metrics(), settings.clock, lambda: datetime.now(UTC))
     predictor.serving = Models(place.blobs, checker(load_public(state / "keys" / "model.ed25519.pub"))).open(wanted)
-    repository = Repository(folder, log, lambda: datetime.now(UTC))
     port = Port(settings, 0, credentials)
-    server = GrpcServer(settings, Keyring(folder / "keys.json", place.pepper), Service(predictor, repository), port)
+    server = GrpcServer(settings, Keyring(folder / "keys.json", place.pepper), Service(predictor), port)
     replace_file(folder / "keys.json", orjson.dumps(place.keys))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,6 +21,8 @@ from falaj.inference.describe import arms_of
 from falaj.inference.log import PredictionLog, replace_file
 from falaj.inference.models import Serving
 
+Operation = Callable[[Serving | None, str, Mapping[str, Any], Actor], None]
+"""`Repository.load` or `unload`."""
 READY, OUT = "READY", "UNAVAILABLE"
 FILE = "unloaded.json"
 _KNOWN = {"unload_dependents": bool}
@@ -29,10 +30,10 @@ _KNOWN = {"unload_dependents": bool}
 
 
 class Repository:
-    """`unloaded.json` in the serving folder: model → who took it out of service and when. All workers of the endpoint obey it."""
+    """`unloaded.json` beside the log's folder: model → who took it out of service and when. All workers obey it."""
 
-    def __init__(self, folder: Path, log: PredictionLog, now: Callable[[], datetime]) -> None:
-        self._path, self._log, self._now = folder / FILE, log, now
+    def __init__(self, log: PredictionLog, now: Callable[[], datetime]) -> None:
+        self._path, self._log, self._now = log.folder.parent / FILE, log, now
         self._name = str(self._path)
         self._seen: tuple[int, int, int] | None = None
         self._out: Mapping[str, Any] = {}
@@ -64,6 +65,11 @@ class Repository:
             f"The model {name} was taken out of service by {told['by']} at {told['at']}.", "an operator loads it again."
         )
 
+    def answers(self, name: str) -> bool:
+        """Whether it is in service now."""
+        self.look()
+        return self.problem(name) is None
+
     def index(self, serving: Serving | None, *, only_ready: bool = False) -> list[dict[str, str]]:
         """Every version that is loaded: its name, version, state and the reason of the state."""
         self.look()
@@ -79,7 +85,7 @@ class Repository:
         ]
 
     def unload(self, serving: Serving | None, name: str, parameters: Mapping[str, Any], actor: Actor) -> None:
-        """Returns when every worker obeys. Raises NotFound, InvalidInput for parameters, Unavailable where it cannot be written."""
+        """From now on no worker answers. Raises NotFound, InvalidInput for parameters, Unavailable where it cannot be written."""
         at = self._record("unload", serving, name, parameters, actor)
         self._write({name: {"by": actor.name, "at": at}})
 
@@ -88,9 +94,7 @@ class Repository:
         self._record("load", serving, name, parameters, actor)
         self._write({})
 
-    def _record(
-        self, what: str, serving: Serving | None, name: str, parameters: Mapping[str, Any], actor: Actor
-    ) -> str:
+    def _record(self, what: str, serving: Serving | None, name: str, parameters: Mapping[str, Any], actor: Actor) -> str:
         """Into the prediction log, before it is done: what cannot be written down is not done."""
         for key, value in parameters.items():
             if not isinstance(value, _KNOWN.get(key, type(None))):
@@ -117,5 +121,7 @@ class Repository:
         try:
             replace_file(self._path, orjson.dumps(out))
         except OSError as exc:
-            raise Unavailable(f"{self._path} cannot be written: {exc.strerror}.", "make room on the disk, then ask again.") from exc
+            raise Unavailable(
+                f"{self._path} cannot be written: {exc.strerror}.", "make room on the disk, then ask again."
+            ) from exc
         self.look()

@@ -106,16 +106,14 @@ def read_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) ->
 
 def numbers(name: str, datatype: str, values: NDArray[Any]) -> Matrix:
     """The values as the model takes them. Raises InvalidInput for a number that FP32 cannot carry."""
-    matrix: Matrix
-    if datatype == "FP32":
-        matrix = values
-    else:
-        matrix = values.astype(np.float32 if datatype in _EXACT_IN_FP32 else np.float64)
-    if datatype.startswith("FP") and (np.abs(matrix) > FP32_MAX).any():
+    if datatype == "FP16":
+        values = values.astype(np.float32)
+    # Compared before they are narrowed: what FP32 cannot carry would become infinite in silence.
+    if datatype.startswith("FP") and (np.abs(values) > FP32_MAX).any():
         raise InvalidInput(
             f"The data of {name!r} holds a number beyond what FP32 can carry.", "NaN stands where a number is missing."
         )
-    return matrix
+    return values.astype(np.float32, copy=False) if datatype in _EXACT_IN_FP32 else values.astype(np.float64, copy=False)
 
 
 def rows_and_columns(name: str, shape: Sequence[Any]) -> tuple[int, int]:
@@ -140,9 +138,7 @@ def join_columns(names: Sequence[str], tensors: Sequence[tuple[str, Matrix]]) ->
     if unknown or missing or len(tensors) != len(names):
         twice = next((name for index, (name, _) in enumerate(tensors) if name in dict(tensors[:index])), "")
         what = f"knows no {unknown[0][:_SHOWN]!r}" if unknown else f"has no {missing[0]!r}" if missing else f"has {twice!r} twice"
-        raise InvalidInput(
-            f"The request {what}.", f"send one matrix, or one tensor for each of: {', '.join(names)}."
-        )
+        raise InvalidInput(f"The request {what}.", f"send one matrix, or one tensor for each of: {', '.join(names)}.")
     rows = len(tensors[0][1])
     for name, column in tensors:
         if column.shape != (rows, 1):
@@ -155,7 +151,7 @@ def join_columns(names: Sequence[str], tensors: Sequence[tuple[str, Matrix]]) ->
 
 def read_texts(name: str, data: Buffer, count: int) -> list[bytes]:
     """The values of a BYTES tensor: each has its length before it, four bytes little-endian. Raises InvalidInput."""
-    found = []
+    found: list[bytes] = []
     at = 0
     while at < len(data):
         end = at + 4 + int.from_bytes(data[at : at + 4], "little")
@@ -200,5 +196,3 @@ def write_outputs(about: Mapping[str, Any], tensors: Sequence[Tensor], binary: C
             head["data"] = list(tensor.values)
         outputs.append(head)
     return orjson.dumps({**about, "outputs": outputs}), parts
-
-

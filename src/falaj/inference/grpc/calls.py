@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from falaj.core.actor import Actor
@@ -35,11 +35,15 @@ class Asker:
     started: float = 0.0
     deadline: float = 0.0
     """Of time.perf_counter, as `started`; 0: none."""
+    actor: Actor | None = None
+    """Whose call it was found to be when it came; what that actor may do need not be asked again."""
 
     def caller(self, actor: Actor) -> Caller:
         """Raises InvalidInput for metadata that say nothing usable."""
-        arm, request_id = text_of(self.arm, "x-falaj-arm"), text_of(self.request_id, "x-request-id")
-        return Caller(actor, request_id, arm, self.started, self.deadline, self.trace)
+        if self.arm or self.request_id:
+            text_of(self.arm, "x-falaj-arm")
+            text_of(self.request_id, "x-request-id")
+        return Caller(actor, self.request_id, self.arm, self.started, self.deadline, self.trace)
 
 
 def asker(event: Any) -> Asker:
@@ -206,7 +210,7 @@ class Stream:
             self._owed += 1
             started = time.perf_counter()
             given = self.asker
-            self._take(Part(self, found, Asker(given.key, given.arm, given.request_id, given.trace, started, given.deadline)))
+            self._take(Part(self, found, replace(given, started=started)))
             self._read()
 
     def _push(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,19 @@ from google.protobuf.message import DecodeError
 
 from falaj.core.errors import InvalidInput
 from falaj.inference.calls import Answered, Caller, Matrix, TensorCall
+from falaj.inference.deadlines import deadline_of
 from falaj.inference.errors import Malformed
 from falaj.inference.grpc.messages import message
 from falaj.inference.models import Live, Serving
-from falaj.inference.tensors_binary import DTYPES, join_columns, numbers, read_tensor, rows_and_columns, write_texts
+from falaj.inference.tensors import MAX_ROWS
+from falaj.inference.tensors_binary import DTYPES, numbers, read_tensor, rows_and_columns, write_texts
+from falaj.inference.tensors_mixed import IDS, as_one, check_wish
 from falaj.inference.text import MAX_TEXT, text_of, unit_of
 
 _Request = message("inference.ModelInferRequest")
 _Response = message("inference.ModelInferResponse")
 _StreamResponse = message("inference.ModelStreamInferResponse")
 
-IDS = "prediction_id"
 _HINT = "send inputs with name, datatype FP32, shape [rows, columns], and their bytes in raw_input_contents."
 _LISTS: Mapping[str, str] = {
     # datatype: the list of InferTensorContents that holds its values; the protocol has none for FP16
@@ -37,6 +39,7 @@ _LISTS: Mapping[str, str] = {
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
+_READ = ("unit", "at", "timeout")
 _RAW = 6 << 3 | 2
 """The key of `ModelInferResponse.raw_output_contents`: field 6, length-delimited."""
 
@@ -55,21 +58,58 @@ def read_infer(data: bytes, caller: Caller, serving: Serving | None) -> Asked:
         request = _Request.FromString(data)
     except DecodeError as exc:
         raise Malformed("The message is no ModelInferRequest.", _HINT) from exc
+    name, matrix, is_raw = _common(request, serving) or _any(request, serving)
+    unit, at = "", None
+    if request.parameters:
+        given = {key: _parameter(value) for key, value in request.parameters.items() if key in _READ}
+        unit, at = unit_of(given.get("unit"), "parameters.unit"), given.get("at")
+        until = deadline_of({}, given, caller.started, 0.0)
+        if until and (not caller.deadline or until < caller.deadline):
+            caller.deadline = until
+    wanted = _wanted(request.outputs) if request.outputs else None
+    call_id = request.id
+    if call_id:
+        text_of(call_id, "id")
+    version = request.model_version or None
+    return Asked(TensorCall(request.model_name, version, name, matrix, unit, at, wanted, call_id, "grpc", caller), is_raw)
+
+
+def _common(request: Any, serving: Serving | None) -> tuple[str, Matrix, bool] | None:
+    """The matrix of what nearly all calls are, one raw FP32 tensor with two sizes; None for all others and whatever is wrong."""
+    inputs, raw = request.inputs, request.raw_input_contents
+    if len(inputs) != 1 or len(raw) != 1 or serving is None:
+        return None
+    tensor, data = inputs[0], raw[0]
+    shape = tensor.shape
+    if tensor.datatype != "FP32" or len(shape) != 2 or tensor.name != serving.arms[0].model.input or tensor.HasField("contents"):
+        return None
+    rows, columns = shape
+    if not 0 < rows <= MAX_ROWS or columns < 1 or rows * columns * 4 != len(data):
+        return None
+    flat = np.frombuffer(data, np.float32)
+    # A sum of squares is finite only if every number is; it costs a fifth of looking at each.
+    if not flat.dot(flat) < _FINITE:
+        return None
+    return tensor.name, flat.reshape(rows, columns), True
+
+
+_FINITE = float("inf")
+
+
+def _any(request: Any, serving: Serving | None) -> tuple[str, Matrix, bool]:
     inputs, raw = request.inputs, request.raw_input_contents
     if not inputs:
         raise InvalidInput("The request has no inputs.", _HINT)
     if raw and len(raw) != len(inputs):
         raise InvalidInput(f"{len(raw)} raw contents came for {len(inputs)} inputs.", "send one for each input, in their order.")
     tensors = [(tensor.name[:MAX_TEXT], _values(tensor, raw[index] if raw else None)) for index, tensor in enumerate(inputs)]
-    name, matrix = as_one(tensors, serving)
-    unit, at = "", None
-    if request.parameters:
-        given = {key: _parameter(value) for key, value in request.parameters.items() if key in ("unit", "at")}
-        unit, at = unit_of(given.get("unit"), "parameters.unit"), given.get("at")
-    wanted = tuple(output.name for output in request.outputs) if request.outputs else None
-    version, call_id = request.model_version or None, text_of(request.id, "id") if request.id else ""
-    call = TensorCall(request.model_name, version, name, matrix, unit, at, wanted, call_id, "grpc", caller)
-    return Asked(call, bool(raw))
+    return *as_one(tensors, serving), bool(raw)
+
+
+def _wanted(outputs: Any) -> tuple[str, ...]:
+    for output in outputs:
+        check_wish(output.name, output.parameters)
+    return tuple(output.name for output in outputs)
 
 
 def id_of(data: bytes) -> str:
@@ -79,22 +119,6 @@ def id_of(data: bytes) -> str:
         return text_of(found, "id")
     except (DecodeError, InvalidInput):
         return ""
-
-
-def as_one(tensors: Sequence[tuple[str, Matrix]], serving: Serving | None) -> tuple[str, Matrix]:
-    """The matrix of a call: its only tensor, or its columns put together in the model's order.
-
-    Raises InvalidInput where they are not the model's columns, or where the arms that are tried out take different ones.
-    """
-    if serving is None or not serving.arms:
-        return tensors[0]
-    model = serving.arms[0].model
-    names = model.recipe.names
-    if len(tensors) == 1 and (tensors[0][0] == model.input or tensors[0][0] not in names):
-        return tensors[0]
-    if any(live.model.recipe.names != names for live in serving.arms):
-        raise InvalidInput("The models that answer here take different columns.", "send requests by entity, to /v1/models.")
-    return model.input, join_columns(names, tensors)
 
 
 def _values(tensor: Any, raw: bytes | None) -> Matrix:

@@ -31,6 +31,7 @@ class Port:
 
     def __init__(self, settings: ServerSettings, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
         """Raises Conflict where the port is taken by a program that does not share it."""
+        self.is_secure = credentials is not None
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(_options(settings), False)
         self._server.register_completion_queue(self._queue)
@@ -132,11 +133,11 @@ def was_cancelled(event: Any) -> bool:
     return bool(event.batch_operations[0].cancelled())
 
 
-def certified_names(call: Any) -> list[str]:
-    """The names in the client's certificate, as it was checked when the connection was made; none without one."""
+def certificate_of(call: Any) -> bytes | None:
+    """The client's certificate (PEM), as it was checked when the connection was made; None where it showed none."""
     context = cygrpc.auth_context(call) or {}
-    names = context.get(b"x509_subject_alternative_name", context.get("x509_subject_alternative_name", ()))
-    return [name.decode("utf-8", "replace") for name in names]
+    found = context.get(b"x509_pem_cert") or context.get("x509_pem_cert")
+    return bytes(found[0]) if found else None
 
 
 def _options(settings: ServerSettings) -> list[tuple[bytes, int]]:

@@ -10,20 +10,22 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, Unauthenticated
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.calls import TensorCall
-from falaj.inference.errors import Busy, TooLate, TooSlow
+from falaj.inference.errors import Busy, Late, TooSlow
 from falaj.inference.grpc.calls import Part, Single, Stream, Waiting
 from falaj.inference.grpc.infer import Answers, Asked, read_infer
-from falaj.inference.grpc.port import Port, certified_names
+from falaj.inference.grpc.port import Port, certificate_of
 from falaj.inference.grpc.service import BY_PATH, INFER, STREAM, Method, Service
 from falaj.inference.grpc.status import Unknown, refusal
 from falaj.inference.settings import ServerSettings
+from falaj.inference.tls import Peer, peer_of_pem
 
 LOOK_EVERY_S = 0.1
 _AT_ONCE = 1024
 """Events that are taken before what came with them is answered."""
 _BUSY = Busy("More requests wait than this server takes on.", "come back in a second.")
-_TOO_LATE = TooLate("The deadline had passed before the model was asked.", "give it more time, or send less at once.")
+_TOO_LATE = Late("The deadline had passed before the model was asked.", "give it more time, or send less at once.")
 _SLOW = TooSlow("The message did not arrive in time.", "send it as soon as the call is open.")
+_REMEMBERED = 1024
 _NOBODY = Actor("nobody", "service")
 
 
@@ -35,8 +37,11 @@ class GrpcServer:
     ) -> None:
         """`sync` is called between the append to the log and the answers: it makes `sync = "always"` wait."""
         self._settings, self._keyring, self._service, self._port, self._sync = settings, keyring, service, port, sync
-        self._predictor, self._repository = service.predictor, service.repository
+        self._predictor = service.predictor
         self._answers = Answers()
+        self._is_secure = port.is_secure
+        self._peers: dict[bytes, Peer | None] = {}
+        """Certificates that were read before."""
         self._waiting: list[Waiting] = []
         self._opening: dict[Single, None] = {}
         """Calls whose message is not here yet, the oldest first."""
@@ -151,7 +156,6 @@ class GrpcServer:
         """Everything that waits. Keys are looked at now: who lost theirs before a call arrived is refused."""
         waiting, self._waiting = self._waiting, []
         self._keyring.look()
-        self._repository.look()
         asked: list[tuple[Waiting, Asked]] = []
         rows = 0
         for one in waiting:
@@ -183,11 +187,7 @@ class GrpcServer:
         if method.name not in (INFER, STREAM):
             one.reply(self._service.answer(method.name, one.data, actor))
             return None
-        asked = read_infer(one.data, asker.caller(actor), self._predictor.serving)
-        problem = self._repository.problem(asked.call.name)
-        if problem is not None:
-            raise problem
-        return asked
+        return read_infer(one.data, asker.caller(actor), self._predictor.serving)
 
     def _predict(self, asked: list[tuple[Waiting, Asked]]) -> None:
         calls: list[TensorCall] = [one.call for _, one in asked]
@@ -209,9 +209,10 @@ class GrpcServer:
                 self._refuse(waiting, _failed(exc))
 
     def _actor(self, method: Method, one: Waiting | Single | Stream, *, is_new: bool = False) -> Actor:
-        """Who calls. Raises Unauthenticated or Denied."""
+        """Who calls, as of the last look at the keys. Raises Unauthenticated or Denied."""
         if method.permission == "open":
             return _NOBODY
+        asker = one.asker
         try:
             actor = self._known(one)
         except Unauthenticated:
@@ -219,14 +220,28 @@ class GrpcServer:
                 raise
             self._keyring.look()  # perhaps a key that was given out a moment ago
             actor = self._known(one)
-        demand(actor, method.permission)
+        if actor is not asker.actor:
+            demand(actor, method.permission)
+            asker.actor = actor
         return actor
 
     def _known(self, one: Waiting | Single | Stream) -> Actor:
-        if not one.asker.key:
-            for name in certified_names(one.call):
-                return self._keyring.holder(name)
-        return self._keyring.actor(one.asker.key)
+        key = one.asker.key
+        if key or not self._is_secure:
+            return self._keyring.actor(key)
+        pem = certificate_of(one.call)
+        return self._keyring.actor(b"") if pem is None else self._holder(pem)
+
+    def _holder(self, pem: bytes) -> Actor:
+        """Whose certificate it is, for a call without a key. Raises Unauthenticated."""
+        if pem not in self._peers:
+            if len(self._peers) >= _REMEMBERED:
+                self._peers.clear()
+            self._peers[pem] = peer_of_pem(pem, self._settings.tls_names)
+        peer = self._peers[pem]
+        if peer is None or peer.until < time.time():
+            raise Unauthenticated("The certificate names nobody, or is over.", "show a new one, or send a key.")
+        return self._keyring.holder(peer.identity)
 
     def _refuse(self, one: Waiting, error: FalajError) -> None:
         self._predictor.metrics.refused(error.code)

@@ -10,12 +10,11 @@ from google.protobuf.message import DecodeError
 
 from falaj.core.actor import Actor
 from falaj.core.errors import InvalidInput
-from falaj.inference.describe import arms_of, model_config, model_metadata, server_metadata
+from falaj.inference.describe import arms_of, model_config, model_metadata, model_statistics, server_metadata
 from falaj.inference.errors import Malformed
 from falaj.inference.grpc.messages import SERVICE, methods
 from falaj.inference.predict import Predictor
-from falaj.inference.repository import Repository
-from falaj.inference.tensors_binary import MAX_ROWS
+from falaj.inference.tensors import MAX_ROWS
 
 INFER, STREAM = "ModelInfer", "ModelStreamInfer"
 
@@ -48,8 +47,8 @@ _CLASSES = methods()
 class Service:
     """Answers every method but the two that ask the model."""
 
-    def __init__(self, predictor: Predictor, repository: Repository) -> None:
-        self.predictor, self.repository = predictor, repository
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.repository = predictor, predictor.repository
         self._calls: dict[str, Callable[[Any, Actor], Mapping[str, Any]]] = {
             "ServerLive": lambda _request, _actor: {"live": True},
             "ServerReady": lambda _request, _actor: {"ready": self._is_ready()},
@@ -75,7 +74,7 @@ class Service:
 
     def _is_ready(self) -> bool:
         serving = self.predictor.serving
-        return serving is not None and self.repository.problem(serving.name) is None
+        return serving is not None and self.repository.answers(serving.name)
 
     def _model_ready(self, request: Any, _actor: Actor) -> Mapping[str, Any]:
         arms_of(self.predictor.serving, request.name, request.version)
@@ -93,23 +92,8 @@ class Service:
     def _statistics(self, request: Any, _actor: Actor) -> Mapping[str, Any]:
         serving = self.predictor.serving
         name = request.name or (serving.name if serving is not None else "")
-        found = []
-        for live in arms_of(serving, name, request.version):
-            tally = self.predictor.metrics.tally(live.labels)
-            answered = tally.requests - tally.errors
-            found.append(
-                {
-                    "name": name,
-                    "version": live.version,
-                    "inference_count": tally.rows,
-                    "execution_count": answered,
-                    "inference_stats": {
-                        "success": {"count": answered, "ns": int(tally.seconds * 1e9)},
-                        "fail": {"count": tally.errors},
-                    },
-                }
-            )
-        return {"model_stats": found}
+        arms = arms_of(serving, name, request.version)
+        return {"model_stats": model_statistics(name, arms, self.predictor.metrics)}
 
     def _index(self, request: Any, _actor: Actor) -> Mapping[str, Any]:
         _one_repository(request)
@@ -131,5 +115,6 @@ def _one_repository(request: Any) -> str:
 
 
 def _parameters(request: Any) -> dict[str, Any]:
-    return {key: getattr(value, value.WhichOneof("parameter_choice") or "bool_param") for key, value in request.parameters.items()}
-
+    return {
+        key: getattr(value, value.WhichOneof("parameter_choice") or "bool_param") for key, value in request.parameters.items()
+    }

@@ -16,12 +16,13 @@ from falaj.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from falaj.inference.errors import RETRY_AFTER_S, Busy, TooLarge, TooLate, TooSlow
+from falaj.inference.errors import RETRY_AFTER_S, Busy, Late, TooLarge, TooSlow
 from falaj.inference.grpc.messages import message
 
 _Status = message("google.rpc.Status")
 _ErrorInfo = message("google.rpc.ErrorInfo")
 _RetryInfo = message("google.rpc.RetryInfo")
+
 
 class Unknown(FalajError):
     """The service has no such method."""
@@ -36,7 +37,7 @@ CODES: Mapping[type[FalajError], int] = {
     Denied: 7,  # PERMISSION_DENIED
     TooLarge: 8,  # RESOURCE_EXHAUSTED
     Busy: 8,
-    TooLate: DEADLINE_EXCEEDED,
+    Late: DEADLINE_EXCEEDED,
     TooSlow: DEADLINE_EXCEEDED,
     Conflict: 9,  # FAILED_PRECONDITION
     Unknown: UNIMPLEMENTED,
