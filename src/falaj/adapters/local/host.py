@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error
 from falaj.core.ref import Ref
 from falaj.ports.host import Seen, Wanted
 
+Pair = Callable[[str, Path], Mapping[str, str]]
 READY_WITHIN_S = 10.0
 STOP_WITHIN_S = 15.0
 SAME_START_S = 5.0
@@ -41,12 +42,21 @@ class ProcessHost:
     capabilities: frozenset[str] = frozenset({"split"})
 
     def __init__(
-        self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        state: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        options: Mapping[str, Any] | None = None,
+        pair: Pair | None = None,
     ) -> None:
         """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
-        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps."""
+        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps.
+        `pair`: sees to an endpoint's certificate, and tells the settings that name it; asked at each start and each minute."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
+        self._pair, self._paired = pair, 0.0
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: dict[str, list[float]] = {}
         self._thread: threading.Thread | None = None
@@ -103,6 +113,7 @@ class ProcessHost:
     def supervise(self) -> list[str]:
         """Starts again whatever died, each time after a longer pause; returns the endpoints that it started."""
         started = []
+        self._renew()
         for folder in self._folders():
             if not (folder / "wanted.json").exists():
                 continue
@@ -130,6 +141,16 @@ class ProcessHost:
 
     # --- one server ---
 
+    def _renew(self) -> None:
+        """Once a minute: certificates that are half over. What an endpoint has goes on being shown where that fails."""
+        if self._pair is None or time.monotonic() < self._paired + 60.0:
+            return
+        self._paired = time.monotonic()
+        for folder in self._folders():
+            if (folder / "wanted.json").exists():
+                with contextlib.suppress(FalajError, OSError):
+                    self._pair(folder.name, folder)
+
     def _settle(self, endpoint: str, folder: Path) -> bool:
         """Writes settings.json; True where a running server has to be started anew because of it."""
         held = _json(folder / "settings.json") or {}
@@ -142,6 +163,7 @@ class ProcessHost:
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
             **self.options,
+            **(self._pair(endpoint, folder) if self._pair is not None else {}),
         }
         if held == settings:
             return False
