@@ -19,7 +19,7 @@ from falaj.core.moments import iso, millis
 from falaj.core.segment import issue
 from falaj.inference.auth import demand
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
-from falaj.inference.errors import Late, at_place
+from falaj.inference.errors import TooLate, at_place
 from falaj.inference.feedback import Label
 from falaj.inference.lines import about, failure_line, line, tensor_line
 from falaj.inference.log import PredictionLog
@@ -153,7 +153,7 @@ class Predictor:
         if problem is not None:
             raise problem
         if 0.0 < call.caller.deadline < turn.clock:
-            raise Late("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
+            raise TooLate("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
         if isinstance(call, TensorCall):
             return self._tensor_job(place, call, serving, turn)
         return self._entity_job(place, call, serving, turn)

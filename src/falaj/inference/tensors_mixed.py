@@ -83,8 +83,8 @@ class Address:
 
 
 def is_common(body: bytes, header_length: bytes | None) -> bool:
-    """Whether falaj.inference.tensors reads it: one tensor, and not a word of bytes. A doubtful case is not."""
-    return header_length is None and body.count(b'"datatype"') == 1 and b"binary_data" not in body
+    """Whether falaj.inference.tensors reads it: at most one tensor, and not a word of bytes. A doubtful case is not."""
+    return header_length is None and body.count(b'"datatype"') < 2 and b"binary_data" not in body
 
 
 def read_mixed(body: bytes, request: Address, serving: Serving | None) -> tuple[TensorCall, Wish]:
@@ -98,8 +98,8 @@ def read_mixed(body: bytes, request: Address, serving: Serving | None) -> tuple[
     try:
         found = _request.decode(head)
     except msgspec.ValidationError as exc:
-        raise InvalidInput(f"The body is not an inference request: {exc}.", HINT) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise Malformed(f"The body is not an inference request: {exc}.", HINT) from exc
+    except (ValueError, RecursionError) as exc:
         raise Malformed(f"The body is not JSON: {exc}.", "null stands where a number is missing; JSON has no NaN.") from exc
     if not found.inputs:
         raise InvalidInput("The request has no inputs.", HINT)
@@ -212,7 +212,7 @@ def _from_json(tensor: _Input, data: Raw) -> Matrix:
         raise InvalidInput(f"The datatype {kind[:MAX_TEXT]!r} is not taken.", f"there is: {', '.join(DTYPES)}.")
     try:
         flat = _values.decode(data)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"The data of {name!r} is not a list: {exc}.", "send numbers, flat or row by row.") from exc
     if flat and isinstance(flat[0], list):
         if len(flat) != rows or any(not isinstance(row, list) or len(row) != columns for row in flat):

@@ -46,12 +46,14 @@ class Asker:
         return Caller(actor, self.request_id, self.arm, self.started, self.deadline, self.trace)
 
 
-def asker(event: Any) -> Asker:
-    """Of an accepted call."""
+def asker(event: Any, default_s: float) -> Asker:
+    """Of an accepted call; `default_s` is how long its caller waits who does not say, 0 for ever."""
     found = Asker(started=time.perf_counter())
     until = event.call_details.deadline
     if until < _FAR:
         found.deadline = found.started + until - time.time()
+    elif default_s:
+        found.deadline = found.started + default_s
     for name, value in event.invocation_metadata:
         match name:
             case "authorization":
@@ -99,7 +101,7 @@ class Single:
     def __init__(self, port: Port, event: Any, method: str, over: Callable[[Any], None]) -> None:
         """`over` happens when the answer was sent, or the caller does not want it any more."""
         self._port, self.call, self.method, self._over = port, event.call, method, over
-        self.asker = asker(event)
+        self.asker = asker(event, port.timeout_s)
         self.data = b""
         self._is_over = False
 
@@ -164,7 +166,7 @@ class Stream:
 
     def __init__(self, port: Port, event: Any, method: str, take: Callable[[Part], None], over: Callable[[Stream], None]) -> None:
         self._port, self.call, self.method, self._take, self._over = port, event.call, method, take, over
-        self.asker = asker(event)
+        self.asker = asker(event, port.timeout_s)
         self._owed = 0
         self._out: deque[bytes] = deque()
         self._is_reading = self._is_sending = self._is_whole = self._is_over = False

@@ -32,6 +32,8 @@ class Port:
     def __init__(self, settings: ServerSettings, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
         """Raises Conflict where the port is taken by a program that does not share it."""
         self.is_secure = credentials is not None
+        self.timeout_s = settings.timeout_ms / 1000
+        """How long a caller waits who gives no deadline; 0: for ever."""
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(_options(settings), False)
         self._server.register_completion_queue(self._queue)

@@ -10,7 +10,8 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, Unauthenticated
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.calls import TensorCall
-from falaj.inference.errors import Busy, Late, TooSlow
+from falaj.inference.deadlines import demand_time
+from falaj.inference.errors import Busy, TooSlow
 from falaj.inference.grpc.calls import Part, Single, Stream, Waiting
 from falaj.inference.grpc.infer import Answers, Asked, read_infer
 from falaj.inference.grpc.port import Port, certificate_of
@@ -23,7 +24,6 @@ LOOK_EVERY_S = 0.1
 _AT_ONCE = 1024
 """Events that are taken before what came with them is answered."""
 _BUSY = Busy("More requests wait than this server takes on.", "come back in a second.")
-_TOO_LATE = Late("The deadline had passed before the model was asked.", "give it more time, or send less at once.")
 _SLOW = TooSlow("The message did not arrive in time.", "send it as soon as the call is open.")
 _REMEMBERED = 1024
 _NOBODY = Actor("nobody", "service")
@@ -182,8 +182,7 @@ class GrpcServer:
         method = _METHOD[one.method]
         actor = self._actor(method, one)
         asker = one.asker
-        if asker.deadline and time.perf_counter() > asker.deadline:
-            raise _TOO_LATE
+        demand_time(asker.deadline, asker.started)
         if method.name not in (INFER, STREAM):
             one.reply(self._service.answer(method.name, one.data, actor))
             return None

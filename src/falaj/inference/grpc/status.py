@@ -16,7 +16,7 @@ from falaj.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from falaj.inference.errors import RETRY_AFTER_S, Busy, Late, TooLarge, TooSlow
+from falaj.inference.errors import RETRY_AFTER_S
 from falaj.inference.grpc.messages import message
 
 _Status = message("google.rpc.Status")
@@ -30,15 +30,11 @@ class Unknown(FalajError):
     code, http_status = "not_found", 404
 
 
-UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED = 2, 4, 12
+UNKNOWN, UNIMPLEMENTED = 2, 12
 CODES: Mapping[type[FalajError], int] = {
     InvalidInput: 3,  # INVALID_ARGUMENT
     NotFound: 5,
     Denied: 7,  # PERMISSION_DENIED
-    TooLarge: 8,  # RESOURCE_EXHAUSTED
-    Busy: 8,
-    Late: DEADLINE_EXCEEDED,
-    TooSlow: DEADLINE_EXCEEDED,
     Conflict: 9,  # FAILED_PRECONDITION
     Unknown: UNIMPLEMENTED,
     MissingDependency: UNIMPLEMENTED,
@@ -47,6 +43,8 @@ CODES: Mapping[type[FalajError], int] = {
     Unauthenticated: 16,
 }
 """error → status, as numbered in the gRPC specification; a subclass that is not here has that of its nearest ancestor."""
+BY_HTTP: Mapping[int, int] = {408: 4, 413: 8, 429: 8, 504: 4}
+"""What HTTP tells apart more finely: too slow and too late are DEADLINE_EXCEEDED, too large and too many RESOURCE_EXHAUSTED."""
 _LONGEST = 2000
 """Characters of a text: it travels in headers, which clients limit."""
 
@@ -74,4 +72,6 @@ def refusal(error: FalajError) -> Refusal:
 
 
 def code_of(error: FalajError) -> int:
+    if error.http_status in BY_HTTP:
+        return BY_HTTP[error.http_status]
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), UNKNOWN)
