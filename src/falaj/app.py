@@ -116,7 +116,14 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = {"clock": str(self.settings.clock), "sync": str(self.settings.log_sync), **self.access.door()}
+        options: dict[str, Any] = {
+            "clock": str(self.settings.clock),
+            "sync": str(self.settings.log_sync),
+            "workers": int(self.settings.serve_workers),
+            "grpc": str(self.settings.serve_grpc),
+            "grpc_port": int(self.settings.serve_grpc_port),
+            **self.access.door(),
+        }
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}

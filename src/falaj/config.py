@@ -62,6 +62,11 @@ TABLE: tuple[Setting, ...] = (
     Setting("api_port", 7700, "Port of the control plane; 0 picks a free one."),
     Setting("serve_host", "127.0.0.1", "Address that inference servers listen on."),
     Setting("serve_port", 7710, "Port of the first endpoint, the next ones follow; 0 picks free ones."),
+    Setting("serve_workers", 1, "Processes of each endpoint that answer REST; 0 is one for each core."),
+    Setting(
+        "serve_grpc", "auto", "Whether endpoints speak gRPC too; auto: where its package is installed.", ("auto", "on", "off")
+    ),
+    Setting("serve_grpc_port", 0, "gRPC port of the first endpoint, the next ones follow; 0 picks free ones, which are kept."),
     Setting(
         "serve_tls",
         "off",
