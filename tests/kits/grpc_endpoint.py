@@ -64,6 +64,7 @@ def grpc_endpoint(state: Path, *arms: Arm, credentials: Any = None, **changes: A
     port = Port(settings, 0, credentials)
     server = GrpcServer(settings, Keyring(folder / "keys.json", place.pepper), Service(predictor), port)
     replace_file(folder / "keys.json", orjson.dumps(place.keys))
+    server.start()
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

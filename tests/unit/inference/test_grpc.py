@@ -350,7 +350,7 @@ def test_a_stream_that_is_cancelled_leaves_nothing_open(endpoint: GrpcEndpoint, 
     next(answers)
     answers.cancel()
     never.set()
-    assert until(lambda: not endpoint.server._streams and endpoint.server._open == 0)
+    assert until(lambda: not endpoint.server._streams and endpoint.server.open == 0)
 
 
 # --- limits and the way out ---
@@ -376,7 +376,7 @@ def test_one_call_more_than_may_wait_is_told_when_to_come_back(tmp_path: Path) -
             release.set()
             assert list(answers) == []
             assert ("grpc-retry-pushback-ms", "1000") in error.trailing_metadata()
-            assert until(lambda: own.server._open == 0)
+            assert until(lambda: own.server.open == 0)
             assert caller(second, key)("ModelInfer", infer())
 
 
@@ -395,7 +395,7 @@ def test_a_call_whose_message_never_comes_is_ended(tmp_path: Path) -> None:
             metadata = (("authorization", f"Bearer {key}"),)
             refused(lambda: ask(nothing(), metadata=metadata, timeout=10), grpc.StatusCode.DEADLINE_EXCEEDED, "did not arrive")
             release.set()
-            assert until(lambda: own.server._open == 0)
+            assert until(lambda: own.server.open == 0)
 
 
 def test_no_more_connections_than_the_settings_say(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_a_caller_that_stays_forever_does_not_hold_up_the_end(tmp_path: Path) ->
             pending = channel.stream_unary(SERVICE + "ModelInfer").future(
                 nothing(), metadata=(("authorization", f"Bearer {key}"),)
             )
-            assert until(lambda: own.server._open == 1)
+            assert until(lambda: own.server.open == 1)
             own.server.stop()
             assert pending.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
             release.set()

@@ -43,21 +43,22 @@ class GrpcServer:
         self._peers: dict[bytes, Peer | None] = {}
         """Certificates that were read before."""
         self._waiting: list[Waiting] = []
-        self._opening: dict[Single, None] = {}
+        self.opening: dict[Single, None] = {}
         """Calls whose message is not here yet, the oldest first."""
         self._streams: set[Stream] = set()
-        self._open = 0
+        self.open = 0
+        """Calls that were taken on and are not over yet."""
         self._stopped = 0.0
         self._is_over = False
         self._wants_stop = False
 
-    def run(self, tick: Callable[[], None] = lambda: None) -> None:
-        """Serves until `stop`, and then until everything that was taken on is answered or `drain_s` is over.
-
-        `tick` is called ten times a second, between two runs of the model.
-        """
-        self._port.start(self._accept)
+    def start(self) -> None:
+        """From now on calls are taken; they are answered by `run`."""
         self._keyring.look()
+        self._port.start(self._accept)
+
+    def run(self) -> None:
+        """Serves until `stop`, and then until everything that was taken on is answered or `drain_s` is over."""
         looked = time.monotonic()
         while not self._is_over:
             event = self._port.poll(LOOK_EVERY_S)
@@ -75,7 +76,6 @@ class GrpcServer:
             if now - looked >= LOOK_EVERY_S:
                 looked = now
                 self._look(now)
-                tick()
         self._port.close()
 
     def stop(self) -> None:
@@ -92,15 +92,15 @@ class GrpcServer:
         if method is None:
             path = event.call_details.method.decode("latin-1")[:120]
             self._turn_away(event, Unknown(f"There is no method {path!r}.", "the protocol's .proto file lists them."))
-        elif self._open >= self._settings.max_waiting:
+        elif self.open >= self._settings.max_waiting:
             self._turn_away(event, _BUSY)
         elif method.name == STREAM:
             self._accept_stream(event, method)
         else:
             call = Single(self._port, event, method.name, self._over)
-            self._open += 1
+            self.open += 1
             if self._is_welcome(call, method):
-                self._opening[call] = None
+                self.opening[call] = None
                 call.receive(self._received)
 
     def _accept_stream(self, event: Any, method: Method) -> None:
@@ -108,7 +108,7 @@ class GrpcServer:
             self._turn_away(event, _BUSY)
             return
         stream = Stream(self._port, event, method.name, self._waiting_on, self._stream_over)
-        self._open += 1
+        self.open += 1
         self._streams.add(stream)
         stream.open()
         try:
@@ -132,7 +132,7 @@ class GrpcServer:
         self._port.refuse(event.call, (told.code, told.text, told.metadata), lambda _event: None)
 
     def _received(self, call: Single, is_whole: bool) -> None:
-        self._opening.pop(call, None)
+        self.opening.pop(call, None)
         if is_whole:
             self._waiting.append(call)
 
@@ -140,7 +140,7 @@ class GrpcServer:
         self._waiting.append(part)
 
     def _over(self, _event: Any) -> None:
-        self._open -= 1
+        self.open -= 1
 
     def _shut(self, _event: Any) -> None:
         self._is_over = True
@@ -148,7 +148,7 @@ class GrpcServer:
     def _stream_over(self, stream: Stream) -> None:
         if stream in self._streams:
             self._streams.discard(stream)
-            self._open -= 1
+            self.open -= 1
 
     # --- answering ---
 
@@ -258,8 +258,8 @@ class GrpcServer:
             self._stopped = now
             self._port.cancel()
         late = time.perf_counter() - self._settings.request_timeout_s
-        while self._opening and (oldest := next(iter(self._opening))).asker.started < late:
-            del self._opening[oldest]
+        while self.opening and (oldest := next(iter(self.opening))).asker.started < late:
+            del self.opening[oldest]
             self._refuse(oldest, _SLOW)
 
 
