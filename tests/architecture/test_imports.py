@@ -21,6 +21,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),
     "grpc": ("falaj.inference",),
+    "google": ("falaj.inference.grpc",),
+    "grpc": ("falaj.inference.grpc", "falaj.inference.tls"),
     "httptools": ("falaj.inference", "falaj.serve"),
     "ibis": ("falaj.adapters.warehouse",),
     "jsonschema": ("falaj.stages.contracts",),
