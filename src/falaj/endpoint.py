@@ -32,7 +32,6 @@ from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
 from falaj.inference.processes import born
 from falaj.inference.report import complain, write_json
-from falaj.inference.seals import Sealer
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
@@ -142,7 +141,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     (folder / "workers").mkdir(mode=0o700, exist_ok=True)
     place = folder / "workers" / f"{slot}.json"
     try:
-        with _log(folder, settings) as (log, sealer), contextlib.closing(LateOnline(settings)) as opened:
+        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened:
             online: Any = opened
             pepper = _bytes(Path(settings.pepper))
             verify = checker(load_public(Path(settings.public_key)))
@@ -150,7 +149,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
             watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
-            upkeep = Upkeep(log, sealer, metrics, complain)
+            upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
@@ -176,20 +175,14 @@ def _measure(metrics: Metrics, predictor: Predictor, upkeep: Upkeep) -> None:
 
 
 @contextlib.contextmanager
-def _log(folder: Path, settings: ServerSettings) -> Iterator[tuple[PredictionLog, Sealer]]:
+def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
     place = folder / "segments"
     try:
         log = PredictionLog(place, rows=settings.segment_rows)
-        sealer = Sealer(place, settings.endpoint, idle_s=settings.segment_idle_s)
     except OSError as exc:
         raise Unavailable(f"{place} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
-    try:
-        yield log, sealer
-    finally:
-        try:
-            log.close()
-        finally:
-            sealer.close()
+    with contextlib.closing(log):
+        yield log
 
 
 def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
