@@ -11,17 +11,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import uvloop
 
+from falaj import doors
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
-from falaj.inference.auth import Keyring
 from falaj.inference.batch import Batcher
 from falaj.inference.http import SWEEP_S, Edge, listen
 from falaj.inference.log import PredictionLog
@@ -33,6 +33,9 @@ from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, read_settings
 from falaj.inference.watch import GroupSync, Watch, keep_looking
 from falaj.ports.online import Online, Stored
+
+if TYPE_CHECKING:
+    from falaj.inference.tls import Certificates
 
 _WAITS_S = 1.0
 """For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
@@ -91,6 +94,8 @@ def serve(folder: Path) -> None:
             f"{folder / 'segments'} cannot be written: {exc.strerror}.", "check who owns it and the disk's space."
         ) from exc
     try:
+        shown = doors.certificates(settings)
+        keyring = doors.keyring(folder, pepper, settings)
         listener = listen(settings)
         port = int(listener.getsockname()[1])
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -99,7 +104,7 @@ def serve(folder: Path) -> None:
             "started": psutil.Process().create_time(),
             "since": iso(wall()),
             "port": port,
-            "url": f"http://{host}:{port}",
+            "url": f"{doors.scheme(settings)}://{host}:{port}",
         }
         online: Any = LateOnline(settings)
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
@@ -109,32 +114,35 @@ def serve(folder: Path) -> None:
             predictor, rows=settings.batch_rows, waiting=settings.max_waiting,
             after=GroupSync(log.sync) if settings.sync == "always" else None,
         )  # fmt: skip
-        server = Server(settings, Keyring(folder / "keys.json", pepper), predictor, batcher)
+        stack = contextlib.ExitStack()
+        server = Server(settings, keyring, predictor, batcher, stack.enter_context(doors.traces(settings, _complain)))
         with contextlib.suppress(FalajError):
             online.get([])  # opened before the first request, which should not pay for it
         watch.report()
         watch.look()
         # What was imported and loaded stays for good: there is no use in walking through it again and again.
         gc.freeze()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(server, settings, listener, watch, sealer))
+        with stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(server, (listener, shown), watch, sealer))
         online.close()
     finally:
         log.close()
         sealer.close()
 
 
-async def _run(server: Server, settings: ServerSettings, listener: Any, watch: Watch, sealer: Sealer) -> None:
+async def _run(server: Server, door: tuple[Any, Certificates | None], watch: Watch, sealer: Sealer) -> None:
     """Serves until SIGTERM or SIGINT, then answers what it has taken on."""
+    settings = server.settings
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     edge = Edge(server, settings)
-    listening = await loop.create_server(edge.connection, sock=listener)
     looking = asyncio.create_task(keep_looking(watch, server.predictor.log, sealer, over.is_set))
     sweeping = asyncio.create_task(_sweep(edge))
-    await over.wait()
-    listening.close()
+    keeping = asyncio.create_task(doors.keep_fresh(door[1], _complain))
+    async with doors.accepting(door[0], edge.connection, settings, door[1]):
+        await over.wait()
+    keeping.cancel()
     edge.drain()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain_s):

@@ -148,9 +148,9 @@ def test_without_a_collector_only_a_callers_own_word_is_kept() -> None:
 
 def test_the_answer_says_which_span_it_was_and_repeats_the_callers_id() -> None:
     span = Span(Context(TRACE, CALLER, 1), None)
-    assert trace_lines(span, "") == f"traceparent: {PARENT}\r\n".encode()
-    assert trace_lines(None, "r-1") == b"x-request-id: r-1\r\n"
-    assert trace_lines(None, "") == b""
+    assert trace_lines(span, b"") == f"traceparent: {PARENT}\r\n".encode()
+    assert trace_lines(None, b"r-1") == b"x-request-id: r-1\r\n"
+    assert trace_lines(None, b"") == b""
 
 
 # --- what a collector gets ---
