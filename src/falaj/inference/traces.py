@@ -19,7 +19,7 @@ _STATE_SIZE = 4096
 _SAMPLED, _RANDOM = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What came with a request: who asked, in which trace."""
 
@@ -108,7 +108,7 @@ class Stages:
                 span.stages = tuple(self._found)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """A span that is over, for the collector. Times are time.perf_counter's."""
 
