@@ -6,20 +6,21 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from examples.flights.replay import Client
 from falaj.adapters.local.authority import Authority
 from falaj.adapters.local.signing import open_key
 from falaj.adapters.local.tokens import mint, publish
 from falaj.core.errors import Unavailable
 from falaj.inference.auth import hmac_of
 from tests.kits.collector import collecting, values
-from tests.kits.doors import client_pair, connected
+from tests.kits.doors import NOW, client_pair, connected
 from tests.kits.endpoint import REQUEST, Installation
 
 pytestmark = pytest.mark.slow
@@ -137,6 +138,29 @@ def test_a_client_is_known_by_its_certificate_until_that_is_taken_back(place: Op
     with pytest.raises(httpx.HTTPError), client(endpoint.trust()) as nobody:
         nobody.post(ROUTE, json=REQUEST)
     assert b"".join(path.read_bytes() for path in (endpoint.folder / "segments").iterdir()).count(b'"by":"billing"') == 1
+
+
+def test_a_connection_ends_with_the_certificate_that_opened_it(place: Open, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "keys", "flights")
+    endpoint = place(is_encrypted=True, tls_clients=str(authority.path))
+    short = client_pair(tmp_path, authority, "billing", datetime.now(UTC) - NOW + timedelta(seconds=3))
+    with connected(port_of(endpoint), endpoint.trust(short)) as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.settimeout(20)
+        assert connection.recv(1) == b""
+
+
+def test_the_airline_of_the_example_trusts_an_encrypted_endpoint(place: Open) -> None:
+    endpoint = place(is_encrypted=True)
+    key = endpoint.key("second", "caller")
+    endpoint.host.allow(endpoint.keys)
+    airline = Client(lambda: endpoint.url, key, endpoint.trust())
+    assert airline.call("POST", ROUTE, REQUEST)["arm"] == "champion"
+    airline.close()
+    stranger = Client(lambda: endpoint.url, key)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        stranger.call("POST", ROUTE, REQUEST, patience=0.1)
 
 
 # --- tokens ---
