@@ -137,8 +137,8 @@ class Access:
         if kind == "local":
             from falaj.adapters.local.authority import ends_at
 
-            paths = sorted((self.settings.state_folder / "serving").glob("*/service.pem"))
-            found = {f"endpoint/{path.parent.name}": ends_at(path) for path in paths}
+            served = sorted(path.parent for path in (self.settings.state_folder / "serving").glob("*/wanted.json"))
+            found = {f"endpoint/{folder.name}": ends_at(folder / "service.pem") for folder in served}
             return {name: until for name, until in found.items() if until is not None}
         if kind != "files":
             return {}

@@ -205,12 +205,15 @@ def test_a_callers_trace_goes_on_in_the_log_the_answer_and_the_collector(place: 
             assert own[2] != CALLER
             client.post("/v2/models/delay/infer", json={**TENSOR, "parameters": AT}, headers=parent)
             assert client.post(ROUTE, json={"carrier": 7}, headers=parent).status_code == 422
+            parts = [*(pair for pair in parent.items() if pair[0] != "tracestate"), ("tracestate", "b=2"), ("tracestate", "c=3")]
+            assert client.post(ROUTE, json=REQUEST, headers=parts).status_code == 200
             quiet = client.post(ROUTE, json=REQUEST)  # nobody decided, and the share is nothing
             assert quiet.headers["traceparent"].endswith("-02")
-        spans = collector.wait(4 + 3 + 1)
+        spans = collector.wait(4 + 3 + 1 + 4)
     endpoint.close()
     by_request = {span.span_id: span for span in spans if span.name == "request"}
-    assert len(by_request) == 3
+    assert len(by_request) == 4
+    assert sorted(span.trace_state for span in by_request.values()) == ["b=2,c=3", "vendor=1", "vendor=1", "vendor=1"]
     first = by_request[bytes.fromhex(own[2])]
     assert (first.trace_id.hex(), first.parent_span_id.hex(), first.trace_state) == (TRACE, CALLER, "vendor=1")
     told = values(first)
@@ -222,8 +225,9 @@ def test_a_callers_trace_goes_on_in_the_log_the_answer_and_the_collector(place: 
     )
     assert (told["http.response.status_code"], told["http.route"]) == (200, "/v1/models/{name}:predict")
     names = sorted((span.name, by_request[span.parent_span_id] is first) for span in spans if span.name != "request")
-    assert names == [("features", True), ("log", False), ("log", True), ("model", False), ("model", True)]
-    assert sorted(values(span)["http.response.status_code"] for span in by_request.values()) == [200, 200, 422]
+    others = [("features", False), ("log", False), ("log", False), ("model", False), ("model", False)]
+    assert names == sorted([*others, ("features", True), ("log", True), ("model", True)])
+    assert sorted(values(span)["http.response.status_code"] for span in by_request.values()) == [200, 200, 200, 422]
     assert any(f'"trace":"{answer.headers["traceparent"]}"'.encode() in path.read_bytes()
                for path in (endpoint.folder / "segments").iterdir() if path.is_file())  # fmt: skip
 
