@@ -1,222 +1,190 @@
-"""Serving against the limits underneath: the model alone, and uvicorn answering a fixed text.
+"""Serving beside MLServer: one model, the same requests, one core for the server and one for the load, turn and turn about.
 
-One row a request by the Open Inference Protocol, keys checked and every prediction logged; the load generator is a
-process of its own. Figures of one machine; the ratios are what to trust.
+Falaj answers with everything on: keys, prediction log, metrics, and a split between two models; MLServer with its defaults.
+Each figure is the median of what the rounds gave, each ratio the median of the rounds' ratios. One machine's figures: trust the ratios.
+
+python -m benchmarks.serving [--rounds 5] [--seconds 3]
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import socket
-import subprocess
+import argparse
+import contextlib
+import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import lightgbm
-import numpy as np
-import psutil
-import uvloop
+from benchmarks.endpoints.cases import alone_us, bodies, trained
+from benchmarks.endpoints.load import Answers, client, press
+from benchmarks.endpoints.machine import CORES, cpu_s, resident_mb
+from benchmarks.endpoints.servers import Server, falaj, mlserver
+from benchmarks.figure import Figure, show
 
-from falaj.adapters.local.signing import sign_envelope
-from falaj.core.codec import canonical, encode
-from falaj.core.recipe import Column, Recipe
-from falaj.inference.models import MANIFEST_TYPE, Model
-from falaj.ports.host import Arm
-from falaj.stages.training.onnx import to_onnx
-from falaj.stages.training.spec import Fitted
-from tests.kits.endpoint import Installation
-
-COLUMNS, TREES, LEAVES, SECONDS = 20, 200, 31, 4.0
-RECIPE = Recipe(tuple(Column(f"x{n}", "number", f"x{n}") for n in range(COLUMNS)), {}, {})
-
-
-def main() -> None:
-    if sys.argv[1:2] == ["load"]:
-        print(
-            json.dumps(
-                uvloop.run(_load(*_target(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape").encode(), int(sys.argv[4])))
-            )
-        )
-    else:
-        for line in figures():
-            print(line)
+CASES = {
+    # name: (rows of a request, connections)
+    "1 row, 16 connections": (1, 16),
+    "1 row, 1 connection": (1, 1),
+    "64 rows, 16 connections": (64, 16),
+}
+STARTS = 5
+SINGLE, ALONE, BATCH = CASES
+PEER, PARSED = "MLServer", "MLServer with httptools"
+"""As pip installs it, uvicorn under it parses in Python; the second has the parser in C that nothing asks for."""
+OURS, UNLOGGED, DURABLE = "falaj", "falaj without its log", "falaj, answers after fsync"
 
 
-def figures() -> Iterator[str]:
-    data = _onnx()
-    alone = _alone(data)
-    with tempfile.TemporaryDirectory() as folder, _falaj(Path(folder), data) as (ours, key), _plain() as static:
-        for connections in (16, 1):
-            limit, found = _measure(static, "", connections), _measure(ours, key, connections)
-            yield (
-                f"single row, {connections} connections: {found['rps'] / limit['rps']:.2f} of uvicorn with a fixed answer "
-                f"({found['rps']:.0f} to {limit['rps']:.0f} requests/s), p50 {found['p50']:.2f} ms, p99 {found['p99']:.2f} ms"
-            )
-            if connections > 1:
-                cpu, least = found["cpu_us"], limit["cpu_us"]
-                yield f"CPU: {cpu:.0f} µs a request, {cpu / alone:.1f} times the model alone ({alone:.1f} µs)"
-                yield f"CPU: {cpu / least:.1f} times uvicorn with a fixed answer ({least:.0f} µs)"
-                yield f"memory: {found['mb']:.0f} MB, {found['mb'] / limit['mb']:.1f} times uvicorn alone ({limit['mb']:.0f} MB)"
+@dataclass
+class Seen:
+    """What the rounds gave for one server and case."""
+
+    rps: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+
+    def add(self, found: Answers, cpu: float) -> None:
+        self.rps.append(found.rps)
+        self.p50.append(found.p50)
+        self.p99.append(found.p99)
+        self.cpu_us.append(cpu / found.count * 1e6)
 
 
-def _onnx() -> bytes:
-    chance = np.random.default_rng(1)
-    x = chance.normal(size=(20_000, COLUMNS)).astype(np.float32)
-    y = (x[:, :5].sum(axis=1) + chance.normal(size=len(x)) > 0).astype(int)
-    params = {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "num_threads": 1}
-    booster = lightgbm.train(params, lightgbm.Dataset(x, y), TREES)
-    return to_onnx(Fitted(booster, booster.predict, "lightgbm"), COLUMNS)
+Table = dict[tuple[str, str], Seen]
 
 
-def _alone(data: bytes) -> float:
-    """Microseconds of one session.run with one row."""
-    session = Model(data, RECIPE, {})._session
-    row = {"input": np.zeros((1, COLUMNS), dtype=np.float32)}
-    best = float("inf")
-    for _ in range(5):
-        started = time.process_time()
-        for _ in range(4000):
-            session.run(None, row)
-        best = min(best, (time.process_time() - started) / 4000)
-    return best * 1e6
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--seconds", type=float, default=3.0)
+    given = asked.parse_args()
+    if len(CORES) < 2:
+        print("Server and load want a core each, and this process may use one.", file=sys.stderr)
+        return 2
+    print(f"load from {client()}; medians of {given.rounds} rounds of {given.seconds:g} s; server and load on a core each")
+    return show(figures(given.rounds, given.seconds))
 
 
-@contextmanager
-def _falaj(folder: Path, data: bytes) -> Iterator[tuple[str, str]]:
-    place = Installation(folder)
-    digest = place.blobs.put(data)
-    manifest = {"model": "model/delay@1", "digest": digest, "recipe": encode(RECIPE), "places": {}}
-    arm = Arm(
-        "champion",
-        "model/delay@1",
-        digest,
-        1.0,
-        "release/delay@1",
-        sign_envelope(canonical(manifest), MANIFEST_TYPE, place.signer),
-    )
-    key = place.key("bench", "caller")
-    try:
-        place.host.serve(place.wanted(arm), place.keys)
-        yield place.url, key
-    finally:
-        place.close()
-
-
-@contextmanager
-def _plain() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.fixed_answer", str(port)]) as server:
-        try:
-            for _ in range(200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def _request(key: str) -> str:
-    body = json.dumps(
-        {
-            "inputs": [{"name": "input", "shape": [1, COLUMNS], "datatype": "FP32", "data": [0.25 * n for n in range(COLUMNS)]}],
-            "parameters": {"unit": "f-1", "at": "2013-05-01T09:30:00Z"},
+def figures(rounds: int, seconds: float) -> Iterator[Figure]:
+    models = trained(1), trained(2)
+    alone = {rows: alone_us(models[0], rows) for rows in (1, 64)}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
+        place = Path(folder)
+        servers = {
+            OURS: held.enter_context(falaj(place / "ours", models)),
+            PEER: held.enter_context(mlserver(place / "peer", models[0])),
+            PARSED: held.enter_context(mlserver(place / "parsed", models[0], "mlserver_httptools")),
+            UNLOGGED: held.enter_context(falaj(place / "unlogged", models, program=("benchmarks.endpoints.unlogged",))),
+            DURABLE: held.enter_context(falaj(place / "durable", models, sync="always")),
         }
-    )
-    head = f"POST /v2/models/delay/infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+        for name, server in servers.items():  # the first requests fill caches
+            press(server.infer, server.key, bodies(1), connections=16, seconds=min(1.0, seconds))
+            print(f"  ({name} is ready after {server.ready_s:.2f} s)", file=sys.stderr, flush=True)
+        table = _rounds(servers, rounds, seconds)
+        memory = {name: resident_mb(server.pid) for name, server in servers.items()}
+        starts = [servers[OURS].ready_s, servers[DURABLE].ready_s, servers[PEER].ready_s]
+        held.close()
+        starts[:2] = [statistics.median([*starts[:2], *_starts(place / "again", models)])]
+    yield from _against(table)
+    yield from _processor(table, alone)
+    yield from _log(table)
+    yield Figure("ready after its start", starts[0] * 1000, "ms", PEER, starts[-1] / starts[0], 1000)
+    yield Figure("resident, the largest process", memory[OURS], "MB", PEER, memory[PEER] / memory[OURS], 120)
 
 
-def _target(url: str) -> tuple[str, int]:
-    host, _, port = url.removeprefix("http://").partition(":")
-    return host, int(port)
+def _rounds(servers: dict[str, Server], rounds: int, seconds: float) -> Table:
+    table: Table = {}
+    for turn in range(rounds):
+        for case, (rows, connections) in CASES.items():
+            texts = bodies(rows)
+            # The order turns, so that nobody always runs on the heels of the same neighbour.
+            names = list(servers)[turn % len(servers) :] + list(servers)[: turn % len(servers)]
+            for name in names:
+                if name in (UNLOGGED, PARSED) and case == ALONE:
+                    continue
+                _measure(table, (name, case), servers[name], texts, connections=connections, seconds=seconds)
+        _measure(table, (DURABLE, "64"), servers[DURABLE], bodies(1), connections=64, seconds=seconds)
+    return table
 
 
-def _measure(url: str, key: str, connections: int) -> dict[str, float]:
-    """Requests a second, percentiles in milliseconds, and what the server's process used meanwhile."""
-    process = _listener(_target(url)[1])
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.serving",
-        "load",
-        url,
-        _request(key).encode("unicode_escape").decode(),
-        str(connections),
-    ]
-    before, started = process.cpu_times(), time.monotonic()
-    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    after = process.cpu_times()
-    assert time.monotonic() - started > SECONDS
-    found["cpu_us"] = ((after.user + after.system) - (before.user + before.system)) / found["count"] * 1e6
-    found["mb"] = process.memory_info().rss / 1e6
-    return found
+def _measure(table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: float) -> None:
+    before = cpu_s(server.pid)
+    found = press(server.infer, server.key, texts, connections=connections, seconds=seconds)
+    table.setdefault(key, Seen()).add(found, cpu_s(server.pid) - before)
 
 
-def _listener(port: int) -> psutil.Process:
-    found = next(c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port and c.pid)
-    return psutil.Process(found.pid)
+def _starts(folder: Path, models: tuple[bytes, ...]) -> Iterator[float]:
+    for number in range(STARTS - 2):
+        with falaj(folder / str(number), models) as server:
+            yield server.ready_s
 
 
-class _Caller(asyncio.Protocol):
-    """One connection in a closed loop: the next request leaves when the last answer is whole."""
-
-    def __init__(self, request: bytes, seconds: list[float], until: float, done: asyncio.Future[None]) -> None:
-        self.request, self.seconds, self.until, self.done = request, seconds, until, done
-        self.held = b""
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self._send()
-
-    def data_received(self, data: bytes) -> None:
-        self.held += data
-        end = self.held.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self.held[:end]
-        length = int(head[head.index(b"content-length: ") + 16 :].split(b"\r\n", 1)[0])
-        if len(self.held) < end + 4 + length:
-            return
-        if not head.startswith(b"HTTP/1.1 200"):
-            self.done.set_exception(RuntimeError(self.held.decode()))
-            return
-        self.held = b""
-        now = time.perf_counter()
-        self.seconds.append(now - self.sent)
-        if now < self.until:
-            self._send()
-        elif not self.done.done():
-            self.transport.close()
-            self.done.set_result(None)
-
-    def _send(self) -> None:
-        self.sent = time.perf_counter()
-        self.transport.write(self.request)
+def _against(table: Table) -> Iterator[Figure]:
+    """Throughput and waiting time beside both ways to install the peer; the budgets hold for the one that pip gives."""
+    for case, least in ((SINGLE, 20.0), (ALONE, 5.0), (BATCH, 3.0)):
+        ours, peer = table[OURS, case], table[PEER, case]
+        note = f"{PEER} {statistics.median(peer.rps):,.0f}/s"
+        yield Figure(f"{case}", statistics.median(ours.rps), "req/s", PEER, _ratio(ours.rps, peer.rps), least=least, note=note)
+        if (PARSED, case) in table:
+            other = table[PARSED, case]
+            yield Figure(
+                f"{case}",
+                statistics.median(ours.rps),
+                "req/s",
+                PARSED,
+                _ratio(ours.rps, other.rps),
+                note=f"{statistics.median(other.rps):,.0f}/s",
+            )
+        limit = 5.0 if case == SINGLE else None
+        note = f"{PEER} {statistics.median(peer.p99):.2f} ms"
+        yield Figure(
+            f"{case}, p99",
+            statistics.median(ours.p99),
+            "ms",
+            f"less than {PEER}",
+            _ratio(peer.p99, ours.p99),
+            least=limit,
+            note=note,
+        )
+        note = f"{PEER} {statistics.median(peer.p50):.2f} ms"
+        yield Figure(
+            f"{case}, p50", statistics.median(ours.p50), "ms", f"less than {PEER}", _ratio(peer.p50, ours.p50), note=note
+        )
 
 
-async def _load(host: str, port: int, request: bytes, connections: int) -> dict[str, float]:
-    loop = asyncio.get_running_loop()
-    seconds: list[float] = []
-    started = time.perf_counter()
-    done = [loop.create_future() for _ in range(connections)]
-    for one in done:
-        await loop.create_connection(lambda one=one: _Caller(request, seconds, started + SECONDS, one), host, port)  # type: ignore[misc]
-    await asyncio.gather(*done)
-    spent = time.perf_counter() - started
-    ordered = sorted(seconds)
-    at = {name: ordered[int(len(ordered) * part)] * 1000 for name, part in (("p50", 0.5), ("p99", 0.99))}
-    return {"rps": len(seconds) / spent, "count": len(seconds), **at}
+def _processor(table: Table, alone: dict[int, float]) -> Iterator[Figure]:
+    """Where the budget says `at most 5 × session.run`, what counts is the microseconds, so it is given as a budget in them."""
+    for case, rows in ((SINGLE, 1), (BATCH, 64)):
+        used = statistics.median(table[OURS, case].cpu_us)
+        note = f"session.run alone {alone[rows]:.1f} µs, {alone[rows] / used:.0%} of it; {PEER} {_cpu(table, case):,.0f} µs"
+        budget = 5 * alone[rows] if rows == 1 else None
+        yield Figure(f"{case}, CPU a request", used, "µs", "session.run", used / alone[rows], budget, note)
+    used = statistics.median(table[OURS, BATCH].cpu_us)
+    for factor in (1.7, 4.0):
+        gain = used / (used - alone[64] * (1 - 1 / factor))
+        yield Figure(f"64 rows, were the trees {factor} times as fast", gain, "×", note="computed from the share of session.run")
+
+
+def _cpu(table: Table, case: str) -> float:
+    return statistics.median(table[PEER, case].cpu_us)
+
+
+def _log(table: Table) -> Iterator[Figure]:
+    ours, bare = table[OURS, SINGLE], table[UNLOGGED, SINGLE]
+    cost = 100 * (1 - _ratio(ours.rps, bare.rps))
+    note = "a server of the benchmark alone, which throws every record away"
+    yield Figure("prediction log, share of throughput", cost, "%", budget=10, note=note)
+    for case, connections in ((ALONE, 1), (SINGLE, 16), ("64", 64)):
+        seen = table[DURABLE, case]
+        note = f"p50 {statistics.median(seen.p50):.2f} ms, p99 {statistics.median(seen.p99):.2f} ms"
+        yield Figure(f"answers after fsync, {connections} connections", statistics.median(seen.rps), "req/s", note=note)
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from falaj import doors
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
@@ -184,7 +185,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             watch.look()
             # What was imported and loaded stays for good: there is no use in walking through it again and again.
             gc.freeze()
-            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), predictor, watch, upkeep)
+            yield Worker(folder, slot, settings, doors.keyring(folder, pepper, settings), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:
         with contextlib.suppress(OSError):
@@ -220,14 +221,25 @@ def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
 
 
 async def _serve(own: Worker, listener: socket.socket) -> None:
-    server = Server(own.settings, own.keyring, own.predictor, own.batcher())
-    edge = Edge(server, own.settings)
+    shown = doors.certificates(own.settings)
+    with doors.traces(own.settings, complain) as traces:
+        server = Server(own.settings, own.keyring, own.predictor, own.batcher(), traces)
+        async with contextlib.AsyncExitStack() as accepting:
+            edge = Edge(server, own.settings)
+            await accepting.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
+            keeping = asyncio.create_task(doors.keep_fresh(shown, complain))
+            await _answer(own, (server, edge), listener.fileno(), accepting.aclose)
+            keeping.cancel()
+
+
+async def _answer(own: Worker, answering: tuple[Server, Edge], listener: int, close: Callable[[], Awaitable[None]]) -> None:
+    """Until SIGTERM; then `close` ends the accepting of connections, and those that stand are asked to go."""
+    server, edge = answering
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
-    accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
     sweeping = asyncio.create_task(_sweep(edge))
 
     async def drain() -> None:
-        accepting.close()
+        await close()
         server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
@@ -236,7 +248,7 @@ async def _serve(own: Worker, listener: socket.socket) -> None:
         while edge.connections:
             await asyncio.sleep(0.01)
 
-    await own.run([listener.fileno()], drain)
+    await own.run([listener], drain)
     sweeping.cancel()
 
 

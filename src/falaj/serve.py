@@ -16,6 +16,7 @@ from falaj.inference.settings import ServerSettings
 WORKERS: Mapping[str, str] = {
     # kind: the function that is one, given its folder, its slot and the sockets it inherits
     "http": "falaj.endpoint:serve",
+    "grpc": "falaj.endpoint_grpc:serve",
 }
 
 

@@ -133,6 +133,10 @@ class Metrics:
         tally.requests += 1
         tally.errors += 1
 
+    def tally(self, labels: Labels) -> _Tally:
+        """The counts of one arm so far."""
+        return self._of(labels)
+
     def refused(self, code: str) -> None:
         self._refused[code] += 1
 

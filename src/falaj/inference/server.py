@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,20 +13,26 @@ from typing import Any
 import orjson
 
 from falaj.core.actor import Actor
-from falaj.core.errors import Bug, FalajError, NotFound, Unavailable
+from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
-from falaj.inference.calls import Answered, Caller, EntityCall
-from falaj.inference.entities import read_entities
+from falaj.inference.calls import Answered, Caller, EntityCall, TensorCall
+from falaj.inference.deadlines import HEADER as DEADLINE
+from falaj.inference.deadlines import deadline_of
+from falaj.inference.describe import arms_of, model_config, model_metadata, model_statistics, server_metadata
+from falaj.inference.entities import read_entities, read_json
 from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
-from falaj.inference.http import JSON, Answer, Request, Respond, refusal
+from falaj.inference.http import JSON, PEER, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
 from falaj.inference.predict import Predictor
+from falaj.inference.repository import Operation
 from falaj.inference.router import read_arm
 from falaj.inference.settings import ServerSettings
-from falaj.inference.tensors import read_infer, write_infer
-from falaj.inference.text import text_of
+from falaj.inference.tensors import MAX_ROWS, read_infer, write_infer
+from falaj.inference.tensors_mixed import Address, Wish, is_common, read_mixed, write_mixed
+from falaj.inference.text import MAX_TEXT, text_of
+from falaj.inference.traces import Span, Traces, trace_lines
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
@@ -48,6 +55,13 @@ ROUTES = (
     Route("GET", "/v2/models/{name}/versions/{version}", "read", "model"),
     Route("GET", "/v2/models/{name}/ready", "read", "model_ready"),
     Route("GET", "/v2/models/{name}/versions/{version}/ready", "read", "model_ready"),
+    Route("GET", "/v2/models/{name}/config", "read", "config"),
+    Route("GET", "/v2/models/{name}/versions/{version}/config", "read", "config"),
+    Route("GET", "/v2/models/{name}/stats", "metrics", "stats"),
+    Route("GET", "/v2/models/{name}/versions/{version}/stats", "metrics", "stats"),
+    Route("POST", "/v2/repository/index", "read", "index"),
+    Route("POST", "/v2/repository/models/{name}/load", "operate", "load"),
+    Route("POST", "/v2/repository/models/{name}/unload", "operate", "unload"),
     Route("POST", "/v2/models/{name}/infer", "predict", "infer"),
     Route("POST", "/v2/models/{name}/versions/{version}/infer", "predict", "infer"),
     Route("POST", "/v1/models/{name}:predict", "predict", "predict"),
@@ -74,10 +88,15 @@ class Admitted:
 class Server:
     """What the edge asks: who may come in, and what the answer is."""
 
-    def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher) -> None:
+    def __init__(
+        self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher, traces: Traces | None = None
+    ) -> None:
         self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
         self.is_leaving = False
         """Whether it only answers what it has taken on."""
+        self._traces = traces or Traces()
+        predictor.is_traced = self._traces.is_on
+        self._default_s = settings.timeout_ms / 1000
         self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
             route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
         }
@@ -97,13 +116,14 @@ class Server:
             return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
-        self.keyring.look()
         if not self._has_looked:
             # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
             self.keyring.look()
             self._has_looked = True
             asyncio.get_running_loop().call_soon(self._forget)
-        actor = self.keyring.actor(key)
+        # Whoever shows no key is who their certificate says.
+        is_known_by_key = key or given or PEER not in headers
+        actor = self.keyring.actor(key) if is_known_by_key else self.keyring.holder(headers[PEER].decode())
         demand(actor, route.permission)
         return Admitted(route, found[1], actor)
 
@@ -116,6 +136,8 @@ class Server:
         try:
             later = self._later.get(call)
             if later is not None:
+                if self._traces.is_on or b"traceparent" in request.headers or b"x-request-id" in request.headers:
+                    respond = self._telling(request, admitted, respond)
                 later(request, admitted, respond)
                 return
             answer = self._now[call](request, admitted)
@@ -153,14 +175,23 @@ class Server:
     # --- answered once the batch is through ---
 
     def _infer(self, request: Request, admitted: Admitted, respond: Respond) -> None:
-        if b"inference-header-content-length" in request.headers:
-            raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
-        names = admitted.names
-        call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
+        names, caller, body = admitted.names, self._caller(request, admitted), request.body
+        header_length = request.headers.get(b"inference-header-content-length")
+        wish: Wish | None = None
+        if is_common(body, header_length):
+            call = read_infer(body, name=names["name"], version=names.get("version"), caller=caller)
+        else:
+            address = Address(names["name"], names.get("version"), caller, header_length)
+            call, wish = read_mixed(body, address, self.predictor.serving)
+        if call.parameters and "timeout" in call.parameters:
+            call.caller.deadline = deadline_of(request.headers, call.parameters, request.started, self._default_s)
 
         def done(outcome: Answered | FalajError) -> None:
+            if request.span is not None:
+                _describe(request.span, call, outcome)
             if isinstance(outcome, Answered):
-                respond(Answer(200, write_infer(outcome, call)))
+                written = (write_infer(outcome, call),) if wish is None else write_mixed(outcome, call, wish)
+                respond(Answer(200, *written))
             else:
                 respond(self._refuse(outcome, request.path))
 
@@ -171,6 +202,8 @@ class Server:
         call = EntityCall(admitted.names["name"], rows, "entity", self._caller(request, admitted, call_id))
 
         def done(outcome: Answered | FalajError) -> None:
+            if request.span is not None:
+                _describe(request.span, call, outcome)
             if isinstance(outcome, Answered):
                 respond(_json(outcome.rows[0] if is_single else {"predictions": outcome.rows}))
             else:
@@ -193,7 +226,29 @@ class Server:
         headers = request.headers
         arm = read_arm(headers[b"x-falaj-arm"].decode("latin-1")) if b"x-falaj-arm" in headers else ""
         given = text_of(headers[b"x-request-id"].decode("latin-1"), "X-Request-Id") if b"x-request-id" in headers else ""
-        return Caller(admitted.actor, given or call_id, arm, request.started)
+        caller = Caller(admitted.actor, given or call_id, arm, request.started)
+        if self._default_s or DEADLINE in headers:
+            caller.deadline = deadline_of(headers, None, request.started, self._default_s)
+        if request.span is not None:
+            caller.span, caller.trace = request.span, request.span.context.text
+        return caller
+
+    def _telling(self, request: Request, admitted: Admitted, respond: Respond) -> Respond:
+        """Tells the caller, with the answer, which span and which id its request had, and the collector how it went."""
+        headers, span = (
+            request.headers,
+            self._traces.begin(request.headers.get(b"traceparent"), request.headers.get(b"tracestate")),
+        )
+        request.span = span
+        more = trace_lines(span, headers.get(b"x-request-id", b"")[:MAX_TEXT])
+
+        def told(answer: Answer) -> None:
+            answer.head += more
+            respond(answer)
+            facts = {"http.request.method": "POST", "http.route": admitted.route.pattern}
+            self._traces.end(span, request.started, time.perf_counter(), answer.status, facts)
+
+        return told
 
     # --- answered at once ---
 
@@ -201,38 +256,49 @@ class Server:
         return _json({"live": True})
 
     def _ready(self, request: Request, admitted: Admitted) -> Answer:
-        is_ready = self.predictor.serving is not None and not self.is_leaving
+        is_ready = self._is_in_service() and not self.is_leaving
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     def _about(self, request: Request, admitted: Admitted) -> Answer:
-        from falaj import __version__
-
-        return _json({"name": "falaj", "version": __version__, "extensions": []})
+        return _json(server_metadata())
 
     def _model(self, request: Request, admitted: Admitted) -> Answer:
-        name, arms = self._arms(admitted.names)
-        model = arms[0].model
-        outputs = [{"name": o.name, "datatype": o.datatype, "shape": list(o.shape)} for o in model.outputs]
-        return _json(
-            {
-                "name": name,
-                "versions": sorted({live.version for live in arms}),
-                "platform": "onnx_onnxv1",
-                "inputs": [
-                    {
-                        "name": model.input,
-                        "datatype": model.datatype,
-                        "shape": [-1, model.width],
-                        "parameters": {"columns": ",".join(model.recipe.names)},
-                    }
-                ],
-                "outputs": [*outputs, {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}],
-            }
-        )
+        return _json(model_metadata(admitted.names["name"], self._arms(admitted.names)))
 
     def _model_ready(self, request: Request, admitted: Admitted) -> Answer:
         self._arms(admitted.names)
-        return _json({"name": admitted.names["name"], "ready": True})
+        is_ready = self._is_in_service()
+        return _json({"name": admitted.names["name"], "ready": is_ready}, 200 if is_ready else 503)
+
+    def _config(self, request: Request, admitted: Admitted) -> Answer:
+        return _json(model_config(admitted.names["name"], self._arms(admitted.names), MAX_ROWS))
+
+    def _stats(self, request: Request, admitted: Admitted) -> Answer:
+        found = model_statistics(admitted.names["name"], self._arms(admitted.names), self.predictor.metrics)
+        return _json({"model_stats": found})
+
+    def _index(self, request: Request, admitted: Admitted) -> Answer:
+        only_ready = _object(request.body).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidInput("`ready` must be true or false.", 'send {} or {"ready": true}.')
+        return _json(self.predictor.repository.index(self.predictor.serving, only_ready=only_ready))
+
+    def _load(self, request: Request, admitted: Admitted) -> Answer:
+        return self._operate(self.predictor.repository.load, request, admitted)
+
+    def _unload(self, request: Request, admitted: Admitted) -> Answer:
+        return self._operate(self.predictor.repository.unload, request, admitted)
+
+    def _operate(self, do: Operation, request: Request, admitted: Admitted) -> Answer:
+        parameters = _object(request.body).get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise InvalidInput("`parameters` must be an object.", "send {}: nothing is needed.")
+        do(self.predictor.serving, admitted.names["name"], parameters, admitted.actor)
+        return _json({})
+
+    def _is_in_service(self) -> bool:
+        serving = self.predictor.serving
+        return serving is not None and self.predictor.repository.answers(serving.name)
 
     def _metrics(self, request: Request, admitted: Admitted) -> Answer:
         return Answer(200, self.predictor.metrics.text().encode(), _TEXT)
@@ -240,25 +306,35 @@ class Server:
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
         return Answer(200, _openapi())
 
-    def _arms(self, names: Names) -> tuple[str, list[Live]]:
-        serving = self.predictor.serving
-        name, version = names["name"], names.get("version")
-        if serving is None:
-            raise Unavailable("No model is served here yet.", "falaj status says why.")
-        if name != serving.name:
-            raise NotFound.named("model", name, [serving.name])
-        arms = [live for live in serving.arms if version in (None, live.version)]
-        if not arms:
-            raise NotFound.named("version", str(version), [live.version for live in serving.arms])
-        return name, arms
+    def _arms(self, names: Names) -> list[Live]:
+        return arms_of(self.predictor.serving, names["name"], names.get("version"))
 
 
 def wall() -> datetime:
     return datetime.now(UTC)
 
 
+def _describe(span: Span, call: TensorCall | EntityCall, outcome: Answered | FalajError) -> None:
+    told = span.attributes
+    told["falaj.endpoint"] = call.name
+    told["falaj.rows"] = len(call.matrix) if isinstance(call, TensorCall) else len(call.requests)
+    if isinstance(outcome, Answered):
+        told["falaj.model"] = outcome.live.arm.model
+        told["falaj.version"], told["falaj.arm"] = outcome.live.version, outcome.live.role
+    else:
+        told["error.type"] = outcome.code
+
+
 def _json(body: Any, status: int = 200) -> Answer:
     return Answer(status, orjson.dumps(body), JSON)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body that may be left out. Raises Malformed or InvalidInput."""
+    asked = read_json(body) if body else {}
+    if not isinstance(asked, dict):
+        raise InvalidInput("The body must be an object.", "send {}.")
+    return asked
 
 
 def _match(route: Route, parts: list[str]) -> dict[str, str] | None:

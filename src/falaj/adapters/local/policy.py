@@ -67,6 +67,16 @@ _SPLITS = frozenset(
 )
 """Who is answered by which model, on the word of a person: the worker never does this by itself."""
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
+_DOORS = frozenset(
+    {
+        "certificate.allow",
+        "certificate.read",
+        "certificate.revoke",
+        "certificate.sign",
+        "token.create",
+        "token.revoke",
+    }
+)
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
@@ -83,10 +93,11 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SHIPS
     | _SPLITS
     | _KEYS
+    | _DOORS
     | _AUDITS
     | _TELLS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"key.read"},
+    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS
