@@ -1,0 +1,100 @@
+"""A model as the server uses it: a matrix in, every output and one score a row out, whatever format it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from falaj.core.errors import Bug, FalajError, InvalidInput
+from falaj.core.recipe import Reader, Recipe
+from falaj.inference.models.sessions import HERE, Device
+
+Matrix = NDArray[np.float32] | NDArray[np.float64]
+FORMATS = ("onnx", "lightgbm", "xgboost", "safetensors")
+"""What a signed manifest may give as `format`; each is read by the module of this package that has its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a registered model says about its bytes. `columns`: of its recipe; `about`: the signed manifest."""
+
+    format: str = "onnx"
+    columns: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+    device: Device = HERE
+
+
+class Program(Protocol):
+    """What is loaded from a model's bytes. `run` takes a matrix of `dtype`, gives every output, and raises Bug where it fails."""
+
+    input: str
+    datatype: str
+    dtype: Any
+    outputs: tuple[Output, ...]
+
+    def run(self, rows: Any) -> list[NDArray[Any]]: ...
+
+
+class Model:
+    """A program with its recipe. Raises InvalidInput for bytes that are no model of that format, or take another matrix.
+
+    `run(matrix)` gives every output for rows of `dtype`, and raises Bug where the model fails; one thread at a time.
+    """
+
+    run: Callable[[Any], list[NDArray[Any]]]
+
+    def __init__(
+        self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]], stored: Stored | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.reader = Reader(recipe, _zone, places)
+        self.width = len(recipe.columns)
+        stored = stored or Stored(columns=self.width)
+        if stored.format not in FORMATS:
+            raise InvalidInput(f"There is no model format {stored.format!r} here.", f"there is: {', '.join(FORMATS)}.")
+        self.program: Program = import_module(f"falaj.inference.models.{stored.format}").load(data, stored)
+        self.input, self.datatype, self.dtype = self.program.input, self.program.datatype, self.program.dtype
+        self.outputs = self.program.outputs
+        self.run = self.program.run
+        floats = [place for place, output in enumerate(self.outputs) if output.datatype.startswith("FP")]
+        self._scored = floats[0] if floats else -1
+        self._warm_up()
+
+    def scores(self, outputs: Sequence[NDArray[Any]]) -> list[float]:
+        """One number a row: the probability of the second class, or the first float output. Raises Bug for a NaN."""
+        if self._scored < 0:
+            raise Bug("The model has no float output to take a score from.", "export probabilities as a float tensor.")
+        output = outputs[self._scored]
+        column = output[:, 1] if output.ndim == 2 and output.shape[1] == 2 else output.reshape(len(output), -1)[:, 0]
+        if not np.isfinite(column).all():
+            raise Bug("The model gave a score that is no number.", "falaj rollback takes the version before.")
+        scores: list[float] = column.tolist()
+        return scores
+
+    def _warm_up(self) -> None:
+        """The first run allocates; nobody's request should pay for that. It also shows that the widths fit."""
+        try:
+            for count in (1, 2, 1):
+                self.scores(self.run(np.zeros((count, self.width))))
+        except FalajError as exc:
+            raise InvalidInput(f"The model does not run on its recipe's {self.width} columns: {exc.message}") from exc
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise InvalidInput(f"There is no time zone {name!r} on this machine.", "pip install tzdata") from exc
