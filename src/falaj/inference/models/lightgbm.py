@@ -113,7 +113,7 @@ def _tree(tree: Mapping[str, str], start: int) -> dict[str, NDArray[Any]]:
 
 def _numbers(text: str, count: int) -> NDArray[np.float64]:
     found = np.array([float(word) for word in text.split()])
-    if len(found) != count or not np.isfinite(found).all():
+    if len(found) != count or np.isnan(found).any():
         raise ValueError(f"{len(found)} numbers where there are {count}, or one that is none")
     return found
 

@@ -114,11 +114,11 @@ class _Search:
     """How many cuts of its column lie below a number: a guess by equal buckets, then at most a few steps up."""
 
     def __init__(self, cuts: list[NDArray[np.float32]], starts: Ints) -> None:
-        low = np.array([part[0] for part in cuts], np.float32)[:, None]
-        high = np.array([part[-1] for part in cuts], np.float32)[:, None]
+        ends = np.array([_ends(part) for part in cuts], np.float32)
+        self._low = ends[:, :1]
         with np.errstate(all="ignore"):
-            scale = np.nan_to_num(np.float32(BUCKETS - 1) / (high - low), posinf=0, neginf=0).astype(np.float32)
-        self._low, self._scale = np.nan_to_num(low, posinf=0, neginf=0), scale
+            scale = np.float32(BUCKETS - 1) / (ends[:, 1:] - ends[:, :1])
+        self._scale = np.where(np.isfinite(scale), scale, np.float32(0))
         guesses, steps = [], []
         for number, (part, start) in enumerate(zip(cuts, starts, strict=True)):
             inside = np.bincount(self._bucket(part[None, :], number)[0], minlength=BUCKETS)
@@ -151,6 +151,12 @@ class _Search:
         np.fmax(found, 0, found)
         np.fmin(found, BUCKETS - 1, found)
         return found.astype(np.int64)
+
+
+def _ends(cuts: NDArray[np.float32]) -> tuple[float, float]:
+    """The least and the greatest cut that is finite."""
+    found = cuts[np.isfinite(cuts)]
+    return (float(found[0]), float(found[-1])) if len(found) else (0.0, 0.0)
 
 
 def tables(forest: Forest) -> Tables | None:
