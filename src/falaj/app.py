@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import absolute, online_options, secret
-from falaj.config import Settings, blobs_options, load
+from falaj.config import Settings, blobs_options, host_options, load
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
@@ -115,7 +115,7 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = {"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)}
+        options = host_options(self.settings)
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
@@ -240,16 +240,18 @@ class App:
 
     @cached_property
     def trainer(self) -> Trainer:
+        from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
         source = Source(self.contracts, self.features, self.project.code)
-        return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror)
+        return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property
     def gates(self) -> Gates:
+        from falaj.inference.models import scorer
         from falaj.stages.gates.service import Gates
 
-        return Gates(self.kernel, self.blobs, self.features, self.project.gates)
+        return Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
 
     @cached_property
     def registry(self) -> Registry:

@@ -68,6 +68,14 @@ TABLE: tuple[Setting, ...] = (
         "interval: a prediction is on disk within a second of its answer. always: before its answer.",
         ("interval", "always"),
     ),
+    Setting(
+        "serve_provider",
+        "cpu",
+        "Where endpoints run their models: cpu, or cuda, tensorrt or rocm with the onnxruntime that has it.",
+        ("cpu", "cuda", "tensorrt", "rocm"),
+    ),
+    Setting("serve_device", 0, "Which graphics card, counted from 0."),
+    Setting("serve_device_memory", 0, "At most so many MB of its memory for each server; 0 sets no bound."),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
     Setting("memory", "auto", "About how much a join may hold at once, such as 2GB; auto is a quarter of the machine's memory."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
@@ -137,6 +145,15 @@ def blobs_options(settings: Settings, secret: Callable[[str], bytes | None]) -> 
         return {}
     place = {name: str(settings.values[f"blobs_{name}"].value) for name in ("uri", "endpoint", "region", "key")}
     return {**place, "key_secret": str(settings.blobs_secret), "cache": settings.state_folder / "blobs-cache", "secret": secret}
+
+
+def host_options(settings: Settings) -> dict[str, str | int]:
+    """What each endpoint's server is told beside where things lie; what it would do by itself is left out."""
+    options: dict[str, str | int] = {"clock": str(settings.clock), "sync": str(settings.log_sync)}
+    if settings.serve_provider != "cpu":
+        options["provider"] = str(settings.serve_provider)
+        options |= {"device": int(settings.serve_device), "device_memory_mb": int(settings.serve_device_memory)}
+    return options
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from falaj.inference.auth import Keyring
 from falaj.inference.http import listen, uvicorn_server
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
-from falaj.inference.models import Models
+from falaj.inference.models import Device, Models, check_device
 from falaj.inference.predict import Predictor
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, read_settings
@@ -78,6 +78,8 @@ def serve(folder: Path) -> None:
     settings = read_settings(folder)
     if not os.access(folder, os.W_OK):
         raise Unavailable(f"{folder} cannot be written.", "check who owns it.")
+    device = Device(settings.provider, settings.device, settings.device_memory_mb)
+    check_device(device)
     pepper = _bytes(Path(settings.pepper))
     verify = checker(load_public(Path(settings.public_key)))
     try:
@@ -100,7 +102,7 @@ def serve(folder: Path) -> None:
         online: Any = LateOnline(settings)
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-        watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)
+        watch = Watch(folder, Models(blobs, verify, device), predictor, about, _complain)
         app = Server(
             settings,
             Keyring(folder / "keys.json", pepper),

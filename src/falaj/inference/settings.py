@@ -49,6 +49,12 @@ class ServerSettings:
     """From the first byte of a request to its last."""
     keep_alive_s: int = 75
     drain_s: int = 10
+    provider: str = "cpu"
+    """Where models run: one of inference.models.PROVIDERS."""
+    device: int = 0
+    """Which graphics card, counted from 0."""
+    device_memory_mb: int = 0
+    """At most so much of its memory; 0 sets no bound."""
 
 
 def read_settings(folder: Path) -> ServerSettings:

@@ -53,9 +53,10 @@ class Forest:
         return np.repeat(np.arange(len(self.roots)), np.diff(self.roots, append=len(self.feature)))
 
     def levels(self) -> list[Ints]:
-        """The nodes from the roots down, level by level. Raises InvalidInput where two ways lead to a node or a way has no end."""
+        """The nodes from the roots down, level by level. Raises InvalidInput where two ways lead to a node or one has no end."""
         seen = np.zeros(len(self.feature), bool)
-        found, here = [], self.roots
+        found: list[Ints] = []
+        here = self.roots
         while len(here):
             if len(found) > DEEPEST or seen[here].any() or len(np.unique(here)) != len(here):
                 raise InvalidInput("Two branches of the model's trees meet.", "export the model again.")
@@ -102,7 +103,8 @@ def to_onnx(forest: Forest) -> bytes:
     modes = np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
     shift = np.where(leaf, 0, forest.roots[tree])
     attributes: dict[str, Any] = {
-        "nodes_treeids": tree, "nodes_nodeids": local, "nodes_modes": modes, "nodes_featureids": np.where(leaf, 0, forest.feature),
+        "nodes_treeids": tree, "nodes_nodeids": local, "nodes_modes": modes,
+        "nodes_featureids": np.where(leaf, 0, forest.feature),
         "nodes_values": np.where(leaf, np.float32(0), forest.cut), "nodes_truenodeids": forest.yes - shift,
         "nodes_falsenodeids": forest.no - shift, "nodes_missing_value_tracks_true": (forest.missing & ~leaf).astype(np.int64),
         "target_treeids": tree[leaf], "target_nodeids": local[leaf], "target_ids": forest.target[tree[leaf]],
@@ -119,7 +121,9 @@ def to_onnx(forest: Forest) -> bytes:
 
 def link_onnx(forest: Forest) -> bytes:
     """What turns margins [n, targets] into the answer, as a graph of its own."""
-    return wire.graph([wire.node(_LINKS[forest.link], ["margin"], [OUTPUT])], ("margin", forest.targets), (OUTPUT, forest.targets))
+    return wire.graph(
+        [wire.node(_LINKS[forest.link], ["margin"], [OUTPUT])], ("margin", forest.targets), (OUTPUT, forest.targets)
+    )
 
 
 def floor32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:

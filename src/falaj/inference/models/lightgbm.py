@@ -1,7 +1,7 @@
 """Models in LightGBM's own text: read here, without LightGBM, and run as any other trees.
 
-The format is that of `Booster.save_model`, version 3 or 4 (GBDT::SaveModelToString and Tree::ToString in LightGBM's sources). Its own
-reader trusts the text and can be made to read beyond its memory; this one refuses what it does not understand.
+The format is that of `Booster.save_model`, version 3 or 4 (GBDT::SaveModelToString and Tree::ToString in LightGBM's sources).
+LightGBM trusts the text, and a wrong one ends its process; this reader refuses what it does not understand.
 """
 
 from __future__ import annotations

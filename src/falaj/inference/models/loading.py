@@ -1,4 +1,4 @@
-"""Loading: a model is opened by its digest, and no parser sees a byte of it before the signature over its manifest was checked."""
+"""Loading: a model is opened by its digest; no parser sees a byte before the signature over its manifest was checked."""
 
 from __future__ import annotations
 

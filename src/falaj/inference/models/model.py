@@ -56,29 +56,20 @@ class Model:
 
     run: Callable[[Any], list[NDArray[Any]]]
 
-    def __init__(
-        self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]], stored: Stored | None = None
-    ) -> None:
+    def __init__(self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]], stored: Stored | None = None) -> None:
         self.recipe = recipe
         self.reader = Reader(recipe, _zone, places)
         self.width = len(recipe.columns)
-        stored = stored or Stored(columns=self.width)
-        if stored.format not in FORMATS:
-            raise InvalidInput(f"There is no model format {stored.format!r} here.", f"there is: {', '.join(FORMATS)}.")
-        self.program: Program = import_module(f"falaj.inference.models.{stored.format}").load(data, stored)
+        self.program = program(data, stored or Stored(columns=self.width))
         self.input, self.datatype, self.dtype = self.program.input, self.program.datatype, self.program.dtype
         self.outputs = self.program.outputs
         self.run = self.program.run
-        floats = [place for place, output in enumerate(self.outputs) if output.datatype.startswith("FP")]
-        self._scored = floats[0] if floats else -1
+        self._scored = _scored(self.program)
         self._warm_up()
 
     def scores(self, outputs: Sequence[NDArray[Any]]) -> list[float]:
         """One number a row: the probability of the second class, or the first float output. Raises Bug for a NaN."""
-        if self._scored < 0:
-            raise Bug("The model has no float output to take a score from.", "export probabilities as a float tensor.")
-        output = outputs[self._scored]
-        column = output[:, 1] if output.ndim == 2 and output.shape[1] == 2 else output.reshape(len(output), -1)[:, 0]
+        column = _column(outputs, self._scored)
         if not np.isfinite(column).all():
             raise Bug("The model gave a score that is no number.", "falaj rollback takes the version before.")
         scores: list[float] = column.tolist()
@@ -91,6 +82,33 @@ class Model:
                 self.scores(self.run(np.zeros((count, self.width))))
         except FalajError as exc:
             raise InvalidInput(f"The model does not run on its recipe's {self.width} columns: {exc.message}") from exc
+
+
+def program(data: bytes, stored: Stored) -> Program:
+    """Loads what was stored. Raises InvalidInput for a format that is none, or bytes that are none of it."""
+    if stored.format not in FORMATS:
+        raise InvalidInput(f"There is no model format {stored.format!r} here.", f"there is: {', '.join(FORMATS)}.")
+    loaded: Program = import_module(f"falaj.inference.models.{stored.format}").load(data, stored)
+    return loaded
+
+
+def scorer(data: bytes, form: str, columns: int) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """A stored model as a function from rows [n, columns] to scores [n], read and run as a server would. Raises InvalidInput."""
+    loaded = program(data, Stored(form, columns))
+    place = _scored(loaded)
+    return lambda rows: _column(loaded.run(rows), place)
+
+
+def _scored(loaded: Program) -> int:
+    """Which output the score is taken from; -1 where none can be."""
+    return next((place for place, output in enumerate(loaded.outputs) if output.datatype.startswith("FP")), -1)
+
+
+def _column(outputs: Sequence[NDArray[Any]], place: int) -> NDArray[Any]:
+    if place < 0:
+        raise Bug("The model has no float output to take a score from.", "export probabilities as a float tensor.")
+    output = outputs[place]
+    return output[:, 1] if output.ndim == 2 and output.shape[1] == 2 else output.reshape(len(output), -1)[:, 0]
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from falaj.core.errors import Bug, FalajError, InvalidInput
@@ -66,7 +65,7 @@ class Graph:
         self.outputs = tuple(Output(o.name, _OUT[o.type], _shape(o.shape)) for o in outputs)
         self._names = [output.name for output in outputs]
         self._session = session
-        # The public `run` looks through the model's inputs each time, a fifth of a single row, and then calls this with the same words.
+        # The public `run` looks through all inputs each time, a fifth of a single row, and then calls this one.
         self._run = getattr(session, "_sess", session).run
 
     def run(self, rows: Any) -> list[NDArray[Any]]:
@@ -136,6 +135,3 @@ def _width(graph: Graph) -> int:
 def _shape(given: Any) -> tuple[int, ...]:
     """Rows first, of whatever number; -1 for any other size that is not fixed."""
     return tuple(size if isinstance(size, int) else -1 for size in ([-1, *given[1:]] if given else [-1]))
-
-
-

@@ -37,7 +37,7 @@ HERE = Device()
 
 
 def check_device(device: Device) -> None:
-    """For the start of a server. Raises InvalidInput for a name that is none, MissingDependency where onnxruntime has no such provider."""
+    """For the start of a server. Raises InvalidInput for what names no device, MissingDependency for the wrong onnxruntime."""
     if device.provider not in PROVIDERS:
         raise InvalidInput(f"There is no provider {device.provider!r}.", f"serve_provider is one of {', '.join(PROVIDERS)}.")
     if device.number < 0 or device.memory_mb < 0:
@@ -46,7 +46,7 @@ def check_device(device: Device) -> None:
     if PROVIDERS[device.provider] not in there:
         raise MissingDependency(
             f"This onnxruntime ({ort.__version__}) has no {PROVIDERS[device.provider]}; it has {', '.join(there)}.",
-            f"pip install {_PACKAGES[device.provider]} in place of onnxruntime, or set serve_provider = \"cpu\".",
+            f'pip install {_PACKAGES[device.provider]} in place of onnxruntime, or set serve_provider = "cpu".',
         )
 
 
@@ -62,8 +62,9 @@ def open_session(data: bytes, device: Device = HERE) -> ort.InferenceSession:
         raise _refused(exc, device) from exc
     # onnxruntime prints a warning and takes the processor where a card or its libraries are missing.
     if PROVIDERS[device.provider] not in session.get_providers():
+        chosen = ", ".join(session.get_providers())
         raise Unavailable(
-            f"Device {device.number} of {device.provider!r} cannot be used; onnxruntime chose {', '.join(session.get_providers())}.",
+            f"Device {device.number} of {device.provider!r} cannot be used; onnxruntime chose {chosen}.",
             'look at the driver with nvidia-smi, or set serve_provider = "cpu".',
         )
     session.disable_fallback()

@@ -1,10 +1,10 @@
 """Trees for many rows at once, without a branch: numpy looks every number up instead of walking through the trees.
 
-A walk guesses at each node which way it goes, and a processor that guesses wrong waits. Here each tree's leaves are the bits of a
-word, from left to right. A row's number in one column decides every node on that column at once: those where it goes right rule out
-the leaves on their left. So for each column and each interval between two cuts one word per tree says which leaves remain; a row's
-words are combined with `and`, and the lowest bit that is left is its leaf (Lucchese et al., QuickScorer, SIGIR 2015, with the
-intervals looked up instead of scanned).
+A walk guesses at each node which way it goes, and a processor that guesses wrong waits. Here each tree's leaves are the bits of
+a word, from left to right. A row's number in one column decides every node on that column at once: those where it goes right
+rule out the leaves on their left. So for each column and each interval between two cuts one word per tree says which leaves
+remain; a row's words are combined with `and`, and the lowest bit that is left is its leaf (Lucchese et al., QuickScorer, SIGIR
+2015, with the intervals looked up instead of scanned).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Tables:
         cuts = [np.unique(forest.cut[forest.feature == column]) for column in self._columns]
         sizes = np.array([len(part) + 2 for part in cuts])
         starts = np.cumsum(sizes) - sizes
-        self._cuts = np.concatenate([np.append(part, np.float32([np.inf, np.inf])) for part in cuts])
+        self._cuts = np.concatenate([np.append(part, np.full(2, np.inf, np.float32)) for part in cuts])
         self._gone = (starts + sizes - 1)[:, None]
         """The row of a missing value, for each column."""
         self._table = self._filled(forest, leaves, (cuts, starts))
@@ -57,16 +57,15 @@ class Tables:
         self._turn = Lock()
 
     def _filled(self, forest: Forest, leaves: Ints, layout: tuple[list[NDArray[np.float32]], Ints]) -> NDArray[Any]:
-        """[intervals of all columns, trees]: the leaves that remain. Of each column: its intervals upwards, then a missing value."""
+        """[intervals, trees]: the leaves that remain. Column by column: its intervals upwards, then a missing value."""
         cuts, starts = layout
-        full = ~self._words(0)
-        table = np.full((len(self._cuts), len(forest.roots)), full)
+        table = np.full((len(self._cuts), len(forest.roots)), np.iinfo(self._words).max, self._words)
         tree = forest.tree_of()
         for column, part, start in zip(self._columns, cuts, starts, strict=True):
             nodes = np.flatnonzero(forest.feature == column)
             first, behind = leaves[nodes], leaves[forest.no[nodes]]
             ones = (np.uint64(1) << (behind - first).astype(np.uint64)) - np.uint64(1)
-            keep = ~(ones << first.astype(np.uint64)).astype(self._words)
+            keep = np.bitwise_not(ones << first.astype(np.uint64)).astype(self._words)
             rows = start + 1 + np.searchsorted(part, forest.cut[nodes])
             np.bitwise_and.at(table, (rows, tree[nodes]), keep)
             end = start + len(part) + 1
@@ -84,7 +83,7 @@ class Tables:
     def _some(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         x = np.ascontiguousarray(matrix.T if self._all else matrix.T[self._columns])
         rows = self._search.rows(x, self._cuts)
-        gone = x != x
+        gone = np.isnan(x)
         if gone.any():
             np.copyto(rows, self._gone, where=gone)
         count, trees = len(matrix), len(self._offsets)

@@ -59,7 +59,7 @@ class _Source:
         kind, count = self.head()
         if kind in _NUMBERS and count is not None:
             return np.frombuffer(self.take(count * np.dtype(_NUMBERS[kind]).itemsize), _NUMBERS[kind])
-        found = []
+        found: list[Any] = []
         while self.is_open(b"]", count, len(found)):
             found.append(self.value(kind or self.take(1), depth))
         return found

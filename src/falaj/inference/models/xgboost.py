@@ -1,7 +1,7 @@
 """Models in XGBoost's own JSON or UBJSON: read here, without XGBoost, and run as any other trees.
 
-The format is described at https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html. XGBoost compares 32-bit floats, x < cut;
-x ≤ the float below is the same.
+The format is described at https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html. XGBoost compares 32-bit floats,
+x < cut; x ≤ the float below is the same.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def read(data: bytes) -> Forest:
         return _forest(body["learner"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise InvalidInput(
-            f"The model is no XGBoost JSON or UBJSON: {str(exc)[:200] or type(exc).__name__}.", "write it with booster.save_model('model.ubj')."
+            f"The model is no XGBoost JSON or UBJSON: {str(exc)[:200] or type(exc).__name__}.",
+            "write it with booster.save_model('model.ubj').",
         ) from exc
 
 
