@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import isfinite
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,8 +17,10 @@ from falaj.core.recipe import Reader, Recipe
 from falaj.inference.models.sessions import HERE, Device
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
-FORMATS = ("onnx", "lightgbm", "xgboost", "safetensors")
-"""What a signed manifest may give as `format`; each is read by the module of this package that has its name."""
+FORMATS = {
+    "onnx": "onnx_onnxv1", "lightgbm": "lightgbm_text", "xgboost": "xgboost_model", "safetensors": "safetensors_falaj",
+}  # fmt: skip
+"""What a signed manifest may give as `format` → the platform that a client is told. The module of that name reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,9 @@ class Model:
         self.recipe = recipe
         self.reader = Reader(recipe, _zone, places)
         self.width = len(recipe.columns)
-        self.program = program(data, stored or Stored(columns=self.width))
+        stored = stored or Stored(columns=self.width)
+        self.platform = FORMATS.get(stored.format, "")
+        self.program = program(data, stored)
         self.input, self.datatype, self.dtype = self.program.input, self.program.datatype, self.program.dtype
         self.outputs = self.program.outputs
         self.run = self.program.run
@@ -69,10 +74,9 @@ class Model:
 
     def scores(self, outputs: Sequence[NDArray[Any]]) -> list[float]:
         """One number a row: the probability of the second class, or the first float output. Raises Bug for a NaN."""
-        column = _column(outputs, self._scored)
-        if not np.isfinite(column).all():
+        scores: list[float] = _column(outputs, self._scored).tolist()
+        if not all(map(isfinite, scores)):
             raise Bug("The model gave a score that is no number.", "falaj rollback takes the version before.")
-        scores: list[float] = column.tolist()
         return scores
 
     def _warm_up(self) -> None:
@@ -108,7 +112,9 @@ def _column(outputs: Sequence[NDArray[Any]], place: int) -> NDArray[Any]:
     if place < 0:
         raise Bug("The model has no float output to take a score from.", "export probabilities as a float tensor.")
     output = outputs[place]
-    return output[:, 1] if output.ndim == 2 and output.shape[1] == 2 else output.reshape(len(output), -1)[:, 0]
+    if output.ndim != 2:
+        return output.reshape(len(output), -1)[:, 0]
+    return output[:, 1 if output.shape[1] == 2 else 0]
 
 
 def _zone(name: str) -> ZoneInfo:
