@@ -130,7 +130,13 @@ def floor32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
     """The greatest 32-bit floats that are not above these numbers: a 32-bit x is ≤ t exactly when it is ≤ floor32(t)."""
     with np.errstate(over="ignore"):
         near = numbers.astype(np.float32)
-    return np.where(near.astype(np.float64) > numbers, np.nextafter(near, np.float32(-np.inf)), near)
+    return np.where(near.astype(np.float64) > numbers, beside(near, -np.inf), near)
+
+
+def beside(numbers: NDArray[np.float32], towards: float) -> NDArray[np.float32]:
+    """The next 32-bit floats in that direction."""
+    with np.errstate(all="ignore"):
+        return np.nextafter(numbers, np.float32(towards))
 
 
 def from_onnx(data: bytes) -> Forest | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
 from falaj.inference.models import ubjson
-from falaj.inference.models.forest import Forest, grown
+from falaj.inference.models.forest import Forest, beside, grown
 from falaj.inference.models.model import Program, Stored
 from falaj.inference.models.onnx import of_forest
 
@@ -103,7 +103,7 @@ def _tree(tree: Mapping[str, Any], start: int, weight: float) -> dict[str, NDArr
         raise ValueError("a child is not in its tree")
     return {
         "feature": np.where(leaf, -1, feature),
-        "cut": np.nextafter(cut, np.float32(-np.inf)),
+        "cut": beside(cut, -np.inf),
         "yes": np.where(leaf, 0, left + start),
         "no": np.where(leaf, 0, right + start),
         "missing": default != 0,
