@@ -26,7 +26,8 @@ import uvloop
 from falaj.adapters.local.signing import sign_envelope
 from falaj.core.codec import canonical, encode
 from falaj.core.recipe import Column, Recipe
-from falaj.inference.models import MANIFEST_TYPE, Model
+from falaj.inference.models import MANIFEST_TYPE
+from falaj.inference.models.sessions import open_session
 from falaj.ports.host import Arm
 from falaj.stages.training.onnx import to_onnx
 from falaj.stages.training.spec import Fitted
@@ -76,7 +77,7 @@ def _onnx() -> bytes:
 
 def _alone(data: bytes) -> float:
     """Microseconds of one session.run with one row."""
-    session = Model(data, RECIPE, {})._session
+    session = open_session(data)
     row = {"input": np.zeros((1, COLUMNS), dtype=np.float32)}
     best = float("inf")
     for _ in range(5):

@@ -45,10 +45,10 @@ class Fitted:
     """What `native` is: `lightgbm` or `xgboost` (a Booster), or `safetensors` (the bytes of such a file, with its layers)."""
     text: str = ""
     """The model in its own text format, kept beside the ONNX file."""
-    format: str = ""
-    """How it is stored and served. Empty: the first choice of its kind, which for LightGBM is ONNX, for others their own."""
     params: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    format: str = ""
+    """How it is stored and served. Empty: the first choice of its kind, which for LightGBM is ONNX, for others their own."""
 
 
 @dataclass(frozen=True, slots=True)
