@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -14,6 +15,7 @@ from falaj.inference.models import sessions as module
 from falaj.inference.models.model import program
 from falaj.inference.models.sessions import CPU, open_session, provider_list, session_options
 from falaj.inference.settings import settings_from
+from tests.kits.endpoint import Installation
 from tests.kits.stored import COLUMNS, stored
 
 HERE = [name for name, provider in PROVIDERS.items() if provider not in ort.get_available_providers()]
@@ -84,3 +86,15 @@ def test_the_setting_reaches_the_server(tmp_path: Any) -> None:
     served = settings_from({**given, **host_options(settings)})
     assert (served.provider, served.device, served.device_memory_mb) == ("cuda", 1, 2048)
     assert "provider" not in host_options(load(tmp_path, {}, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("cuda" not in HERE, reason="asks for a card that is not there, and one is")
+def test_a_server_that_is_to_use_a_missing_card_does_not_start_and_says_why(tmp_path: Path) -> None:
+    place = Installation(tmp_path, {"clock": "replay", "provider": "cuda"})
+    try:
+        with pytest.raises(Unavailable, match="has no CUDAExecutionProvider") as refused:
+            place.host.serve(place.wanted(), place.keys)
+        assert "onnxruntime-gpu" in str(refused.value)
+    finally:
+        place.host.close()

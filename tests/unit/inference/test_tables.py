@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falaj.inference.models.forest import Forest, beside, from_onnx, grown, to_onnx
+from falaj.inference.models.ensemble import from_onnx
+from falaj.inference.models.forest import Forest, beside, grown, to_onnx
 from falaj.inference.models.lightgbm import read
 from falaj.inference.models.model import Stored, program
 from falaj.inference.models.onnx import Graph, Trees, faster

@@ -58,7 +58,7 @@ class Forest:
         found: list[Ints] = []
         here = self.roots
         while len(here):
-            if len(found) > DEEPEST or seen[here].any() or len(np.unique(here)) != len(here):
+            if len(found) > DEEPEST or seen[here].any() or len(distinct(here)) != len(here):
                 raise InvalidInput("Two branches of the model's trees meet.", "export the model again.")
             seen[here] = True
             found.append(here)
@@ -126,6 +126,12 @@ def link_onnx(forest: Forest) -> bytes:
     )
 
 
+def distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """Each value once, in order; numpy's own `unique` brings a module of 2 MB with it."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 def floor32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
     """The greatest 32-bit floats that are not above these numbers: a 32-bit x is ≤ t exactly when it is ≤ floor32(t)."""
     with np.errstate(over="ignore"):
@@ -137,50 +143,3 @@ def beside(numbers: NDArray[np.float32], towards: float) -> NDArray[np.float32]:
     """The next 32-bit floats in that direction."""
     with np.errstate(all="ignore"):
         return np.nextafter(numbers, np.float32(towards))
-
-
-def from_onnx(data: bytes) -> Forest | None:
-    """The forest in a graph that is one tree ensemble, with or without a sigmoid behind it; None for any other graph."""
-    nodes, inputs = [], 0
-    for number, model in wire.fields(memoryview(data)):
-        if number != 7:
-            continue
-        for kind, body in wire.fields(model):
-            nodes += [body] if kind == 1 else []
-            inputs += kind == 5
-    ops = [_op(one) for one in nodes]
-    if ops not in ([b"TreeEnsembleRegressor"], [b"TreeEnsembleRegressor", b"Sigmoid"]) or inputs:
-        return None
-    return _ensemble(wire.attributes(nodes[0]), "sigmoid" if len(ops) > 1 else "identity")
-
-
-def _op(found: memoryview) -> bytes:
-    return next((bytes(body) for number, body in wire.fields(found) if number == 4), b"")
-
-
-def _ensemble(found: Any, link: str) -> Forest | None:
-    plain = {"n_targets": 1, "aggregate_function": b"SUM", "post_transform": b"NONE"}
-    if any(found.get(name, usual) != usual for name, usual in plain.items()):
-        return None
-    modes = found["nodes_modes"]
-    if set(modes) - {b"BRANCH_LEQ", b"LEAF"} or found.get("base_values") is not None or any(found["target_ids"]):
-        return None
-    trees = np.array(found["nodes_treeids"])
-    numbers = np.array(found["nodes_nodeids"])
-    starts = np.flatnonzero(np.diff(trees, prepend=-1))
-    if (numbers != np.arange(len(trees)) - np.repeat(starts, np.diff(starts, append=len(trees)))).any():
-        return None  # numbered in another way than node by node
-    if (trees[starts] != np.arange(len(starts))).any():
-        return None
-    leaf = np.array([mode == b"LEAF" for mode in modes])
-    shift = starts[trees]
-    value = np.zeros(len(trees), np.float32)
-    value[starts[np.array(found["target_treeids"])] + np.array(found["target_nodeids"])] = found["target_weights"]
-    missing = np.array(found.get("nodes_missing_value_tracks_true", [0] * len(trees)), bool)
-    feature = np.where(leaf, -1, np.array(found["nodes_featureids"]))
-    forest = Forest(
-        int(feature.max(initial=0)) + 1, feature, found["nodes_values"], np.where(leaf, 0, shift + found["nodes_truenodeids"]),
-        np.where(leaf, 0, shift + found["nodes_falsenodeids"]), missing, value, starts, np.zeros(len(starts), np.int64),
-        (0.0,), link,
-    )  # fmt: skip
-    return grown(forest)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from falaj.core.errors import Bug, FalajError, InvalidInput
-from falaj.inference.models.forest import Forest, from_onnx, link_onnx, to_onnx
+from falaj.core.errors import Bug, InvalidInput
+from falaj.inference.models.ensemble import from_onnx
+from falaj.inference.models.forest import Forest, link_onnx, to_onnx
 from falaj.inference.models.model import Output, Program, Stored
 from falaj.inference.models.sessions import HERE, Device, open_session
 from falaj.inference.models.tables import Tables, tables
@@ -29,15 +30,10 @@ _ROUNDS, _AHEAD = 5, 0.9
 
 
 def load(data: bytes, stored: Stored) -> Program:
-    """Raises InvalidInput for a graph that takes or gives anything but one matrix of numbers, Unavailable without its device."""
-    graph = Graph(data, stored.device)
-    if graph.dtype is not np.float32 or not stored.device.is_cpu:
-        return graph
-    try:
-        forest = from_onnx(data)
-    except (ValueError, KeyError, IndexError, FalajError):
-        return graph  # numbered or built in a way that only onnxruntime has to understand
-    return faster(graph, forest)
+    """Raises InvalidInput for a graph that takes or gives anything but one matrix of numbers, or whose trees do not end;
+    Unavailable without its device."""
+    graph, forest = Graph(data, stored.device), from_onnx(data)
+    return faster(graph, forest) if graph.dtype is np.float32 and stored.device.is_cpu else graph
 
 
 def of_forest(forest: Forest, device: Device) -> Program:
@@ -118,7 +114,8 @@ def faster(graph: Graph, forest: Forest | None) -> Program:
 def _unlike(cuts: NDArray[np.float32], shape: tuple[int, int], number: int) -> NDArray[np.float32]:
     """Rows of real cuts, in no order (Knuth's multiplicative hash): rows that all go the same way would show too little."""
     places = np.arange(number * shape[0] * shape[1], (number + 1) * shape[0] * shape[1]) * 2654435761 >> 7
-    return cuts[places % len(cuts)].reshape(shape)
+    rows: NDArray[np.float32] = cuts[places % len(cuts)].reshape(shape)
+    return rows
 
 
 def _seconds(run: Callable[[Any], Any], asked: list[NDArray[np.float32]]) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from falaj.inference.models.forest import Forest, Ints
+from falaj.inference.models.forest import Forest, Ints, distinct
 
 MOST_BYTES = 16 << 20
 """Larger tables do not fit a processor's cache, and cost memory."""
@@ -35,9 +35,9 @@ class Tables:
     def __init__(self, forest: Forest) -> None:
         leaves, count = _leaves(forest)
         self._words = next(word for most, word in _WORDS if count <= most)
-        self._columns = np.unique(forest.feature[~forest.is_leaf])
+        self._columns = distinct(forest.feature[~forest.is_leaf])
         self._all = len(self._columns) == forest.columns
-        cuts = [np.unique(forest.cut[forest.feature == column]) for column in self._columns]
+        cuts = [distinct(forest.cut[forest.feature == column]) for column in self._columns]
         sizes = np.array([len(part) + 2 for part in cuts])
         starts = np.cumsum(sizes) - sizes
         self._cuts = np.concatenate([np.append(part, np.full(2, np.inf, np.float32)) for part in cuts])
@@ -54,6 +54,7 @@ class Tables:
         # What is allocated anew for each batch goes back to the system and costs as much as the work itself.
         kinds = (self._words, self._words, self._words, np.float64, np.float32)
         self._room = [np.empty(TOGETHER * len(forest.roots), kind) for kind in kinds]
+        self._spaces: dict[int, tuple[NDArray[Any], ...]] = {}
         self._turn = Lock()
 
     def _filled(self, forest: Forest, leaves: Ints, layout: tuple[list[NDArray[np.float32]], Ints]) -> NDArray[Any]:
@@ -86,17 +87,14 @@ class Tables:
         gone = np.isnan(x)
         if gone.any():
             np.copyto(rows, self._gone, where=gone)
-        count, trees = len(matrix), len(self._offsets)
-        left, more, turned, bits, found = (room[: count * trees] for room in self._room)
-        left, more = left.reshape(count, trees), more.reshape(count, trees)
+        left, more, turned, other, bits, found = self._spaces.get(len(matrix)) or self._space(len(matrix))
         self._table.take(rows[0], 0, left, "clip")
         for place in rows[1:]:
             self._table.take(place, 0, more, "clip")
             np.bitwise_and(left, more, left)
         # Trees first: so the sum below adds tree after tree, as a walk does, and still many rows at a time.
-        turned, more, bits, found = (room.reshape(trees, count) for room in (turned, more, bits, found))
         np.copyto(turned, left.T)
-        np.bitwise_and(turned, np.negative(turned, more), turned)
+        np.bitwise_and(turned, np.negative(turned, other), turned)
         # The exponent of a power of two is the number of its bit.
         np.copyto(bits, turned, casting="unsafe")
         leaf = bits.view(np.int64)
@@ -104,9 +102,17 @@ class Tables:
         leaf += self._offsets
         self._values.take(leaf, None, found, "clip")
         # numpy adds a single column in another order.
-        total = np.add.reduce(found, 0) if count > 1 else np.add.accumulate(found, 0)[-1]
+        total = np.add.reduce(found, 0) if len(matrix) > 1 else np.add.accumulate(found, 0)[-1]
         margins: NDArray[np.float32] = (total + self._base)[:, None]
         return margins
+
+    def _space(self, count: int) -> tuple[NDArray[Any], ...]:
+        """Room for so many rows: words by row, twice, words by tree, twice, bits and leaves by tree."""
+        trees = len(self._offsets)
+        left, more, turned, bits, found = (room[: count * trees] for room in self._room)
+        by_tree = (room.reshape(trees, count) for room in (turned, more, bits, found))
+        self._spaces[count] = space = (left.reshape(count, trees), more.reshape(count, trees), *by_tree)
+        return space
 
 
 class _Search:
@@ -167,7 +173,7 @@ def tables(forest: Forest) -> Tables | None:
     if count > _WORDS[-1][0]:
         return None
     width = next(np.dtype(word).itemsize for most, word in _WORDS if count <= most)
-    cuts = sum(len(np.unique(forest.cut[forest.feature == column])) + 2 for column in np.unique(forest.feature[inner]))
+    cuts = sum(len(distinct(forest.cut[forest.feature == column])) + 2 for column in distinct(forest.feature[inner]))
     return Tables(forest) if cuts * len(forest.roots) * width <= MOST_BYTES else None
 
 

@@ -93,7 +93,7 @@ def _value(name: str, width: int) -> bytes:
 # --- reading ---
 
 
-def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Each field of a message as (number, value): a whole number, or the bytes of whatever else. Raises ValueError."""
     place, end = 0, len(data)
     while place < end:
@@ -112,52 +112,52 @@ def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
         place += size
 
 
-def _read(data: memoryview, place: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 70 and place < len(data):
-        byte = data[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
+def _read(data: bytes, place: int) -> tuple[int, int]:
+    """The whole number that begins there, and where it ends."""
+    if place >= len(data):
+        raise ValueError("a number is missing")
+    byte = data[place]
+    if byte < 0x80:
+        return byte, place + 1
+    number = byte & 0x7F
+    for more in range(1, min(10, len(data) - place)):
+        byte = data[place + more]
+        number |= (byte & 0x7F) << 7 * more
         if byte < 0x80:
-            return number, place
-        shift += 7
+            return number, place + more + 1
     raise ValueError("a number has no end")
 
 
-def attributes(found: memoryview) -> Mapping[str, Any]:
+def attributes(found: bytes) -> Mapping[str, Any]:
     """The attributes of a NodeProto by name: numbers, bytes, or lists of these. What is neither is left out."""
-    read = {}
-    for number, body in fields(found):
-        if number == 5:
-            name, value = _read_attribute(body)
-            read[name] = value
-    return read
+    return dict(_read_attribute(body) for number, body in fields(found) if number == 5)
 
 
-def _read_attribute(data: memoryview) -> tuple[str, Any]:
-    name, kind, one = "", 0, {}
-    ints: list[int] = []
-    floats: list[bytes] = []
-    texts: list[bytes] = []
+def _read_attribute(data: bytes) -> tuple[str, Any]:
+    """Lists come value by value, each with its field's number, or several together."""
+    name, kind = "", 0
+    found: dict[int, list[Any]] = {}
     for number, body in fields(data):
         if number == 1:
-            name = bytes(body).decode()
+            name = body.decode()
         elif number == 20:
             kind = body
-        elif number == 7:
-            floats.append(bytes(body))
-        elif number == 8:
-            ints += [body] if isinstance(body, int) else _unpacked(body)
-        elif number == 9:
-            texts.append(bytes(body))
         else:
-            one[number] = body if isinstance(body, int) else bytes(body)
-    many = {_FLOATS: np.frombuffer(b"".join(floats), "<f4"), _INTS: ints, _STRINGS: texts}
-    return name, many.get(kind, one.get({_FLOAT: 2, _INT: 3, _STRING: 4}.get(kind, 0)))
+            found.setdefault(number, []).append(body)
+    if kind == _FLOATS:
+        return name, np.frombuffer(b"".join(found.get(7, [])), "<f4")
+    if kind == _INTS:
+        ints = found.get(8, [])
+        return name, ints if all(isinstance(one, int) for one in ints) else [n for one in ints for n in _several(one)]
+    if kind == _STRINGS:
+        return name, found.get(9, [])
+    return name, found.get({_FLOAT: 2, _INT: 3, _STRING: 4}.get(kind, 0), [None])[-1]
 
 
-def _unpacked(data: memoryview) -> list[int]:
+def _several(data: bytes | int) -> list[int]:
     place, found = 0, []
+    if isinstance(data, int):
+        return [data]
     while place < len(data):
         number, place = _read(data, place)
         found.append(number)
