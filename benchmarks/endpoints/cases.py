@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from falaj.core.recipe import Column, Recipe
-from falaj.inference.models import Model
+from falaj.inference.models.sessions import open_session
 from falaj.stages.training.onnx import to_onnx
 from falaj.stages.training.spec import Fitted
 
@@ -44,7 +44,7 @@ def bodies(rows: int, count: int = DISTINCT) -> list[bytes]:
 
 def alone_us(data: bytes, rows: int, seconds: float = 0.6) -> float:
     """Processor microseconds of one bare `session.run` with so many rows: the least that serving it can cost."""
-    session = Model(data, RECIPE, {})._session
+    session = open_session(data)
     given = {session.get_inputs()[0].name: np.random.default_rng(rows).normal(size=(rows, COLUMNS)).astype(np.float32)}
     best, until = float("inf"), time.perf_counter() + seconds
     calls = max(1, 2000 // rows)

@@ -244,16 +244,18 @@ class App:
 
     @cached_property
     def trainer(self) -> Trainer:
+        from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
         source = Source(self.contracts, self.features, self.project.code)
-        return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror)
+        return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property
     def gates(self) -> Gates:
+        from falaj.inference.models import scorer
         from falaj.stages.gates.service import Gates
 
-        return Gates(self.kernel, self.blobs, self.features, self.project.gates)
+        return Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
 
     @cached_property
     def registry(self) -> Registry:

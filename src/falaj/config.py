@@ -103,6 +103,14 @@ TABLE: tuple[Setting, ...] = (
         "interval: a prediction is on disk within a second of its answer. always: before its answer.",
         ("interval", "always"),
     ),
+    Setting(
+        "serve_provider",
+        "cpu",
+        "Where endpoints run their models: cpu, or cuda, tensorrt or rocm with the onnxruntime that has it.",
+        ("cpu", "cuda", "tensorrt", "rocm"),
+    ),
+    Setting("serve_device", 0, "Which graphics card, counted from 0."),
+    Setting("serve_device_memory", 0, "At most so many MB of its memory for each server; 0 sets no bound."),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
     Setting("memory", "auto", "About how much a join may hold at once, such as 2GB; auto is a quarter of the machine's memory."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),
@@ -175,14 +183,18 @@ def blobs_options(settings: Settings, secret: Callable[[str], bytes | None]) -> 
 
 
 def serving_options(settings: Settings) -> dict[str, Any]:
-    """What every endpoint is told, by the names of the inference server's own settings."""
-    return {
+    """What every endpoint is told, by the names of the inference server's own settings, without its defaults."""
+    options: dict[str, Any] = {
         "clock": str(settings.clock),
         "sync": str(settings.log_sync),
         "workers": int(settings.serve_workers),
         "grpc": str(settings.serve_grpc),
         "grpc_port": int(settings.serve_grpc_port),
     }
+    if settings.serve_provider != "cpu":
+        options["provider"] = str(settings.serve_provider)
+        options |= {"device": int(settings.serve_device), "device_memory_mb": int(settings.serve_device_memory)}
+    return options
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ from falaj.inference.http import SWEEP_S, Edge
 from falaj.inference.listening import hand_out, lend
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
-from falaj.inference.models import Models
+from falaj.inference.models import Device, Models, check_device
 from falaj.inference.predict import Predictor
 from falaj.inference.processes import born
 from falaj.inference.report import complain, write_json
@@ -172,12 +172,14 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     try:
         with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened:
             online: Any = opened
+            device = Device(settings.provider, settings.device, settings.device_memory_mb)
+            check_device(device)
             pepper = _bytes(Path(settings.pepper))
             verify = checker(load_public(Path(settings.public_key)))
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-            watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
+            watch = Watch(folder, Models(blobs, verify, device), predictor, place, about, complain)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):

@@ -15,7 +15,6 @@ EXTENSIONS = (
     "statistics",
     "model_configuration",
 )
-PLATFORM = "onnx_onnxv1"
 IDS = {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}
 
 
@@ -44,7 +43,7 @@ def model_metadata(name: str, arms: list[Live]) -> dict[str, Any]:
     return {
         "name": name,
         "versions": sorted({live.version for live in arms}),
-        "platform": PLATFORM,
+        "platform": model.platform,
         "inputs": [
             {
                 "name": model.input,
@@ -62,7 +61,7 @@ def model_config(name: str, arms: list[Live], max_rows: int) -> dict[str, Any]:
     about = model_metadata(name, arms)
     return {
         "name": name,
-        "platform": PLATFORM,
+        "platform": about["platform"],
         "backend": "onnxruntime",
         "max_batch_size": max_rows,
         "input": [_tensor(tensor) for tensor in about["inputs"]],

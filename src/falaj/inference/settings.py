@@ -87,6 +87,12 @@ class ServerSettings:
     grpc_port: int = 0
     hang_s: float = 15.0
     """A worker that gives no sign of life for so long is killed and started again."""
+    provider: str = "cpu"
+    """Where models run: one of inference.models.PROVIDERS."""
+    device: int = 0
+    """Which graphics card, counted from 0."""
+    device_memory_mb: int = 0
+    """At most so much of its memory; 0 sets no bound."""
 
 
 def read_settings(folder: Path) -> ServerSettings:

@@ -122,10 +122,10 @@ def slice_checks(gate: Gate, column: str, values: Sequence[Any], y: Floats, scor
     return [Check(f"slices:{column}", f"no slice worse than {bound}, beyond doubt", seen, p >= alpha / len(found))]
 
 
-def promise_checks(gate: Gate, *, parity: float, p99_ms: float, size: int) -> list[Check]:
-    """What the model file itself shows. `size` in bytes."""
+def promise_checks(gate: Gate, *, parity: float, p99_ms: float, size: int, form: str = "onnx") -> list[Check]:
+    """What the model file itself shows. `size` in bytes, `form` the format that it is stored in."""
     return [
-        Check("onnx_parity", f"<= {gate.parity:g}", f"{parity:.3g}", parity <= gate.parity),
+        Check(f"{form}_parity", f"<= {gate.parity:g}", f"{parity:.3g}", parity <= gate.parity),
         Check("latency_p99", f"<= {gate.latency_ms} ms", f"{p99_ms:.3f} ms", p99_ms <= gate.latency_ms),
         Check("size", f"<= {gate.size_mb} MB", f"{size / 1e6:.3f} MB", size <= gate.size_mb * 1e6),
     ]

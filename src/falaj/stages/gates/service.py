@@ -20,7 +20,8 @@ from falaj.ports.blobs import Blobs
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.gates import rules
 from falaj.stages.gates.spec import Gate
-from falaj.stages.training import onnx
+from falaj.stages.training import formats
+from falaj.stages.training.formats import Opener, Score
 from falaj.stages.training.service import Vectors
 
 WARM, TIMED = 50, 500
@@ -28,13 +29,16 @@ WARM, TIMED = 50, 500
 
 
 class Gates:
-    """`gates` by the model's name."""
+    """`gates` by the model's name; `opened` reads what a training stored."""
 
-    def __init__(self, kernel: Kernel, blobs: Blobs, features: Vectors, gates: Mapping[str, Gate]) -> None:
+    def __init__(
+        self, kernel: Kernel, blobs: Blobs, features: Vectors, gates: Mapping[str, Gate], *, opened: Opener = formats.opened
+    ) -> None:
         self.kernel = kernel
         self.blobs = blobs
         self.features = features
         self.gates = gates
+        self.opened = opened
 
     @action("model.evaluate")
     def evaluate(self, act: Act, candidate: Ref, *, gate: Gate) -> Decision:
@@ -44,19 +48,20 @@ class Gates:
         """
         asset = self.asset(candidate)
         model = self.blobs.get(asset.digest)
-        opened = onnx.session(model)
         sealed = pl.read_parquet(io.BytesIO(self.blobs.get(str(asset.labels["holdout"]))))
         y = sealed["_y"].to_numpy()
         recipe = self._recipe(asset)
         x, _ = self.features.training_frame(recipe, sealed)
-        scores = onnx.score(opened, x).astype(np.float64)
+        score = self._score(asset, model, x.shape[1])
+        scores = np.asarray(score(x), dtype=np.float64)
         champion = self._champion_scores(gate.model, sealed)
         found = rules.data_checks(self._contracts(asset))
         found += rules.checks(gate, y, scores, champion)
         for column in gate.slices:
             found += rules.slice_checks(gate, column, sealed[column].to_list(), y, (scores, champion))
-        parity = self._parity(asset, x, scores)
-        found += rules.promise_checks(gate, parity=parity, p99_ms=latency_p99(opened, x), size=len(model))
+        parity = self._parity(asset, x, sealed, scores)
+        form = str(asset.labels.get("format", "onnx"))
+        found += rules.promise_checks(gate, parity=parity, p99_ms=latency_p99(score, x), size=len(model), form=form)
         decision = Decision(candidate, "gate", judge(found), tuple(found), act.actor, act.now, _reason(found))
         with act.change() as draft:
             draft.decide(decision)
@@ -93,7 +98,10 @@ class Gates:
             raise NotFound(f"The champion {alias['model']} is not in the registry.", "falaj audit verify")
         asset = decode(Asset, record["asset"])
         x, _ = self.features.training_frame(self._recipe(asset), sealed)
-        return onnx.score(onnx.session(self.blobs.get(asset.digest)), x).astype(np.float64)
+        return np.asarray(self._score(asset, self.blobs.get(asset.digest), x.shape[1])(x), dtype=np.float64)
+
+    def _score(self, asset: Asset, model: bytes, columns: int) -> Score:
+        return self.opened(model, str(asset.labels.get("format", "onnx")), columns)
 
     def _contracts(self, asset: Asset) -> dict[str, str]:
         """What the contract said of the snapshots behind the candidate; of each dataset the first that was not allowed."""
@@ -106,24 +114,26 @@ class Gates:
                     verdicts[ref.name] = verdict
         return verdicts
 
-    def _parity(self, asset: Asset, x: Any, scores: Any) -> float:
-        """The greatest difference from the native model, opened from its own text; infinite where that is missing."""
-        native = asset.labels.get("native")
-        if not native:
-            return float("inf")
-        import lightgbm
+    def _parity(self, asset: Asset, x: Any, sealed: pl.DataFrame, scores: Any) -> float:
+        """The greatest difference from the native model, opened again from its own form; infinite where that is missing.
 
-        booster = lightgbm.Booster(model_str=self.blobs.get(str(native)).decode())
-        return float(np.abs(np.asarray(booster.predict(x)) - scores).max())
+        No library opens a network without the code that made it: what it said of the sealed rows when it was fitted counts.
+        """
+        kind, native = str(asset.labels.get("kind", "lightgbm")), asset.labels.get("native")
+        if native:
+            return float(np.abs(formats.native_scores(kind, self.blobs.get(str(native)), x) - scores).max())
+        if kind == "safetensors" and "_native" in sealed.columns:
+            return float(np.abs(sealed["_native"].to_numpy() - scores).max())
+        return float("inf")
 
 
-def latency_p99(opened: Any, x: Any) -> float:
+def latency_p99(score: Score, x: Any) -> float:
     """Milliseconds that a single row takes at the 99th percentile of warm runs."""
     taken = []
     for number in range(WARM + TIMED):
         row = x[number % len(x)][None, :]
         started = time.perf_counter()
-        onnx.score(opened, row)
+        score(row)
         if number >= WARM:
             taken.append(time.perf_counter() - started)
     return float(np.percentile(taken, 99) * 1e3)

@@ -29,7 +29,7 @@ class Gate:
     slice_drop: float = 0.05
     """How much Brier score a slice may lose against the champion, beyond doubt, over all slices together."""
     parity: float = 1e-5
-    """The greatest difference between the native model and its ONNX form."""
+    """The greatest difference between the native model and the one that is served."""
     latency_ms: float = 5.0
     """99th percentile of a single row, on the machine that judges."""
     size_mb: float = 20.0

@@ -140,6 +140,7 @@ class Registry:
             "model": str(version),
             "digest": asset.digest,
             "size": asset.labels["size"],
+            "format": asset.labels.get("format", "onnx"),
             "recipe": encode(recipe),
             "places": dict(self.places(recipe)),
             "inputs": {"name": "input", "dtype": "FP32", "columns": len(recipe.columns)},

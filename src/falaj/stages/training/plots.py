@@ -15,7 +15,7 @@ _INK, _BLUE, _ORANGE = "#333333", "#0072b2", "#d55e00"
 
 
 def draw(
-    y: Floats, score: Floats, names: Sequence[str], importance: Floats, curves: Mapping[str, Sequence[float]]
+    y: Floats, score: Floats, names: Sequence[str], importance: Floats | None, curves: Mapping[str, Sequence[float]]
 ) -> dict[str, bytes]:
     """File name → PNG: ROC curve, reliability, score histogram, importance of the columns, and the learning curves."""
     try:
@@ -36,8 +36,9 @@ def draw(
         "roc.png": picture(lambda axes: _roc(axes, y, score)),
         "reliability.png": picture(lambda axes: _reliability(axes, y, score)),
         "scores.png": picture(lambda axes: _scores(axes, y, score)),
-        "importance.png": picture(lambda axes: _importance(axes, names, importance), 1.2 + 0.2 * min(len(names), 20)),
     }
+    if importance is not None:
+        pictures["importance.png"] = picture(lambda axes: _importance(axes, names, importance), 1.2 + 0.2 * min(len(names), 20))
     if curves:
         pictures["learning.png"] = picture(lambda axes: _curves(axes, curves))
     return pictures

@@ -24,7 +24,8 @@ from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.ports.mirror import Mirror, Tracked
 from falaj.stages.action import Act, Kernel, action
-from falaj.stages.training import onnx, rules
+from falaj.stages.training import formats, rules
+from falaj.stages.training.formats import Opener, Score
 from falaj.stages.training.rules import Floats, Split
 from falaj.stages.training.spec import SCORE, FitContext, Fitted, Training
 
@@ -74,27 +75,30 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a training came to. `scores`: of the holdout, by the ONNX model."""
+    """What a training came to. `scores`: of the holdout, by the stored model; `native`: by the fit function's own."""
 
     declared: Training
     fitted: Fitted
     table: Table
     metrics: Mapping[str, float]
     scores: Floats
+    native: Floats
     digest: str
 
 
 class Trainer:
-    """`trainings` by name. The mirror is told of each run; that it fails never fails a run."""
+    """`trainings` by name; `opened` reads what was stored. The mirror is told of each run; that it fails never fails a run."""
 
     def __init__(
-        self, kernel: Kernel, blobs: Blobs, source: Source, *, trainings: Mapping[str, Training], mirror: Mirror
-    ) -> None:
+        self, kernel: Kernel, blobs: Blobs, source: Source, *, trainings: Mapping[str, Training], mirror: Mirror,
+        opened: Opener = formats.opened,
+    ) -> None:  # fmt: skip
         self.kernel = kernel
         self.blobs = blobs
         self.source = source
         self.trainings = trainings
         self.mirror = mirror
+        self.opened = opened
 
     @action("model.train")
     def train(self, act: Act, subject: Ref, *, training: str, at: datetime, run_id: str) -> Ref:
@@ -105,22 +109,22 @@ class Trainer:
         declared = self._declared(training, subject)
         table = self.table(declared, at)
         fitted = declared.fit(_context(declared, table))
-        model = onnx.to_onnx(fitted, table.x.shape[1])
-        opened = onnx.session(model)
-        scores = onnx.score(opened, table.x[table.parts.holdout]).astype(np.float64)
+        model = formats.stored(fitted, table.x.shape[1])
+        score = self.opened(model, formats.format_of(fitted), table.x.shape[1])
+        scores = np.asarray(score(table.x[table.parts.holdout]), dtype=np.float64)
         y = table.y[table.parts.holdout]
         native = np.asarray(fitted.predict(table.x[table.parts.holdout]), dtype=np.float64)
         metrics = {**rules.figures(y, scores, declared.threshold), "parity": float(np.abs(scores - native).max())}
-        labels = self._labels(declared, table, fitted, opened) | {"metrics": metrics, "size": len(model), "at": at}
-        digest = self.blobs.put(model)
+        made = Made(declared, fitted, table, metrics, scores, native, self.blobs.put(model))
+        labels = self._labels(made, model, score) | {"metrics": metrics, "size": len(model), "at": at}
         candidate = Ref("candidate", declared.model, run_id)
         inputs = self._inputs(declared, table)
-        labels["mirror"] = self._track(run_id, Made(declared, fitted, table, metrics, scores, digest))
-        asset = Asset(candidate, digest, digest, labels=encode(labels), inputs=inputs, run=run_id, created_at=act.now)
+        labels["mirror"] = self._track(run_id, made)
+        asset = Asset(candidate, made.digest, made.digest, labels=encode(labels), inputs=inputs, run=run_id, created_at=act.now)
         with act.change(candidate) as draft:
             draft.put("asset", str(candidate), asset)
             draft.put("recipe", str(labels["recipe"]), declared.recipe)
-            draft.note(training=training, digest=digest, metrics=metrics, inputs=len(inputs))
+            draft.note(training=training, digest=made.digest, metrics=metrics, inputs=len(inputs))
         return candidate
 
     def table(self, declared: Training, at: datetime) -> Table:
@@ -153,30 +157,27 @@ class Trainer:
             raise InvalidInput(f"The training {training!r} makes model/{declared.model}, not {subject}.")
         return declared
 
-    def _labels(self, declared: Training, table: Table, fitted: Fitted, opened: Any) -> dict[str, Any]:
+    def _labels(self, made: Made, model: bytes, score: Score) -> dict[str, Any]:
         """What is kept beside the model, by digest."""
-        every = np.asarray(onnx.score(opened, table.x), dtype=np.float64)
+        declared, table, fitted = made.declared, made.table, made.fitted
+        every = np.asarray(score(table.x), dtype=np.float64)
+        native = formats.native_of(fitted, model)
         return {
             "training": declared.name,
             "seed": declared.seed,
             "params": dict(fitted.params or declared.params),
             "recipe": digest_of(encode(declared.recipe)),
             "columns": list(declared.recipe.names),
-            "native": self.blobs.put(fitted.text.encode()) if fitted.text else None,
-            "holdout": self.blobs.put(_parquet(self._holdout(table, every))),
+            "kind": fitted.kind,
+            "format": formats.format_of(fitted),
+            "native": self.blobs.put(native) if native else None,
+            "holdout": self.blobs.put(_parquet(_holdout(made))),
             "reference": self.blobs.put(_parquet(_reference(declared.recipe, table, every))),
             "rows": {name: len(getattr(table.parts, name)) for name in ("train", "valid", "holdout")},
             "code": self.source.code,
             "environment": environment(),
             "threshold": declared.threshold,
         }
-
-    def _holdout(self, table: Table, scores: Floats) -> pl.DataFrame:
-        """The sealed rows with everything that any recipe of this model could ask of a request."""
-        sealed: pl.DataFrame = table.spine[table.parts.holdout.tolist()]
-        return sealed.with_columns(
-            pl.Series("_y", table.y[table.parts.holdout]), pl.Series("_score", scores[table.parts.holdout])
-        )
 
     def _inputs(self, declared: Training, table: Table) -> tuple[Ref, ...]:
         """The snapshots that the rows and their features came from."""
@@ -200,7 +201,7 @@ class Trainer:
     def _pictures(self, made: Made) -> dict[str, bytes]:
         from falaj.stages.training.plots import draw
 
-        gain = np.asarray(made.fitted.native.feature_importance("gain"), dtype=np.float64)
+        gain = formats.gains(made.fitted, made.table.x.shape[1])
         y = made.table.y[made.table.parts.holdout]
         return draw(y, made.scores, made.declared.recipe.names, gain, made.fitted.curves)
 
@@ -218,6 +219,13 @@ def _context(declared: Training, table: Table) -> FitContext:
         table.x[train], table.y[train].astype(np.float32), table.x[valid], table.y[valid].astype(np.float32),
         declared.recipe.names, declared.seed, declared.params,
     )  # fmt: skip
+
+
+def _holdout(made: Made) -> pl.DataFrame:
+    """The sealed rows with everything that any recipe of this model could ask of a request."""
+    sealed: pl.DataFrame = made.table.spine[made.table.parts.holdout.tolist()]
+    y = made.table.y[made.table.parts.holdout]
+    return sealed.with_columns(pl.Series("_y", y), pl.Series("_score", made.scores), pl.Series("_native", made.native))
 
 
 def _reference(recipe: Recipe, table: Table, scores: Floats) -> pl.DataFrame:

@@ -42,11 +42,13 @@ class Fitted:
     native: Any
     predict: Callable[[Floats], NDArray[np.floating[Any]]]
     kind: str
-    """How it becomes ONNX: `lightgbm` (a Booster)."""
+    """What `native` is: `lightgbm` or `xgboost` (a Booster), or `safetensors` (the bytes of such a file, with its layers)."""
     text: str = ""
     """The model in its own text format, kept beside the ONNX file."""
     params: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    format: str = ""
+    """How it is stored and served. Empty: the first choice of its kind, which for LightGBM is ONNX, for others their own."""
 
 
 @dataclass(frozen=True, slots=True)

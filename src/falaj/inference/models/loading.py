@@ -1,0 +1,105 @@
+"""Loading: a model is opened by its digest; no parser sees a byte before the signature over its manifest was checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from falaj.core.codec import decode, digest, digest_of
+from falaj.core.envelope import open_envelope
+from falaj.core.errors import Conflict, FalajError, InvalidInput
+from falaj.core.recipe import Recipe
+from falaj.core.ref import Ref
+from falaj.inference.models.model import Model, Stored
+from falaj.inference.models.sessions import HERE, Device
+from falaj.ports.blobs import Blobs
+from falaj.ports.host import Arm, Wanted
+
+MANIFEST_TYPE = "application/vnd.falaj.model+json"
+"""The payload type of a model's signed envelope; its payload needs `digest`, `recipe`, `places` and may name its `model`
+and its `format`, which is ONNX where nothing is said."""
+Verify = Callable[[bytes, bytes], bool]
+"""(signature, message) → whether the model key signed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """An arm that answers."""
+
+    arm: Arm
+    model: Model
+    version: str
+
+    @property
+    def role(self) -> str:
+        return self.arm.role
+
+    @property
+    def share(self) -> float:
+        return self.arm.share
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        return self.arm.model, self.version, self.arm.role
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served now: replaced as a whole, so that a request sees one revision from start to end."""
+
+    wanted: Wanted
+    name: str
+    arms: tuple[Live, ...]
+
+
+class Models:
+    """Opens what is wanted; a model that is open already is not opened again."""
+
+    def __init__(self, blobs: Blobs, verify: Verify, device: Device = HERE) -> None:
+        self._blobs = blobs
+        self._verify = verify
+        self._device = device
+        self._known: dict[tuple[str, str], Model] = {}
+
+    def open(self, wanted: Wanted) -> Serving:
+        """Raises Conflict where a signature or digest is wrong, NotFound for a missing model, InvalidInput for a broken one."""
+        if not wanted.arms or len({arm.role for arm in wanted.arms}) != len(wanted.arms):
+            raise InvalidInput(
+                f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes a champion and at most one challenger."
+            )
+        known: dict[tuple[str, str], Model] = {}
+        arms = []
+        for arm in wanted.arms:
+            key = (arm.digest, digest_of(dict(arm.manifest)))
+            model = known[key] = self._known.get(key) or self._load(arm)
+            arms.append(Live(arm, model, Ref.parse(arm.model).version or "0"))
+        self._known = known
+        return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(arms))
+
+    def _load(self, arm: Arm) -> Model:
+        body = _manifest(arm, self._verify)
+        if body.get("digest") != arm.digest or body.get("model", arm.model) != arm.model:
+            raise Conflict(f"The signed manifest of {arm.model} is about another model.", "falaj audit verify", model=arm.model)
+        data = self._blobs.get(arm.digest)
+        if digest(data) != arm.digest:
+            raise Conflict(f"The bytes of {arm.model} are not those that were signed.", "falaj audit verify", model=arm.model)
+        places = {str(view): tuple(map(str, names)) for view, names in dict(body.get("places", {})).items()}
+        recipe = decode(Recipe, body["recipe"])
+        return Model(data, recipe, places, Stored(str(body.get("format", "onnx")), len(recipe.columns), body, self._device))
+
+
+def _manifest(arm: Arm, verify: Verify) -> Mapping[str, Any]:
+    """The manifest, its signature checked. Raises Conflict: an unsigned model is as good as a tampered one."""
+    try:
+        body = json.loads(open_envelope(arm.manifest, MANIFEST_TYPE, verify))
+    except FalajError as exc:
+        raise Conflict(
+            f"The manifest of {arm.model} is not signed with this installation's key: {exc.message}", exc.hint, model=arm.model
+        ) from exc
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Conflict(f"The manifest of {arm.model} cannot be read: {exc!r}.", "falaj audit verify", model=arm.model) from exc
+    if not isinstance(body, Mapping) or "recipe" not in body:
+        raise Conflict(f"The manifest of {arm.model} has no recipe.", "register the model again.", model=arm.model)
+    return body
