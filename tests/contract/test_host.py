@@ -135,7 +135,7 @@ class TestProcessHost(HostContract):
         after = self.host().look("delay")
         assert after.ready
         assert (after.pid, after.url) == (before.pid, before.url)
-        assert len(self.place.workers()) == 2
+        assert sorted(slot.partition("-")[0] for slot in self.place.workers()) == ["grpc", "http", "http"]
         assert not set(self.place.workers().values()) & set(workers.values())
         assert after.cpu_seconds > before.cpu_seconds
         assert after.memory_bytes > before.memory_bytes
@@ -150,7 +150,7 @@ class TestProcessHost(HostContract):
         self.host().options = {**self.place.options, "sync": "always"}
         with pytest.raises(Unavailable, match="pepper"):
             self.host().serve(self.wanted(1), self.keys())
-        assert self.place.workers() == workers
+        assert workers.items() <= self.place.workers().items()
         assert ask(self.place.url) == 200
         pepper.with_suffix(".away").rename(pepper)
         self.host().serve(self.wanted(1), self.keys())
@@ -191,7 +191,7 @@ class TestProcessHost(HostContract):
         assert not [one for one in workers.values() if lives(one)]
 
     def test_a_worker_that_hangs_is_killed_and_replaced(self) -> None:
-        self.host().options |= {"hang_s": 2.0}
+        self.host().options |= {"hang_s": 2.0, "grpc": "off"}
         self.host().serve(self.wanted(1), self.keys())
         (worker,) = self.place.workers().values()
         os.kill(worker, signal.SIGSTOP)

@@ -325,7 +325,7 @@ def test_metrics_count_per_arm(place: Place, app: httpx.Client) -> None:
 
 
 def test_a_full_disk_refuses_and_is_forgotten_when_there_is_room_again(place: Place, app: httpx.Client) -> None:
-    (pid,) = place.workers().values()
+    (pid,) = [pid for slot, pid in place.workers().items() if slot.startswith("http-")]
     app.post(PREDICT, json=REQUEST)
     before = place.records()
     free = resource.prlimit(pid, resource.RLIMIT_FSIZE)

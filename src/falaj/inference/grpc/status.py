@@ -24,10 +24,8 @@ _ErrorInfo = message("google.rpc.ErrorInfo")
 _RetryInfo = message("google.rpc.RetryInfo")
 
 
-class Unknown(FalajError):
+class Unknown(NotFound):
     """The service has no such method."""
-
-    code, http_status = "not_found", 404
 
 
 UNKNOWN, UNIMPLEMENTED = 2, 12
