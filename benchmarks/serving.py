@@ -58,16 +58,16 @@ Table = dict[tuple[str, str], Seen]
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rounds", type=int, default=5)
-    asked.add_argument("--seconds", type=float, default=3.0)
+    asked.add_argument("--seconds", type=int, default=3)
     given = asked.parse_args()
     if len(CORES) < 2:
         print("Server and load want a core each, and this process may use one.", file=sys.stderr)
         return 2
-    print(f"load from {client()}; medians of {given.rounds} rounds of {given.seconds:g} s; server and load on a core each")
+    print(f"load from {client()}; medians of {given.rounds} rounds of {given.seconds} s; server and load on a core each")
     return show(figures(given.rounds, given.seconds))
 
 
-def figures(rounds: int, seconds: float) -> Iterator[Figure]:
+def figures(rounds: int, seconds: int) -> Iterator[Figure]:
     models = trained(1), trained(2)
     alone = {rows: alone_us(models[0], rows) for rows in (1, 64)}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as held:
@@ -80,7 +80,7 @@ def figures(rounds: int, seconds: float) -> Iterator[Figure]:
             DURABLE: held.enter_context(falaj(place / "durable", models, sync="always")),
         }
         for name, server in servers.items():  # the first requests fill caches
-            press(server.infer, server.key, bodies(1), connections=16, seconds=min(1.0, seconds))
+            press(server.infer, server.key, bodies(1), connections=16, seconds=1)
             print(f"  ({name} is ready after {server.ready_s:.2f} s)", file=sys.stderr, flush=True)
         table = _rounds(servers, rounds, seconds)
         memory = {name: resident_mb(server.pid) for name, server in servers.items()}
@@ -94,7 +94,7 @@ def figures(rounds: int, seconds: float) -> Iterator[Figure]:
     yield Figure("resident, the largest process", memory[OURS], "MB", PEER, memory[PEER] / memory[OURS], 120)
 
 
-def _rounds(servers: dict[str, Server], rounds: int, seconds: float) -> Table:
+def _rounds(servers: dict[str, Server], rounds: int, seconds: int) -> Table:
     table: Table = {}
     for turn in range(rounds):
         for case, (rows, connections) in CASES.items():
@@ -110,7 +110,7 @@ def _rounds(servers: dict[str, Server], rounds: int, seconds: float) -> Table:
 
 
 def _measure(
-    table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: float
+    table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: int
 ) -> None:
     before = cpu_s(server.pid)
     found = press(server.infer, server.key, texts, connections=connections, seconds=seconds)
