@@ -109,9 +109,7 @@ def _rounds(servers: dict[str, Server], rounds: int, seconds: int) -> Table:
     return table
 
 
-def _measure(
-    table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: int
-) -> None:
+def _measure(table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: int) -> None:
     before = cpu_s(server.pid)
     found = press(server.infer, server.key, texts, connections=connections, seconds=seconds)
     table.setdefault(key, Seen()).add(found, cpu_s(server.pid) - before)
@@ -142,10 +140,18 @@ def _against(table: Table) -> Iterator[Figure]:
         limit = 5.0 if case == SINGLE else None
         note = f"{PEER} {statistics.median(peer.p99):.2f} ms"
         yield Figure(
-            f"{case}, p99", statistics.median(ours.p99), "ms", f"less than {PEER}", _ratio(peer.p99, ours.p99), least=limit, note=note
+            f"{case}, p99",
+            statistics.median(ours.p99),
+            "ms",
+            f"less than {PEER}",
+            _ratio(peer.p99, ours.p99),
+            least=limit,
+            note=note,
         )
         note = f"{PEER} {statistics.median(peer.p50):.2f} ms"
-        yield Figure(f"{case}, p50", statistics.median(ours.p50), "ms", f"less than {PEER}", _ratio(peer.p50, ours.p50), note=note)
+        yield Figure(
+            f"{case}, p50", statistics.median(ours.p50), "ms", f"less than {PEER}", _ratio(peer.p50, ours.p50), note=note
+        )
 
 
 def _processor(table: Table, alone: dict[int, float]) -> Iterator[Figure]:

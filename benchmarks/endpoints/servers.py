@@ -47,7 +47,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def falaj(folder: Path, models: Sequence[bytes], *, program: Sequence[str] = ("falaj.serve",), **options: Any) -> Iterator[Server]:
+def falaj(
+    folder: Path, models: Sequence[bytes], *, program: Sequence[str] = ("falaj.serve",), **options: Any
+) -> Iterator[Server]:
     """An endpoint with a key, a prediction log, metrics, and one model for each arm. `options`: of the server's settings.
 
     `program`: what `python -m` runs in place of the server's own start.

@@ -41,6 +41,7 @@ ODD: tuple[Any, ...] = (
     -0.0,
     "",
     "x" * 300,
+    "x" * 20_000,
     "\0",
     "é\u2028",
     "\x7f\x1b[2J",
@@ -63,7 +64,20 @@ ODD: tuple[Any, ...] = (
     ["FP32"],
 )
 KINDS = ("FP16", "FP32", "FP64", "INT8", "INT64", "UINT64", "BOOL", "BYTES", "fp32", "")
-SHAPES: tuple[Any, ...] = ([], [4], [0, 4], [1, 0], [-1, 4], [1, 4, 1], [4, 1], [1, 2**62], [2**31, 2**33], [1.0, 4], [True, 4], [1025, 4])
+SHAPES: tuple[Any, ...] = (
+    [],
+    [4],
+    [0, 4],
+    [1, 0],
+    [-1, 4],
+    [1, 4, 1],
+    [4, 1],
+    [1, 2**62],
+    [2**31, 2**33],
+    [1.0, 4],
+    [True, 4],
+    [1025, 4],
+)
 _PIECES = (
     b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"0x10", b"01", b"1.", b".5", b"+1", b"9" * 400, b"1" * 5000, b"1e-999",
     b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b"\x00", b"//", b"/**/", b"'a'", b",",
@@ -82,9 +96,9 @@ def tree(body: Any, chance: random.Random) -> Any:
         if "shape" in kept and chance.random() < 0.3:
             kept["shape"] = chance.choice(SHAPES)
         if chance.random() < 0.2:
-            kept[chance.choice(("at", "x", "id", "parameters", "outputs", "inputs", "requests", "labels", "binary_data_size"))] = (
-                chance.choice(ODD)
-            )
+            kept[
+                chance.choice(("at", "x", "id", "parameters", "outputs", "inputs", "requests", "labels", "binary_data_size"))
+            ] = chance.choice(ODD)
         return kept
     if isinstance(body, list):
         return [tree(value, chance) for value in body] * chance.choice((1, 1, 1, 1, 2, 40))
@@ -147,7 +161,13 @@ def _other(body: Any, chance: random.Random) -> bytes:
     )
 
 
-_WAYS: tuple[tuple[int, Callable[[Any, random.Random], bytes]], ...] = ((6, text), (1, _twice), (1, _deep), (2, _other), (6, _whole))
+_WAYS: tuple[tuple[int, Callable[[Any, random.Random], bytes]], ...] = (
+    (6, text),
+    (1, _twice),
+    (1, _deep),
+    (2, _other),
+    (6, _whole),
+)
 
 
 def mutated(chance: random.Random) -> tuple[str, bytes]:

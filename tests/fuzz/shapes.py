@@ -45,7 +45,19 @@ WHOLE = head(CL) + BODY
 
 
 def _lengths() -> list[Shape]:
-    odd = (b"-1", b"-%d" % len(BODY), b"+%d" % len(BODY), b"0x10", b"1e3", b"", b"abc", b"5, 5", b"9" * 30, b"18446744073709551617", b"1 2")
+    odd = (
+        b"-1",
+        b"-%d" % len(BODY),
+        b"+%d" % len(BODY),
+        b"0x10",
+        b"1e3",
+        b"",
+        b"abc",
+        b"5, 5",
+        b"9" * 30,
+        b"18446744073709551617",
+        b"1 2",
+    )
     made = [Shape(f"length {value.decode()!r}", head(b"Content-Length: " + value) + BODY, (REFUSED,)) for value in odd]
     big = str(LIMIT + 1).encode()
     return [
@@ -68,7 +80,16 @@ def _lengths() -> list[Shape]:
 
 
 def _encodings() -> list[Shape]:
-    odd = (b"xchunked", b"chunked, identity", b"identity", b"gzip, chunked", b"chunked\x0b", b"chunked, chunked", b"\x00chunked", b"")
+    odd = (
+        b"xchunked",
+        b"chunked, identity",
+        b"identity",
+        b"gzip, chunked",
+        b"chunked\x0b",
+        b"chunked, chunked",
+        b"\x00chunked",
+        b"",
+    )
     made = [Shape(f"encoding {value!r}", head(b"Transfer-Encoding: " + value) + chunked(BODY), (REFUSED,)) for value in odd]
     sizes = (b"g", b"-1", b"0x5", b"fffffffffffffffff", b"5 5", b"\n", b"5;\n", b"+5")
     made += [Shape(f"chunk size {size!r}", head(TE) + size + b"\r\n" + BODY, (REFUSED,)) for size in sizes]
@@ -127,7 +148,10 @@ def _targets() -> list[Shape]:
         b"/v1/models/:predict", b"/admin", b"/v2/models/delay/infer",
     )  # fmt: skip
     made = [Shape(f"path {path[:30]!r}", head(method=b"GET", path=path), (REFUSED,)) for path in paths]
-    made += [Shape(f"method {m.decode()}", head(method=m, path=b"/v2"), ((400, 404, 405),)) for m in (b"PUT", b"DELETE", b"TRACE", b"PATCH")]
+    made += [
+        Shape(f"method {m.decode()}", head(method=m, path=b"/v2"), ((400, 404, 405),))
+        for m in (b"PUT", b"DELETE", b"TRACE", b"PATCH")
+    ]
     return [
         *made,
         Shape("a question", head(method=b"GET", path=b"/v2/models/delay?x=1&x=%00"), OK),

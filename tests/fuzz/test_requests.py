@@ -29,7 +29,9 @@ def test_a_request_that_is_wrong_as_http_is_refused_as_it_should_be(target: requ
 
 def test_what_answers_a_head_has_no_body_that_could_be_taken_for_the_next_answer(target: requests.Target) -> None:
     wire = socket.create_connection((target.host, target.port), timeout=20)
-    wire.sendall(target.keyed(head(method=b"HEAD", path=b"/v2/models/delay") + head(b"Connection: close", method=b"GET", path=b"/v2")))
+    wire.sendall(
+        target.keyed(head(method=b"HEAD", path=b"/v2/models/delay") + head(b"Connection: close", method=b"GET", path=b"/v2"))
+    )
     data = b""
     while piece := wire.recv(65536):
         data += piece

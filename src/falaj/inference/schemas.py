@@ -1,0 +1,230 @@
+"""What goes in and what comes out, as JSON Schema (2020-12): the general form, and the exact one of the model that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from falaj.core.recipe import Recipe, key_fields
+from falaj.inference.models import Serving
+
+Schema = dict[str, Any]
+MAX_ROWS, MAX_ENTITIES, MAX_LABELS, MAX_TEXT = 1024, 256, 1024, 200
+CODES = ("invalid_input", "not_found", "conflict", "denied", "unauthenticated", "unavailable", "bug")
+AT = "2013-05-01T09:30:00Z"
+_TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, with a time zone."}
+_ID: Schema = {"type": "string", "maxLength": MAX_TEXT, "description": "Printable characters."}
+_UNIT: Schema = {
+    "type": ["string", "integer", "null"],
+    "maxLength": MAX_TEXT,
+    "description": "What the split between arms is made on: the same unit keeps its arm.",
+}
+_SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
+_ROLE: Schema = {"type": "string", "description": "The arm that answered."}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def an_object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, *, open_: bool = False) -> Schema:
+    """`open_`: other fields may be there, and are passed over."""
+    made: Schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+    return made if open_ else {**made, "additionalProperties": False}
+
+
+def error_schemas() -> dict[str, Schema]:
+    inner: dict[str, Schema] = {
+        "code": {"enum": list(CODES), "description": "What to do next: mend it, name another, ask for it, come back later."},
+        "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
+    }
+    more: dict[str, Schema] = {
+        "hint": {"type": "string", "description": "The next action."},
+        "facts": {"type": "object", "description": "What the message is about."},
+    }
+    said: Schema = {"type": "string", "minLength": 1}
+    return {
+        "Error": an_object({"error": an_object({**inner, "message": said}, more)}),
+        "ProtocolError": an_object(
+            {"error": {**said, "description": "What is wrong; a text, as the protocol has it."}, **inner}, more
+        ),
+    }
+
+
+def schemas(serving: Serving | None) -> dict[str, Schema]:
+    """Every schema by its name. `serving`: what is served now; its input, outputs and request fields are then given exactly."""
+    return {
+        **error_schemas(),
+        "Live": an_object({"live": {"const": True}}),
+        "Ready": an_object({"ready": {"type": "boolean"}}),
+        "Server": an_object(
+            {
+                "name": {"const": "falaj"},
+                "version": {"type": "string"},
+                "extensions": {"type": "array", "items": {"type": "string"}},
+            }
+        ),
+        "ModelReady": an_object({"name": {"type": "string"}, "ready": {"type": "boolean"}}),
+        "TensorAbout": an_object(
+            {
+                "name": {"type": "string"},
+                "datatype": {"type": "string"},
+                "shape": {"type": "array", "items": {"type": "integer"}},
+            },
+            {"parameters": {"type": "object"}},
+        ),
+        "Model": an_object(
+            {
+                "name": {"type": "string"},
+                "versions": {"type": "array", "items": {"type": "string"}},
+                "platform": {"type": "string"},
+                "inputs": {"type": "array", "items": ref("TensorAbout")},
+                "outputs": {"type": "array", "items": ref("TensorAbout")},
+            },
+            open_=True,
+        ),
+        **_tensors(serving),
+        **_entities(serving),
+        **_labels(),
+    }
+
+
+def _tensors(serving: Serving | None) -> dict[str, Schema]:
+    model = serving.arms[0].model if serving is not None else None
+    width: Schema = {"const": model.width} if model is not None else {"type": "integer", "minimum": 1}
+    names = [*(output.name for output in model.outputs), "prediction_id"] if model is not None else None
+    number: Schema = {"type": ["number", "null"], "description": "null stands where a number is missing."}
+    shape: Schema = {
+        "type": "array",
+        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, width],
+        "items": False,
+        "minItems": 2,
+        "maxItems": 2,
+        "description": "[rows, columns]",
+    }
+    data: Schema = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"anyOf": [number, {"type": "array", "items": number}]},
+        "description": "rows × columns numbers, flat or row by row; of INT64 whole numbers only.",
+    }
+    tensor = an_object(
+        {
+            "name": {"const": model.input} if model is not None else {"type": "string"},
+            "shape": shape,
+            "datatype": {"enum": ["FP32", "FP64", "INT64"]},
+            "data": data,
+        },
+        {"parameters": {"type": "object"}},
+        open_=True,
+    )
+    parameters = an_object({}, {"unit": _UNIT, "at": {**_TIME, "type": ["string", "null"]}}, open_=True)
+    asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
+    output = an_object(
+        {
+            "name": {"type": "string"},
+            "datatype": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+            "data": {"type": "array", "items": _SCALAR},
+        },
+        {"parameters": {"type": "object"}},
+    )
+    return {
+        "InputTensor": tensor,
+        "InferRequest": an_object(
+            {"inputs": {"type": "array", "items": ref("InputTensor"), "minItems": 1, "maxItems": 1}},
+            {"id": {**_ID, "type": ["string", "null"]}, "parameters": parameters, "outputs": {"type": "array", "items": asked}},
+            open_=True,
+        ),
+        "OutputTensor": output,
+        "InferResponse": an_object(
+            {
+                "model_name": {"type": "string"},
+                "model_version": {"type": "string"},
+                "parameters": an_object({"arm": _ROLE, "release": {"type": "string"}}, open_=True),
+                "outputs": {"type": "array", "items": ref("OutputTensor")},
+            },
+            {"id": _ID},
+        ),
+    }
+
+
+def _entities(serving: Serving | None) -> dict[str, Schema]:
+    one = _request(serving) if serving is not None else {"type": "object"}
+    several = an_object(
+        {"requests": {"type": "array", "items": ref("EntityRequest"), "minItems": 1, "maxItems": MAX_ENTITIES}},
+        {"id": {**_ID, "type": ["string", "null"]}},
+        open_=True,
+    )
+    prediction = an_object(
+        {
+            "id": {"type": "string", "description": "Send it back with the label."},
+            "score": {"type": "number"},
+            "decision": {"type": "boolean", "description": "score ≥ threshold"},
+            "arm": _ROLE,
+            "model": {"type": "string"},
+            "release": {"type": "string"},
+            "at": _TIME,
+            "missing_views": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Views without a fresh row for the entity; their features counted as missing.",
+            },
+        },
+        open_=True,
+    )
+    return {
+        "EntityRequest": one,
+        "EntityRequests": several,
+        "PredictRequest": {"anyOf": [ref("EntityRequest"), ref("EntityRequests")]},
+        "Prediction": prediction,
+        "Predictions": an_object({"predictions": {"type": "array", "items": ref("Prediction"), "minItems": 1}}),
+        "PredictResponse": {"oneOf": [ref("Prediction"), ref("Predictions")]},
+    }
+
+
+def _request(serving: Serving) -> Schema:
+    """The fields that the recipes of all arms read."""
+    fields: dict[str, list[Schema]] = {}
+    needed: dict[str, None] = {}
+    for live in serving.arms:
+        recipe = live.model.recipe
+        for name, schema in _fields(recipe):
+            known = fields.setdefault(name, [])
+            if schema not in known:
+                known.append(schema)
+            needed[name] = None
+        # Under the wall clock a request need not say when it happens.
+        fields.setdefault(recipe.time_field, [{**_TIME, "type": ["string", "null"]}])
+    if serving.wanted.unit:
+        fields.setdefault(serving.wanted.unit, []).append(_UNIT)
+    made = {name: found[0] if len(found) == 1 else {"allOf": found} for name, found in fields.items()}
+    return {"type": "object", "properties": made, "required": list(needed)}
+
+
+def _fields(recipe: Recipe) -> list[tuple[str, Schema]]:
+    key: Schema = {"type": ["string", "integer", "null"], "description": "An entity's key; null is nobody."}
+    found = [(name, key) for fields in recipe.views.values() for name in key_fields(fields)]
+    for column in recipe.columns:
+        for operand in column.operands:
+            if operand.kind == "request" and operand.name != recipe.time_field:
+                found.append((operand.name, dict(_SCALAR) if column.op == "category" else {"type": ["number", "null"]}))
+    return found
+
+
+def _labels() -> dict[str, Schema]:
+    label = an_object(
+        {
+            "id": {"type": "string", "description": "The id of the prediction."},
+            "label": {"type": "number", "description": "What really happened: 0 or 1, or a number."},
+            "at": {**_TIME, "description": "When it was known; not before the prediction."},
+        },
+        {"facts": {"type": ["object", "null"]}},
+    )
+    return {
+        "Label": label,
+        "Labels": an_object(
+            {"labels": {"type": "array", "items": ref("Label"), "minItems": 1, "maxItems": MAX_LABELS}}, open_=True
+        ),
+        "Accepted": an_object({"accepted": {"type": "integer", "minimum": 1}}),
+    }
