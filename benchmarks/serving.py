@@ -1,7 +1,7 @@
 """Serving beside MLServer: one model, the same requests, one core for the server and one for the load, turn and turn about.
 
-Falaj answers with everything on: keys, prediction log, metrics, and a split between two models; MLServer with its defaults. Each
-figure is the median of what the rounds gave, each ratio the median of the rounds' ratios. One machine's figures: trust the ratios.
+Falaj answers with everything on: keys, prediction log, metrics, and a split between two models; MLServer with its defaults.
+Each figure is the median of the rounds, each ratio the median of the rounds' ratios. One machine's figures: trust the ratios.
 
 python -m benchmarks.serving [--rounds 5] [--seconds 3]
 """

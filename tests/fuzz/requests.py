@@ -294,9 +294,17 @@ def endpoint(folder: Path) -> Iterator[Target]:
         # Both arms are the same model, so that every good request has one right score.
         place.host.serve(place.wanted(place.arm(1, share=0.5), place.arm(1, "challenger", 0.5)), place.keys)
         parts = urlsplit(place.url)
-        yield Target(str(parts.hostname), int(parts.port or 0), key, lambda: {"server": place.host.look("delay").pid})
+        target = Target(str(parts.hostname), int(parts.port or 0), key, lambda: {"server": place.host.look("delay").pid})
+        yield target
+        for wire in (*([target.steady] if target.steady else []), *(wire for _, wire in target.slow)):
+            wire.close()
     finally:
         place.close()
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -308,11 +316,11 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, endpoint(Path(folder)) as target:
         try:
-            counts = run(target, range(given.first, given.first + given.rounds), given.seed, lambda text: print(text, flush=True))
+            counts = run(target, range(given.first, given.first + given.rounds), given.seed, _tell)
         except Wrong as exc:
-            print(f"WRONG: {exc}")  # noqa: T201
+            _tell(f"WRONG: {exc}")
             where = str(exc).split()[1] if str(exc).startswith("round") else str(given.first)
-            print(f"again: python -m tests.fuzz.requests --seed {given.seed} --first {where} --rounds 1")  # noqa: T201
+            _tell(f"again: python -m tests.fuzz.requests --seed {given.seed} --first {where} --rounds 1")
             return 1
     for what, number in sorted(counts.items()):
         sys.stdout.write(f"{number:>8}  {what}\n")

@@ -141,9 +141,13 @@ def _heads() -> list[Shape]:
     ]
 
 
+H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
 def _targets() -> list[Shape]:
     paths = (
-        b"//v2", b"/v2/", b"/v2//models/delay", b"/../v2", b"/v2/%2e%2e/v2", b"/v2%00", b"/%", b"/%zz", b"/v2;a", b"*", b"/v2/models/%ff",
+        b"//v2", b"/v2/", b"/v2//models/delay", b"/../v2", b"/v2/%2e%2e/v2", b"/v2%00", b"/%", b"/%zz", b"/v2;a", b"*",
+        b"/v2/models/%ff",
         b"/v2/models/" + b"d" * 3000, "/v2/models/dél".encode(), b"/v2/models/delay/versions/", b"/v2/models/delay/versions/9",
         b"/v1/models/:predict", b"/admin", b"/v2/models/delay/infer",
     )  # fmt: skip
@@ -160,7 +164,7 @@ def _targets() -> list[Shape]:
         Shape("connect", head(method=b"CONNECT", path=b"example.org:443"), (REFUSED,)),
         Shape("options for all", head(method=b"OPTIONS", path=b"*"), (REFUSED,)),
         Shape("upgrade to websocket", head(b"Connection: Upgrade", b"Upgrade: websocket", CL) + BODY, ((200, 400, 426),)),
-        Shape("upgrade to HTTP/2", head(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__", CL) + BODY, ((200, 400, 426),)),
+        Shape("upgrade to HTTP/2", head(*H2C, CL) + BODY, ((200, 400, 426),)),
         Shape("expects to go on", head(CL, b"Expect: 100-continue") + BODY, OK),
         Shape("expects the unknown", head(CL, b"Expect: wonders") + BODY, ((200, 417),)),
         Shape("get with a body", head(CL, method=b"GET", path=b"/v2/models/delay") + BODY, OK),
@@ -180,9 +184,9 @@ def _several() -> list[Shape]:
 
 def _keys() -> list[Shape]:
     odd = (
-        b"", b"Authorization: Bearer wrong", b"Authorization: Bearer", b"Authorization: Basic S0VZ", b"Authorization: Bearer " + b"k" * 9000,
-        b"Authorization: Bearer \xff\xfe", b"Authorization: KEY", b"X-Falaj-Key:", b"X-Falaj-Key: wrong", b"Authorization: Bearer KEYx",
-        b"Authorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.", b"Cookie: key=KEY",
+        b"", b"Authorization: Bearer wrong", b"Authorization: Bearer", b"Authorization: Basic S0VZ",
+        b"Authorization: Bearer " + b"k" * 9000, b"Authorization: Bearer \xff\xfe", b"Authorization: KEY", b"X-Falaj-Key:", b"X-Falaj-Key: wrong",
+        b"Authorization: Bearer KEYx", b"Authorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.", b"Cookie: key=KEY",
     )  # fmt: skip
     bare = b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: x\r\n"
     made = []
@@ -190,10 +194,20 @@ def _keys() -> list[Shape]:
         sent = bare + (line + b"\r\n" if line else b"") + CL + b"\r\n\r\n" + BODY
         made.append(Shape(f"key {number}: {line[:40].decode('latin-1')}", sent, ((401,),)))
     forced = head(CL, b"X-Falaj-Arm: champion") + BODY
-    return [*made, Shape("an arm that may not be forced", forced, ((403,),)), Shape("an arm that is none", head(CL, b"X-Falaj-Arm: \xff") + BODY, ((403, 404, 422),))]  # fmt: skip
+    none = head(CL, b"X-Falaj-Arm: \xff") + BODY
+    return [
+        *made,
+        Shape("an arm that may not be forced", forced, ((403,),)),
+        Shape("an arm that is none", none, ((403, 404, 422),)),
+    ]
 
 
 SHAPES = (*_lengths(), *_encodings(), *_heads(), *_targets(), *_several(), *_keys())
+
+
+_PIECES = (
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\xff", b"%00", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
+)  # fmt: skip
 
 
 def broken(chance: random.Random) -> bytes:
@@ -206,7 +220,7 @@ def broken(chance: random.Random) -> bytes:
             case 0:
                 held[at : at + 1] = bytes([chance.randrange(256)])
             case 1:
-                held[at:at] = chance.choice((b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\xff", b"%00", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"))  # fmt: skip
+                held[at:at] = chance.choice(_PIECES)
             case 2:
                 del held[at : at + chance.choice((1, 2, 4, 30))]
             case 3:

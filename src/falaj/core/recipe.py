@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from falaj.core.entity import joined_key, key_text
 from falaj.core.errors import Conflict, InvalidInput
-from falaj.core.moments import millis, moment
+from falaj.core.moments import iso, millis, moment
 
 NAN = math.nan
 HOUR_MS = 3_600_000.0
@@ -255,7 +255,14 @@ def _getter(column: Column, zones: Callable[[str], tzinfo]) -> Getter:
     if part is None:
         raise InvalidInput(f"The column {column.name!r} has the unknown operation {column.op!r}.", f"there is: {', '.join(OPS)}.")
     zone = zones(str(column.args.get("zone", "UTC")))
-    return lambda _request, at: part(at.astimezone(zone))
+    return lambda _request, at: part(_local(at, zone))
+
+
+def _local(at: datetime, zone: tzinfo) -> datetime:
+    try:
+        return at.astimezone(zone)
+    except OverflowError as exc:
+        raise InvalidInput(f"The time {iso(at)} is outside the years 1 to 9999 in {zone}.") from exc
 
 
 def _field(request: Mapping[str, Any], name: str) -> Any:

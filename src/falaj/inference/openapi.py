@@ -141,9 +141,10 @@ def document(
 
 def _about(settings: ServerSettings) -> str:
     return (
-        "Predictions by the Open Inference Protocol and by entity. A request without a key is answered on the health routes alone. "
-        f"Bodies hold at most {settings.max_body_bytes:,} bytes, headers {settings.max_header_bytes:,}; a request has to arrive within "
-        f"{settings.request_timeout_s:g} s. At most {settings.max_connections:,} connections and {settings.max_waiting:,} waiting requests."
+        "Predictions by the Open Inference Protocol and by entity. Only the health routes answer a request without a key. "
+        f"Bodies hold at most {settings.max_body_bytes:,} bytes, headers {settings.max_header_bytes:,}; a request has to "
+        f"arrive within {settings.request_timeout_s:g} s. At most {settings.max_connections:,} connections and "
+        f"{settings.max_waiting:,} waiting requests."
     )
 
 
@@ -227,7 +228,7 @@ def _example(name: str, serving: Serving | None) -> Any:
 
 def _value(schema: Schema) -> Any:
     """One value that a field's schema allows."""
-    inner = schema["allOf"] if "allOf" in schema else [schema]
+    inner = schema.get("allOf", [schema])
     kinds = [set(one["type"]) if isinstance(one["type"], list) else {one["type"]} for one in inner]
     common = set.intersection(*kinds)
     if any(one.get("format") == "date-time" for one in inner):
