@@ -80,7 +80,8 @@ SHAPES: tuple[Any, ...] = (
 )
 _PIECES = (
     b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"0x10", b"01", b"1.", b".5", b"+1", b"9" * 400, b"1" * 5000,
-    b"1e-999", b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b"\x00", b"//", b"/**/", b"'a'",
+    b"1e-999",
+    b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b"\x00", b"//", b"/**/", b"'a'",
     b",", b":", b"}", b"]", b"{", b"[", b'"', b"\\", b"\xef\xbb\xbf", b"undefined", b"null", b"[" * 200, b'{"a":' * 200,
 )  # fmt: skip
 

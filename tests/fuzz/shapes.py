@@ -185,7 +185,8 @@ def _several() -> list[Shape]:
 def _keys() -> list[Shape]:
     odd = (
         b"", b"Authorization: Bearer wrong", b"Authorization: Bearer", b"Authorization: Basic S0VZ",
-        b"Authorization: Bearer " + b"k" * 9000, b"Authorization: Bearer \xff\xfe", b"Authorization: KEY", b"X-Falaj-Key:", b"X-Falaj-Key: wrong",
+        b"Authorization: Bearer " + b"k" * 9000, b"Authorization: Bearer \xff\xfe",
+        b"Authorization: KEY", b"X-Falaj-Key:", b"X-Falaj-Key: wrong",
         b"Authorization: Bearer KEYx", b"Authorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.", b"Cookie: key=KEY",
     )  # fmt: skip
     bare = b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: x\r\n"
@@ -206,7 +207,8 @@ SHAPES = (*_lengths(), *_encodings(), *_heads(), *_targets(), *_several(), *_key
 
 
 _PIECES = (
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\xff", b"%00", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\xff", b"%00", b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
 )  # fmt: skip
 
 

@@ -127,7 +127,9 @@ class Reader:
         value = request[self.recipe.time_field]
         if not isinstance(value, (str, datetime)):
             name = self.recipe.time_field
-            raise InvalidInput(f"The field {name!r} must be a time, got {value!r}.", "write it as 2013-05-01T09:30:00Z.")
+            raise InvalidInput(
+                f"The field {name!r} must be a time, got {str(value)[:80]!r}.", "write it as 2013-05-01T09:30:00Z."
+            )
         return moment(value)
 
     def keys_of(self, request: Mapping[str, Any]) -> dict[str, str]:
@@ -145,7 +147,7 @@ class Reader:
             raise self._missing(source)
         value = request[source]
         if value is not None and not isinstance(value, (str, int)):
-            raise InvalidInput(f"The field {source!r} must be a text, got {value!r}.")
+            raise InvalidInput(f"The field {source!r} must be a text, got {str(value)[:80]!r}.")
         return value
 
     def request_columns(self, request: Mapping[str, Any], at: datetime) -> list[tuple[int, float]]:
@@ -279,7 +281,7 @@ def _as_number(request: Mapping[str, Any], name: str) -> float:
     if value is None:
         return NAN
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"The field {name!r} must be a number, got {value!r}.")
+        raise InvalidInput(f"The field {name!r} must be a number, got {str(value)[:80]!r}.")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond the largest double
