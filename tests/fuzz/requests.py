@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -271,7 +272,8 @@ def run(target: Target, rounds: range, seed: int, tell: Callable[[str], Any] = l
     check_good(target)
     if target.pids() != before:
         raise Wrong(f"the processes were {before}, now they are {target.pids()}")
-    if len(held) > 10 and max(held[-3:]) > max(held[3:6]) + GROWTH_MB:
+    # A body of a megabyte leaves its mark on one look; a leak leaves it on all that follow.
+    if len(held) > 15 and statistics.median(held[-5:]) > statistics.median(held[5:10]) + GROWTH_MB:
         raise Wrong(f"memory grew: {', '.join(f'{one:.0f}' for one in held)} MB")
     return counts
 

@@ -123,7 +123,7 @@ def document(
     for route in routes:
         paths.setdefault(route.pattern, {})[route.method.lower()] = _operation(route, settings, serving)
     components = {
-        "schemas": {**schemas(serving), "Description": {"type": "object"}},
+        "schemas": {**schemas(serving, settings.clock), "Description": {"type": "object"}},
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token where tokens are accepted."},
             "key": {"type": "apiKey", "in": "header", "name": "X-Falaj-Key"},
@@ -164,7 +164,7 @@ def _operation(route: Described, settings: ServerSettings, serving: Serving | No
         made["description"] = about.says
     if about.body:
         content: dict[str, Any] = {"schema": ref(about.body)}
-        example = _example(about.body, serving)
+        example = _example(about.body, serving, settings.clock)
         if example is not None:
             content["example"] = example
         made["requestBody"] = {"required": True, "content": {"application/json": content}}
@@ -209,7 +209,7 @@ def _error(status: int, shape: str, settings: ServerSettings) -> dict[str, Any]:
     return made
 
 
-def _example(name: str, serving: Serving | None) -> Any:
+def _example(name: str, serving: Serving | None, clock: str) -> Any:
     """A request that the model that is served would take."""
     if serving is None or name == "Labels":
         return _EXAMPLES.get(name)
@@ -217,12 +217,10 @@ def _example(name: str, serving: Serving | None) -> Any:
     if name == "InferRequest":
         shape, data = [1, model.width], [round(0.25 * n, 2) for n in range(model.width)]
         tensor = {"name": model.input, "shape": shape, "datatype": model.datatype, "data": data}
-        return {"inputs": [tensor], "parameters": {"unit": "unit-1", "at": AT}}
+        return {"inputs": [tensor], "parameters": {"unit": "unit-1", **({"at": AT} if clock == "replay" else {})}}
     if name == "PredictRequest":
-        example: dict[str, Any] = {}
-        for field_, schema in schemas(serving)["EntityRequest"]["properties"].items():
-            example[field_] = _value(schema)
-        return example
+        fields, needed = (schemas(serving, clock)["EntityRequest"][part] for part in ("properties", "required"))
+        return {name: _value(schema) for name, schema in fields.items() if name in needed or name == serving.wanted.unit}
     return None
 
 

@@ -51,8 +51,11 @@ def error_schemas() -> dict[str, Schema]:
     }
 
 
-def schemas(serving: Serving | None) -> dict[str, Schema]:
-    """Every schema by its name. `serving`: what is served now; its input, outputs and request fields are then given exactly."""
+def schemas(serving: Serving | None, clock: str = "wall") -> dict[str, Schema]:
+    """Every schema by its name. `serving`: what is served now; its input, outputs and request fields are then given exactly.
+
+    `clock`: under `replay` a request has to say when it happens.
+    """
     return {
         **error_schemas(),
         "Live": an_object({"live": {"const": True}}),
@@ -83,13 +86,13 @@ def schemas(serving: Serving | None) -> dict[str, Schema]:
             },
             open_=True,
         ),
-        **_tensors(serving),
-        **_entities(serving),
+        **_tensors(serving, clock),
+        **_entities(serving, clock),
         **_labels(),
     }
 
 
-def _tensors(serving: Serving | None) -> dict[str, Schema]:
+def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
     model = serving.arms[0].model if serving is not None else None
     width: Schema = {"const": model.width} if model is not None else {"type": "integer", "minimum": 1}
     names = [*(output.name for output in model.outputs), "prediction_id"] if model is not None else None
@@ -118,8 +121,11 @@ def _tensors(serving: Serving | None) -> dict[str, Schema]:
         {"parameters": {"type": "object"}},
         open_=True,
     )
-    parameters = an_object({}, {"unit": _UNIT, "at": {**_TIME, "type": ["string", "null"]}}, open_=True)
     asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
+    parameters = an_object(*_with_time({"unit": _UNIT}, "at", clock), open_=True)
+    needed = {"inputs": {"type": "array", "items": ref("InputTensor"), "minItems": 1, "maxItems": 1}}
+    optional = {"id": {**_ID, "type": ["string", "null"]}, "outputs": {"type": "array", "items": asked}}
+    (needed if clock == "replay" else optional)["parameters"] = parameters
     output = an_object(
         {
             "name": {"type": "string"},
@@ -131,11 +137,7 @@ def _tensors(serving: Serving | None) -> dict[str, Schema]:
     )
     return {
         "InputTensor": tensor,
-        "InferRequest": an_object(
-            {"inputs": {"type": "array", "items": ref("InputTensor"), "minItems": 1, "maxItems": 1}},
-            {"id": {**_ID, "type": ["string", "null"]}, "parameters": parameters, "outputs": {"type": "array", "items": asked}},
-            open_=True,
-        ),
+        "InferRequest": an_object(needed, optional, open_=True),
         "OutputTensor": output,
         "InferResponse": an_object(
             {
@@ -149,8 +151,8 @@ def _tensors(serving: Serving | None) -> dict[str, Schema]:
     }
 
 
-def _entities(serving: Serving | None) -> dict[str, Schema]:
-    one = _request(serving) if serving is not None else {"type": "object"}
+def _entities(serving: Serving | None, clock: str) -> dict[str, Schema]:
+    one = _request(serving, clock) if serving is not None else {"type": "object"}
     several = an_object(
         {"requests": {"type": "array", "items": ref("EntityRequest"), "minItems": 1, "maxItems": MAX_ENTITIES}},
         {"id": {**_ID, "type": ["string", "null"]}},
@@ -183,7 +185,7 @@ def _entities(serving: Serving | None) -> dict[str, Schema]:
     }
 
 
-def _request(serving: Serving) -> Schema:
+def _request(serving: Serving, clock: str) -> Schema:
     """The fields that the recipes of all arms read."""
     fields: dict[str, list[Schema]] = {}
     needed: dict[str, None] = {}
@@ -194,12 +196,20 @@ def _request(serving: Serving) -> Schema:
             if schema not in known:
                 known.append(schema)
             needed[name] = None
-        # Under the wall clock a request need not say when it happens.
-        fields.setdefault(recipe.time_field, [{**_TIME, "type": ["string", "null"]}])
+        required, optional = _with_time({}, recipe.time_field, clock)
+        fields.setdefault(recipe.time_field, list({**required, **optional}.values()))
+        needed.update(dict.fromkeys(required))
     if serving.wanted.unit:
         fields.setdefault(serving.wanted.unit, []).append(_UNIT)
     made = {name: found[0] if len(found) == 1 else {"allOf": found} for name, found in fields.items()}
     return {"type": "object", "properties": made, "required": list(needed)}
+
+
+def _with_time(optional: dict[str, Schema], name: str, clock: str) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """(required, optional) fields: the wall clock is the server's own, under the other one the request tells the time."""
+    if clock == "replay":
+        return {name: _TIME}, optional
+    return {}, {**optional, name: {**_TIME, "type": ["string", "null"], "description": "At most 5 s from the server's clock."}}
 
 
 def _fields(recipe: Recipe) -> list[tuple[str, Schema]]:

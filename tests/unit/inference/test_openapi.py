@@ -1,7 +1,8 @@
 """The description says of every route what the route does."""
 
+import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,6 @@ from falaj.ports.host import Arm, Wanted
 from tests.kits.endpoint import PLACES, RECIPE, REQUEST, tiny_onnx
 
 SETTINGS = ServerSettings("delay", "b", "o", "k", "p")
-
-
-@dataclass(frozen=True)
-class Seen:
-    method: str
-    pattern: str
-    permission: str
-    call: str
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +69,16 @@ def test_a_request_for_the_model_that_is_served_is_described_field_by_field(serv
     assert not right.is_valid({name: value for name, value in REQUEST.items() if name != "carrier"})
 
 
+def test_under_the_replay_clock_a_request_has_to_say_when_it_happens(serving: Serving) -> None:
+    tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, None, 4]}
+    timeless = {name: value for name, value in REQUEST.items() if name != "at"}
+    for clock, may in (("wall", True), ("replay", False)):
+        made = document(ROUTES, replace(SETTINGS, clock=clock), serving)
+        assert validator(made, "PredictRequest").is_valid(timeless) is may
+        assert validator(made, "InferRequest").is_valid({"inputs": [tensor]}) is may
+        assert validator(made, "InferRequest").is_valid({"inputs": [tensor], "parameters": {"at": REQUEST["at"]}})
+
+
 def test_a_tensor_has_the_models_name_and_width(serving: Serving) -> None:
     right = validator(document(ROUTES, SETTINGS, serving), "InferRequest")
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, None, 4]}
@@ -85,8 +88,8 @@ def test_a_tensor_has_the_models_name_and_width(serving: Serving) -> None:
 
 
 def test_the_examples_are_right_by_their_own_schemas(serving: Serving) -> None:
-    for given in (None, serving):
-        made = document(ROUTES, SETTINGS, given)
+    for given, clock in itertools.product((None, serving), ("wall", "replay")):
+        made = document(ROUTES, replace(SETTINGS, clock=clock), given)
         for verbs in made["paths"].values():
             for about in verbs.values():
                 for content in about.get("requestBody", {"content": {}})["content"].values():
