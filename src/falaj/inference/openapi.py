@@ -9,9 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+from falaj.inference.entities import MAX_ENTITIES
+from falaj.inference.feedback import MAX_LABELS
 from falaj.inference.models import Serving
-from falaj.inference.schemas import AT, MAX_ENTITIES, MAX_LABELS, MAX_ROWS, Schema, ref, schemas
+from falaj.inference.schemas import AT, Schema, ref, schemas
 from falaj.inference.settings import ServerSettings
+from falaj.inference.tensors import MAX_ROWS
 
 
 class Described(Protocol):

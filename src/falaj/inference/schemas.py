@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from falaj.core.recipe import Recipe, key_fields
+from falaj.inference.entities import MAX_ENTITIES
+from falaj.inference.feedback import MAX_LABELS
 from falaj.inference.models import Serving
+from falaj.inference.tensors import MAX_ROWS
+from falaj.inference.text import MAX_TEXT
 
 Schema = dict[str, Any]
-MAX_ROWS, MAX_ENTITIES, MAX_LABELS, MAX_TEXT = 1024, 256, 1024, 200
 CODES = ("invalid_input", "not_found", "conflict", "denied", "unauthenticated", "unavailable", "bug")
 AT = "2013-05-01T09:30:00Z"
 _TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, with a time zone."}

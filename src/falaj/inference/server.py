@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,12 +20,14 @@ from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
 from falaj.inference.http import JSON, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
+from falaj.inference.openapi import POLICY, document, page
 from falaj.inference.predict import ROLES, Predictor
 from falaj.inference.settings import ServerSettings
 from falaj.inference.tensors import read_infer, write_infer
 from falaj.inference.text import text_of
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_PAGE = f"content-type: text/html; charset=utf-8\r\ncontent-security-policy: {POLICY}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Route:
     method: str
     pattern: str
     permission: str
-    """One of auth.PERMISSIONS; `open` needs no key and is for health alone."""
+    """One of auth.PERMISSIONS; `open` needs no key: health, and a page that shows nothing until it is given a key."""
     call: str
     """The method of Server that answers."""
 
@@ -53,6 +54,7 @@ ROUTES = (
     Route("POST", "/v1/feedback", "label", "feedback"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/openapi.json", "read", "openapi"),
+    Route("GET", "/docs", "open", "docs"),
 )
 
 
@@ -94,7 +96,6 @@ class Server:
             return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
-        self.keyring.look()
         if not self._has_looked:
             # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
             self.keyring.look()
@@ -240,7 +241,12 @@ class Server:
         return Answer(200, text.encode(), _TEXT)
 
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
-        return Answer(200, _openapi())
+        from falaj import __version__
+
+        return _json(document(ROUTES, self.settings, self.predictor.serving, __version__))
+
+    def _docs(self, request: Request, admitted: Admitted) -> Answer:
+        return Answer(200, page(), _PAGE)
 
     def _arms(self, names: Names) -> tuple[str, list[Live]]:
         serving = self.predictor.serving
@@ -279,32 +285,3 @@ def _match(route: Route, parts: list[str]) -> dict[str, str] | None:
             return None
         names[name] = part[: len(part) - len(verb)]
     return names
-
-
-@functools.cache
-def _openapi() -> bytes:
-    """The routes, small: names, permissions and the one error shape; the tensors are the Open Inference Protocol's own."""
-    paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        security: list[Any] = [] if route.permission == "open" else [{"key": []}]
-        operation = {
-            "operationId": route.call,
-            "security": security,
-            "x-permission": route.permission,
-            "responses": {"200": {"description": "OK"}},
-        }
-        names = [part[1:].partition("}")[0] for part in route.pattern.split("/") if part.startswith("{")]
-        if names:
-            operation["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ]
-        paths.setdefault(route.pattern, {})[route.method.lower()] = operation
-    schemes = {"key": {"type": "http", "scheme": "bearer"}}
-    return orjson.dumps(
-        {
-            "openapi": "3.1.0",
-            "info": {"title": "falaj inference", "version": "1"},
-            "paths": paths,
-            "components": {"securitySchemes": schemes},
-        }
-    )

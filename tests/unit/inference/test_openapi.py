@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
-from falaj.inference import openapi, schemas
+from falaj.inference import openapi
 from falaj.inference.models import Live, Model, Serving
 from falaj.inference.openapi import OPERATIONS, POLICY, document, page
 from falaj.inference.server import ROUTES
@@ -114,10 +114,3 @@ def test_the_page_loads_nothing_from_anywhere_and_may_run_only_its_own_script() 
     assert "unsafe" not in POLICY
     assert POLICY.startswith("default-src 'none'")
     assert Path(openapi.__file__).with_name("docs.html").read_bytes() == page()
-
-
-def test_the_limits_in_the_schemas_are_those_that_the_server_keeps() -> None:
-    from falaj.inference import protocol
-
-    for name in ("MAX_ROWS", "MAX_ENTITIES", "MAX_LABELS", "MAX_TEXT"):
-        assert getattr(schemas, name) == getattr(protocol, name)
