@@ -10,8 +10,9 @@ from typing import Any
 from tests.kits.endpoint import REQUEST
 
 PREDICT, INFER, FEEDBACK = "/v1/models/delay:predict", "/v2/models/delay/infer", "/v1/feedback"
+AT = "2013-05-01T09:30:00Z"
 TENSOR = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [700.0, 1.0, 50.0, 5.0]}
-CALL = {"inputs": [TENSOR], "parameters": {"at": "2013-05-01T09:30:00Z", "unit": "f-1"}}
+CALL = {"inputs": [TENSOR], "parameters": {"at": AT, "unit": "f-1"}}
 LABEL = {"id": "p0-0-13e5f6d51c0-f5f1f5009848d887", "label": 1, "at": "2013-05-01T12:00:00Z"}
 GOOD = (
     (PREDICT, REQUEST),

@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import psutil
 
-from tests.fuzz import bodies, shapes
+from tests.fuzz import bodies, frames, shapes
 from tests.fuzz.wire import Answer, Wire, exchange
 from tests.kits.endpoint import Installation
 
@@ -55,6 +57,9 @@ class Target:
     slow: deque[tuple[float, Wire]] = field(default_factory=deque)
     """Requests that never end, and when they must have been cut off."""
     steady: Wire | None = None
+    grpc: str = ""
+    """The address of its gRPC door, empty where it has none."""
+    channel: frames.Channel | None = None
 
     def keyed(self, sent: bytes) -> bytes:
         return sent.replace(b"KEY", self.key.encode())
@@ -199,6 +204,20 @@ def crowd(target: Target, chance: random.Random) -> str:
     return "each its own"
 
 
+def _channel(target: Target) -> frames.Channel:
+    if target.channel is None:
+        target.channel = frames.Channel(target.grpc)
+    return target.channel
+
+
+def a_call(target: Target, chance: random.Random) -> str:
+    return frames.odd_call(_channel(target), target.key, chance)
+
+
+def a_frame(target: Target, chance: random.Random) -> str:
+    return frames.odd_frames(target.grpc, target.key, chance)
+
+
 KINDS: tuple[tuple[int, Callable[[Target, random.Random], str]], ...] = (
     (44, a_body),
     (24, a_shape),
@@ -207,6 +226,8 @@ KINDS: tuple[tuple[int, Callable[[Target, random.Random], str]], ...] = (
     (1, slow),
     (4, crowd),
 )
+GRPC_KINDS: tuple[tuple[int, Callable[[Target, random.Random], str]], ...] = ((40, a_call), (15, a_frame))
+"""Where the endpoint speaks gRPC too."""
 
 
 # --- the rounds ---
@@ -233,6 +254,17 @@ def check_good(target: Target) -> None:
         target.good = {one["name"]: one["data"] for one in json.loads(found[-1].body)["outputs"]}["probabilities"][1]
     _check_score(target, found[-1])
     found[:-1] = []
+    if target.grpc:
+        _check_grpc(target)
+
+
+def _check_grpc(target: Target) -> None:
+    status, answer = _channel(target).call("ModelInfer", frames.good(), [("authorization", f"Bearer {target.key}")])
+    if status is not grpc.StatusCode.OK:
+        raise Wrong(f"a good call over gRPC got {status}: {answer[:300]!r}")
+    # Written out as the protocol buffers have it: the score in four bytes, packed or raw.
+    if struct.pack("<f", target.good) not in answer:
+        raise Wrong(f"a good call over gRPC did not get the score {target.good}")
 
 
 def check_slow(target: Target, now: float) -> None:
@@ -245,13 +277,14 @@ def check_slow(target: Target, now: float) -> None:
 
 def one_round(target: Target, seed: int, number: int, counts: Counter[str]) -> None:
     chance = random.Random(f"{seed}/{number}")
-    kind = chance.choices([kind for _, kind in KINDS], [weight for weight, _ in KINDS])[0]
+    kinds = (*KINDS, *(GRPC_KINDS if target.grpc else ()))
+    kind = chance.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])[0]
     try:
         counts[f"{kind.__name__}: {kind(target, chance)}"] += 1
         check_slow(target, time.monotonic())
         if number % 10 == 0:
             check_good(target)
-    except (Wrong, OSError) as exc:
+    except (AssertionError, OSError) as exc:
         raise Wrong(f"round {number} of seed {seed} ({kind.__name__}): {exc}") from exc
 
 
@@ -286,6 +319,13 @@ def _open(pids: dict[str, int]) -> int:
     return sum(psutil.Process(pid).num_fds() for pid in pids.values())
 
 
+def _family(place: Installation) -> dict[str, int]:
+    """The server and whatever it started, by what each does."""
+    first = psutil.Process(place.host.look("delay").pid)
+    found = {" ".join(one.cmdline()[-2:]): one.pid for one in first.children(recursive=True)}
+    return {"server": first.pid, **found}
+
+
 @contextmanager
 def endpoint(folder: Path) -> Iterator[Target]:
     """A real one, with two arms and little patience."""
@@ -296,8 +336,11 @@ def endpoint(folder: Path) -> Iterator[Target]:
         # Both arms are the same model, so that every good request has one right score.
         place.host.serve(place.wanted(place.arm(1, share=0.5), place.arm(1, "challenger", 0.5)), place.keys)
         parts = urlsplit(place.url)
-        target = Target(str(parts.hostname), int(parts.port or 0), key, lambda: {"server": place.host.look("delay").pid})
+        told = json.loads((place.folder / "server.json").read_text())
+        target = Target(str(parts.hostname), int(parts.port or 0), key, lambda: _family(place), grpc=told.get("grpc_url") or "")
         yield target
+        if target.channel:
+            target.channel.close()
         for wire in (*([target.steady] if target.steady else []), *(wire for _, wire in target.slow)):
             wire.close()
     finally:
