@@ -27,11 +27,11 @@ METHODS = (
     "RepositoryIndex",
     "Nothing",
 )
-RIGHT = {
-    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.ALREADY_EXISTS,
-}  # fmt: skip
+_MISTAKES = (
+    "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED",
+    "FAILED_PRECONDITION", "OUT_OF_RANGE", "ALREADY_EXISTS",
+)  # fmt: skip
+RIGHT = {grpc.StatusCode[name] for name in _MISTAKES}
 """What a caller's own mistake may be answered with. INTERNAL and UNKNOWN say that the server is wrong."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WAIT_S = 20.0
