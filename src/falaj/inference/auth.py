@@ -22,6 +22,7 @@ PERMISSIONS: Mapping[str, frozenset[str] | None] = {
     "label": frozenset({"caller", "service", "ml_engineer", "operator"}),
     "metrics": frozenset({"service", "operator"}),
     "force": frozenset({"ml_engineer", "operator"}),
+    "operate": frozenset({"operator"}),
 }
 REMEMBERED = 4096
 """Keys and tokens that were good and need no second look; with one more, all of them are looked at again."""
@@ -71,13 +72,14 @@ def demand(actor: Actor, permission: str) -> None:
 class _Allowed:
     """`keys.json` as it was read. A name says what its entry is about:
 
-    64 hexadecimal digits: the HMAC of a key · `certificate:<identity>` · `jti:<id>` and `sub:<name>`: tokens taken back.
+    64 hexadecimal digits: the HMAC of a key · `certificate:<identity>` · `revoked:<HMAC>`: tokens that were taken back, by
+    their own id or their subject (`hmac_of(pepper, b"jti:…")`, `b"sub:…"`: whoever reads the file learns no name).
     """
 
     keys: dict[str, Actor]
     certificates: dict[str, Actor]
     revoked: dict[str, float]
-    """`jti:…` and `sub:…` → when it was taken back."""
+    """HMAC → when it was taken back, in seconds since 1970: what a subject gets after that is good again."""
 
 
 class Keyring:
@@ -146,12 +148,16 @@ class Keyring:
         if self._tokens is None:
             raise Unauthenticated(_UNKNOWN, "tokens are not taken here: send a key.")
         token = self._tokens.read(text, self._now())
-        revoked = self._allowed.revoked
-        if f"jti:{token.id}" in revoked or token.issued <= revoked.get(f"sub:{token.actor.name}", 0.0):
+        if self._allowed.revoked and self._is_revoked(token):
             raise Unauthenticated("The token was revoked.", "ask its issuer for a new one.")
         self._remember(text, token.actor)
         self._until = min(self._until, token.until)
         return token.actor
+
+    def _is_revoked(self, token: Token) -> bool:
+        revoked = self._allowed.revoked
+        by_id, by_name = (hmac_of(self._pepper, text.encode()) for text in (f"jti:{token.id}", f"sub:{token.actor.name}"))
+        return (bool(token.id) and by_id in revoked) or token.issued <= revoked.get(by_name, -1.0)
 
     def _remember(self, key: bytes, actor: Actor) -> None:
         if len(self._met) >= REMEMBERED:
@@ -169,8 +175,8 @@ def _read(path: str) -> _Allowed:
     certificates: dict[str, Actor] = {}
     revoked: dict[str, float] = {}
     for name, who in orjson.loads(Path(path).read_bytes()).items():
-        if name.startswith(("jti:", "sub:")):
-            revoked[name] = float(who["revoked"])
+        if name.startswith("revoked:"):
+            revoked[name.removeprefix("revoked:")] = float(who["at"])
         elif isinstance(who, dict) and "name" in who and not who.get("revoked_at"):
             table = certificates if name.startswith("certificate:") else keys
             table[name.removeprefix("certificate:")] = Actor(

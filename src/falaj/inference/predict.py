@@ -19,12 +19,13 @@ from falaj.core.moments import iso, millis
 from falaj.core.segment import issue
 from falaj.inference.auth import demand
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
-from falaj.inference.errors import Late, at_place
+from falaj.inference.errors import TooLate, at_place
 from falaj.inference.feedback import Label
 from falaj.inference.lines import about, failure_line, line, tensor_line
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Live, Serving
+from falaj.inference.repository import Repository
 from falaj.inference.router import choose
 from falaj.inference.rows import Row, answer_of, fill, keys_of, read, row_line
 from falaj.inference.settings import event_time
@@ -86,6 +87,7 @@ class Predictor:
 
     def __init__(self, log: PredictionLog, online: Online, metrics: Metrics, clock: str, now: Callable[[], datetime]) -> None:
         self.log, self.online, self.metrics, self.clock, self.now = log, online, metrics, clock, now
+        self.repository = Repository(log, now)
         self._held: tuple[Serving | None, Mapping[int, str]] = (None, {})
         # A request without an id gets one that no other worker and no other run gives out.
         self._unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
@@ -104,6 +106,7 @@ class Predictor:
         at = self.now()
         turn = _Turn(at, iso(at), millis(at), time.perf_counter(), *self._held)
         jobs: list[_Job] = []
+        self.repository.look()
         for place, call in enumerate(calls):
             try:
                 jobs.append(self._job(place, call, turn))
@@ -146,8 +149,11 @@ class Predictor:
             raise Unavailable("No model is served here yet.", "falaj status says why.")
         if call.name != serving.name:
             raise NotFound.named("model", call.name, [serving.name])
+        problem = self.repository.problem(call.name)
+        if problem is not None:
+            raise problem
         if 0.0 < call.caller.deadline < turn.clock:
-            raise Late("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
+            raise TooLate("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
         if isinstance(call, TensorCall):
             return self._tensor_job(place, call, serving, turn)
         return self._entity_job(place, call, serving, turn)

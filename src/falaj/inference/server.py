@@ -11,19 +11,22 @@ from typing import Any
 import orjson
 
 from falaj.core.actor import Actor
-from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
 from falaj.inference.calls import Answered, Caller, EntityCall
-from falaj.inference.entities import read_entities
+from falaj.inference.describe import arms_of, model_config, model_metadata, model_statistics, server_metadata
+from falaj.inference.entities import read_entities, read_json
 from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
 from falaj.inference.http import JSON, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
 from falaj.inference.openapi import POLICY, document, page
 from falaj.inference.predict import ROLES, Predictor
+from falaj.inference.repository import Operation
 from falaj.inference.settings import ServerSettings
-from falaj.inference.tensors import read_infer, write_infer
+from falaj.inference.tensors import MAX_ROWS, read_infer, write_infer
+from falaj.inference.tensors_mixed import Address, Wish, is_common, read_mixed, write_mixed
 from falaj.inference.text import text_of
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
@@ -48,6 +51,13 @@ ROUTES = (
     Route("GET", "/v2/models/{name}/versions/{version}", "read", "model"),
     Route("GET", "/v2/models/{name}/ready", "read", "model_ready"),
     Route("GET", "/v2/models/{name}/versions/{version}/ready", "read", "model_ready"),
+    Route("GET", "/v2/models/{name}/config", "read", "config"),
+    Route("GET", "/v2/models/{name}/versions/{version}/config", "read", "config"),
+    Route("GET", "/v2/models/{name}/stats", "metrics", "stats"),
+    Route("GET", "/v2/models/{name}/versions/{version}/stats", "metrics", "stats"),
+    Route("POST", "/v2/repository/index", "read", "index"),
+    Route("POST", "/v2/repository/models/{name}/load", "operate", "load"),
+    Route("POST", "/v2/repository/models/{name}/unload", "operate", "unload"),
     Route("POST", "/v2/models/{name}/infer", "predict", "infer"),
     Route("POST", "/v2/models/{name}/versions/{version}/infer", "predict", "infer"),
     Route("POST", "/v1/models/{name}:predict", "predict", "predict"),
@@ -77,6 +87,8 @@ class Server:
 
     def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher) -> None:
         self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
+        self.is_leaving = False
+        """Whether it only answers what it has taken on."""
         self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
             route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
         }
@@ -151,14 +163,19 @@ class Server:
     # --- answered once the batch is through ---
 
     def _infer(self, request: Request, admitted: Admitted, respond: Respond) -> None:
-        if b"inference-header-content-length" in request.headers:
-            raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
-        names = admitted.names
-        call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
+        names, caller, body = admitted.names, self._caller(request, admitted), request.body
+        header_length = request.headers.get(b"inference-header-content-length")
+        wish: Wish | None = None
+        if is_common(body, header_length):
+            call = read_infer(body, name=names["name"], version=names.get("version"), caller=caller)
+        else:
+            address = Address(names["name"], names.get("version"), caller, header_length)
+            call, wish = read_mixed(body, address, self.predictor.serving)
 
         def done(outcome: Answered | FalajError) -> None:
             if isinstance(outcome, Answered):
-                respond(Answer(200, write_infer(outcome, call)))
+                written = (write_infer(outcome, call),) if wish is None else write_mixed(outcome, call, wish)
+                respond(Answer(200, *written))
             else:
                 respond(self._refuse(outcome, request.path))
 
@@ -201,44 +218,52 @@ class Server:
         return _json({"live": True})
 
     def _ready(self, request: Request, admitted: Admitted) -> Answer:
-        is_ready = self.predictor.serving is not None
+        is_ready = self._is_in_service() and not self.is_leaving
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     def _about(self, request: Request, admitted: Admitted) -> Answer:
-        from falaj import __version__
-
-        return _json({"name": "falaj", "version": __version__, "extensions": []})
+        return _json(server_metadata())
 
     def _model(self, request: Request, admitted: Admitted) -> Answer:
-        name, arms = self._arms(admitted.names)
-        model = arms[0].model
-        outputs = [{"name": o.name, "datatype": o.datatype, "shape": list(o.shape)} for o in model.outputs]
-        return _json(
-            {
-                "name": name,
-                "versions": sorted({live.version for live in arms}),
-                "platform": "onnx_onnxv1",
-                "inputs": [
-                    {
-                        "name": model.input,
-                        "datatype": model.datatype,
-                        "shape": [-1, model.width],
-                        "parameters": {"columns": ",".join(model.recipe.names)},
-                    }
-                ],
-                "outputs": [*outputs, {"name": "prediction_id", "datatype": "BYTES", "shape": [-1]}],
-            }
-        )
+        return _json(model_metadata(admitted.names["name"], self._arms(admitted.names)))
 
     def _model_ready(self, request: Request, admitted: Admitted) -> Answer:
         self._arms(admitted.names)
-        return _json({"name": admitted.names["name"], "ready": True})
+        is_ready = self._is_in_service()
+        return _json({"name": admitted.names["name"], "ready": is_ready}, 200 if is_ready else 503)
+
+    def _config(self, request: Request, admitted: Admitted) -> Answer:
+        return _json(model_config(admitted.names["name"], self._arms(admitted.names), MAX_ROWS))
+
+    def _stats(self, request: Request, admitted: Admitted) -> Answer:
+        found = model_statistics(admitted.names["name"], self._arms(admitted.names), self.predictor.metrics)
+        return _json({"model_stats": found})
+
+    def _index(self, request: Request, admitted: Admitted) -> Answer:
+        only_ready = _object(request.body).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidInput("`ready` must be true or false.", 'send {} or {"ready": true}.')
+        return _json(self.predictor.repository.index(self.predictor.serving, only_ready=only_ready))
+
+    def _load(self, request: Request, admitted: Admitted) -> Answer:
+        return self._operate(self.predictor.repository.load, request, admitted)
+
+    def _unload(self, request: Request, admitted: Admitted) -> Answer:
+        return self._operate(self.predictor.repository.unload, request, admitted)
+
+    def _operate(self, do: Operation, request: Request, admitted: Admitted) -> Answer:
+        parameters = _object(request.body).get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise InvalidInput("`parameters` must be an object.", "send {}: nothing is needed.")
+        do(self.predictor.serving, admitted.names["name"], parameters, admitted.actor)
+        return _json({})
+
+    def _is_in_service(self) -> bool:
+        serving = self.predictor.serving
+        return serving is not None and self.predictor.repository.answers(serving.name)
 
     def _metrics(self, request: Request, admitted: Admitted) -> Answer:
-        serving = self.predictor.serving
-        revision = serving.wanted.revision if serving is not None else 0
-        text = self.predictor.metrics.text(log_bytes=self.predictor.log.bytes, ready=serving is not None, revision=revision)
-        return Answer(200, text.encode(), _TEXT)
+        return Answer(200, self.predictor.metrics.text().encode(), _TEXT)
 
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
         from falaj import __version__
@@ -248,17 +273,8 @@ class Server:
     def _docs(self, request: Request, admitted: Admitted) -> Answer:
         return Answer(200, page(), _PAGE)
 
-    def _arms(self, names: Names) -> tuple[str, list[Live]]:
-        serving = self.predictor.serving
-        name, version = names["name"], names.get("version")
-        if serving is None:
-            raise Unavailable("No model is served here yet.", "falaj status says why.")
-        if name != serving.name:
-            raise NotFound.named("model", name, [serving.name])
-        arms = [live for live in serving.arms if version in (None, live.version)]
-        if not arms:
-            raise NotFound.named("version", str(version), [live.version for live in serving.arms])
-        return name, arms
+    def _arms(self, names: Names) -> list[Live]:
+        return arms_of(self.predictor.serving, names["name"], names.get("version"))
 
 
 def wall() -> datetime:
@@ -267,6 +283,14 @@ def wall() -> datetime:
 
 def _json(body: Any, status: int = 200) -> Answer:
     return Answer(status, orjson.dumps(body), JSON)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body that may be left out. Raises Malformed or InvalidInput."""
+    asked = read_json(body) if body else {}
+    if not isinstance(asked, dict):
+        raise InvalidInput("The body must be an object.", "send {}.")
+    return asked
 
 
 def _match(route: Route, parts: list[str]) -> dict[str, str] | None:

@@ -1,0 +1,59 @@
+"""The worker of an endpoint that speaks gRPC: one thread serves, the other looks after models, keys, metrics and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from falaj.core.errors import Bug
+from falaj.endpoint import Worker, worker
+from falaj.inference.grpc.port import Port
+from falaj.inference.grpc.server import GrpcServer
+from falaj.inference.grpc.service import Service
+from falaj.inference.report import complain
+
+_LAST_S = 2.0
+"""For the serving thread to end after the calls that were still open were cancelled."""
+
+
+def serve(folder: Path, slot: str, _fds: Sequence[int]) -> None:
+    """Answers gRPC on the port of the settings until SIGTERM. Raises as `worker`, and Conflict where the port is taken."""
+    with worker(folder, slot) as own, asyncio.Runner() as runner:
+        runner.run(run_grpc(own))
+
+
+async def run_grpc(own: Worker, credentials: Any = None) -> None:
+    """Serves with that worker's keys and predictor. `credentials`: grpc's, for encrypted connections."""
+    settings = own.settings
+    server = GrpcServer(
+        settings,
+        own.keyring,
+        Service(own.predictor),
+        Port(settings, settings.grpc_port, credentials),
+        own.log.sync if settings.sync == "always" else None,
+    )
+    own.metrics.gauges["in_flight"] = lambda: server.open
+    server.start()
+    thread = threading.Thread(target=_answer, args=(server,), name="grpc")
+    thread.start()
+
+    async def drain() -> None:
+        server.stop()
+        await asyncio.to_thread(thread.join)
+
+    await own.run([], drain)
+    thread.join(_LAST_S)
+
+
+def _answer(server: GrpcServer) -> None:
+    try:
+        server.run()
+    except Exception as exc:
+        # The supervisor starts another worker; one that only looks alive would be worse.
+        complain(Bug(f"The gRPC worker failed: {type(exc).__name__}: {exc}", "report it with server.log."))
+        os.kill(os.getpid(), signal.SIGTERM)
