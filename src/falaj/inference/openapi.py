@@ -44,6 +44,8 @@ class Operation:
     headers: tuple[str, ...] = ()
     says: str = ""
     answers: Mapping[int, str] = field(default_factory=dict)
+    is_optional: bool = False
+    """Whether the body may be left out."""
 
 
 _CALLER = ("X-Falaj-Arm", "X-Request-Id", "X-Request-Timeout-Ms", "traceparent")
@@ -52,15 +54,36 @@ OPERATIONS: Mapping[str, Operation] = {
     "ready": Operation("Whether a model answers", "Ready", answers={503: "Ready"}),
     "about": Operation("The server and what it can do", "Server"),
     "model": Operation("The model, its input and its outputs", "Model", errors=(404, 503)),
-    "model_ready": Operation("Whether this model answers", "ModelReady", errors=(404, 503)),
+    "model_ready": Operation("Whether this model answers", "ModelReady", errors=(404,), answers={503: "NotReady"}),
+    "config": Operation("What of Triton's model configuration means something here", "Config", errors=(404, 503)),
+    "stats": Operation("Requests, rows and their time, for each arm", "Statistics", errors=(404, 503)),
+    "index": Operation("The models that are loaded", "Index", "IndexRequest", (422,), is_optional=True),
+    "load": Operation(
+        "Take the model back into service",
+        "Done",
+        "OperationRequest",
+        (404, 422),
+        (),
+        "Which models there are is the registry's to say; this undoes `unload`.",
+        is_optional=True,
+    ),
+    "unload": Operation(
+        "Take the model out of service",
+        "Done",
+        "OperationRequest",
+        (404, 422),
+        (),
+        "It stays loaded; every worker refuses to answer from it until it is taken back, and both are logged.",
+        is_optional=True,
+    ),
     "infer": Operation(
         "Predict from a matrix of features",
         "InferResponse",
         "InferRequest",
         (404, 422, 500, 504),
         _CALLER,
-        f"By the Open Inference Protocol, one input of at most {MAX_ROWS:,} rows. The ids of the predictions come back as the "
-        "output `prediction_id`; every prediction is in the log before its answer leaves.",
+        f"By the Open Inference Protocol, at most {MAX_ROWS:,} rows, as JSON or as bytes (the binary extension). The ids of the "
+        "predictions come back as the output `prediction_id`; every prediction is in the log before its answer leaves.",
     ),
     "predict": Operation(
         "Predict for entities, whose features are looked up",
@@ -170,7 +193,7 @@ def _operation(route: Described, settings: ServerSettings, serving: Serving | No
         example = _example(about.body, serving, settings.clock)
         if example is not None:
             content["example"] = example
-        made["requestBody"] = {"required": True, "content": {"application/json": content}}
+        made["requestBody"] = {"required": not about.is_optional, "content": {"application/json": content}}
     return made
 
 

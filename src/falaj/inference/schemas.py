@@ -14,6 +14,9 @@ from falaj.inference.text import MAX_TEXT
 
 Schema = dict[str, Any]
 CODES = ("invalid_input", "not_found", "conflict", "denied", "unauthenticated", "unavailable", "bug")
+COLUMN_TYPES = (
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
+)  # fmt: skip
 AT = "2013-05-01T09:30:00Z"
 _TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, with a time zone."}
 _ID: Schema = {"type": "string", "maxLength": MAX_TEXT, "description": "Printable characters."}
@@ -71,6 +74,7 @@ def schemas(serving: Serving | None, clock: str = "wall") -> dict[str, Schema]:
             }
         ),
         "ModelReady": an_object({"name": {"type": "string"}, "ready": {"type": "boolean"}}),
+        "NotReady": {"anyOf": [ref("ModelReady"), ref("ProtocolError")]},
         "TensorAbout": an_object(
             {
                 "name": {"type": "string"},
@@ -89,9 +93,45 @@ def schemas(serving: Serving | None, clock: str = "wall") -> dict[str, Schema]:
             },
             open_=True,
         ),
+        **_repository(),
         **_tensors(serving, clock),
         **_entities(serving, clock),
         **_labels(),
+    }
+
+
+def _repository() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    sizes = an_object({"name": text, "data_type": text, "dims": {"type": "array", "items": {"type": "integer"}}})
+    tally = an_object({"count": {"type": "integer", "minimum": 0}}, {"ns": {"type": "integer", "minimum": 0}})
+    statistics = an_object(
+        {
+            "name": text,
+            "version": text,
+            "inference_count": {"type": "integer", "minimum": 0},
+            "execution_count": {"type": "integer", "minimum": 0},
+            "inference_stats": an_object({"success": tally, "fail": tally}),
+        },
+        open_=True,
+    )
+    indexed = an_object({"name": text, "version": text, "state": {"enum": ["READY", "UNAVAILABLE"]}, "reason": text})
+    return {
+        "Config": an_object(
+            {
+                "name": text,
+                "platform": text,
+                "backend": text,
+                "max_batch_size": {"type": "integer"},
+                "input": {"type": "array", "items": sizes},
+                "output": {"type": "array", "items": sizes},
+            },
+            open_=True,
+        ),
+        "Statistics": an_object({"model_stats": {"type": "array", "items": statistics}}),
+        "IndexRequest": an_object({}, {"ready": {"type": "boolean", "description": "Only what answers."}}, open_=True),
+        "Index": {"type": "array", "items": indexed},
+        "OperationRequest": an_object({}, {"parameters": an_object({}, {"unload_dependents": {"type": "boolean"}})}, open_=True),
+        "Done": an_object({}),
     }
 
 
@@ -100,34 +140,45 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
     width: Schema = {"const": model.width} if model is not None else {"type": "integer", "minimum": 1}
     names = [*(output.name for output in model.outputs), "prediction_id"] if model is not None else None
     number: Schema = {"type": ["number", "null"], "description": "null stands where a number is missing."}
-    shape: Schema = {
-        "type": "array",
-        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, width],
-        "items": False,
-        "minItems": 2,
-        "maxItems": 2,
-        "description": "[rows, columns]",
-    }
+    rows: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}
     data: Schema = {
         "type": "array",
         "minItems": 1,
         "items": {"anyOf": [number, {"type": "array", "items": number}]},
         "description": "rows × columns numbers, flat or row by row; of INT64 whole numbers only.",
     }
-    tensor = an_object(
+    matrix = an_object(
         {
             "name": {"const": model.input} if model is not None else {"type": "string"},
-            "shape": shape,
+            "shape": _shape(rows, width, says="[rows, columns]"),
             "datatype": {"enum": ["FP32", "FP64", "INT64"]},
             "data": data,
         },
         {"parameters": {"type": "object"}},
         open_=True,
     )
+    column = an_object(
+        {
+            "name": {"enum": list(model.recipe.names)} if model is not None else {"type": "string"},
+            "shape": {"anyOf": [_shape(rows, says="[rows]"), _shape(rows, {"const": 1}, says="[rows, 1]")]},
+            "datatype": {"enum": list(COLUMN_TYPES)},
+            "data": {"type": "array", "minItems": 1},
+        },
+        {"parameters": {"type": "object"}},
+        open_=True,
+    )
+    many = model.width if model is not None else MAX_ROWS
+    inputs: Schema = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": many,
+        "items": {"anyOf": [ref("InputTensor"), ref("ColumnTensor")]},
+        "description": "One matrix, or each column of the model as a tensor of its own, in any order.",
+    }
     asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
     parameters = an_object(*_with_time({"unit": _UNIT}, "at", clock), open_=True)
-    needed = {"inputs": {"type": "array", "items": ref("InputTensor"), "minItems": 1, "maxItems": 1}}
-    optional = {"id": {**_ID, "type": ["string", "null"]}, "outputs": {"type": "array", "items": asked}}
+    needed: dict[str, Schema] = {"inputs": inputs}
+    optional: dict[str, Schema] = {"id": {**_ID, "type": ["string", "null"]}, "outputs": {"type": "array", "items": asked}}
     (needed if clock == "replay" else optional)["parameters"] = parameters
     output = an_object(
         {
@@ -139,7 +190,8 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
         {"parameters": {"type": "object"}},
     )
     return {
-        "InputTensor": tensor,
+        "InputTensor": matrix,
+        "ColumnTensor": column,
         "InferRequest": an_object(needed, optional, open_=True),
         "OutputTensor": output,
         "InferResponse": an_object(
@@ -151,6 +203,18 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
             },
             {"id": _ID},
         ),
+    }
+
+
+def _shape(*sizes: Schema, says: str) -> Schema:
+    count = len(sizes)
+    return {
+        "type": "array",
+        "prefixItems": list(sizes),
+        "items": False,
+        "minItems": count,
+        "maxItems": count,
+        "description": says,
     }
 
 
