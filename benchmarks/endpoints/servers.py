@@ -40,6 +40,7 @@ class Server:
     ready_s: float
     key: str = ""
     folder: Path = Path()
+    grpc: str = ""
 
     @property
     def infer(self) -> str:
@@ -101,7 +102,7 @@ def mlserver(folder: Path, model: bytes, peer: str = "mlserver") -> Iterator[Ser
     command = [str(python_of(peer)), str(HERE / "mlserver_serve.py"), str(folder / "model.onnx"), *map(str, ports)]
     url = f"http://127.0.0.1:{ports[0]}"
     with _started(command, url, folder / "out.txt") as (child, ready_s):
-        yield Server(url, child, ready_s)
+        yield Server(url, child, ready_s, grpc=f"127.0.0.1:{ports[1]}")
 
 
 @contextlib.contextmanager

@@ -99,8 +99,8 @@ class Repository:
         for key, value in parameters.items():
             if not isinstance(value, _KNOWN.get(key, type(None))):
                 raise InvalidInput(
-                    f"The parameter {key[:80]!r} is not taken here.",
-                    "a model comes from the registry alone: register it, then falaj promote.",
+                    f"The parameter {key[:80]!r} is not taken: a model comes from the registry alone.",
+                    "register the model, then falaj promote.",
                 )
         arms = arms_of(serving, name, None)
         at = iso(self._now())

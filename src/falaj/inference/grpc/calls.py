@@ -13,6 +13,7 @@ from falaj.core.errors import FalajError, Unauthenticated, Unavailable
 from falaj.inference.calls import Caller
 from falaj.inference.grpc.infer import id_of, stream_answer, stream_error
 from falaj.inference.grpc.port import Port, message_of, was_cancelled
+from falaj.inference.grpc.service import Method
 from falaj.inference.grpc.status import refusal
 from falaj.inference.text import text_of
 
@@ -40,9 +41,9 @@ class Asker:
 
     def caller(self, actor: Actor) -> Caller:
         """Raises InvalidInput for metadata that say nothing usable."""
-        if self.arm or self.request_id:
-            text_of(self.arm, "x-falaj-arm")
-            text_of(self.request_id, "x-request-id")
+        if self.arm or self.request_id or self.trace:
+            for value, name in ((self.arm, "x-falaj-arm"), (self.request_id, "x-request-id"), (self.trace, "traceparent")):
+                text_of(value, name)
         return Caller(actor, self.request_id, self.arm, self.started, self.deadline, self.trace)
 
 
@@ -55,22 +56,18 @@ def asker(event: Any, default_s: float) -> Asker:
     elif default_s:
         found.deadline = found.started + default_s
     for name, value in event.invocation_metadata:
-        match name:
-            case "authorization":
-                found.key = value[7:].strip().encode() if value[:7].lower() == "bearer " else b""
-            case "x-falaj-key":
-                found.key = found.key or value.encode()
-            case "x-falaj-arm":
-                found.arm = value
-            case "x-request-id":
-                found.request_id = value
-            case "traceparent":
-                found.trace = value
+        if name == "authorization":
+            found.key = value[7:].strip().encode() if value[:7].lower() == "bearer " else b""
+        elif name in _NAMES:
+            setattr(found, _NAMES[name], value)
+        elif name == "x-falaj-key":
+            found.key = found.key or value.encode()
     return found
 
 
 _FAR = 1e12
 """Seconds since 1970: what is later is no deadline."""
+_NAMES = {"x-falaj-arm": "arm", "x-request-id": "request_id", "traceparent": "trace"}
 
 
 class Waiting(Protocol):
@@ -83,7 +80,7 @@ class Waiting(Protocol):
     def call(self) -> Any: ...
 
     @property
-    def method(self) -> str: ...
+    def method(self) -> Method: ...
 
     @property
     def data(self) -> bytes: ...
@@ -98,7 +95,7 @@ class Single:
 
     __slots__ = ("_is_over", "_over", "_port", "_take", "asker", "call", "data", "method")
 
-    def __init__(self, port: Port, event: Any, method: str, over: Callable[[Any], None]) -> None:
+    def __init__(self, port: Port, event: Any, method: Method, over: Callable[[Any], None]) -> None:
         """`over` happens when the answer was sent, or the caller does not want it any more."""
         self._port, self.call, self.method, self._over = port, event.call, method, over
         self.asker = asker(event, port.timeout_s)
@@ -143,7 +140,7 @@ class Part:
     asker: Asker
 
     @property
-    def method(self) -> str:
+    def method(self) -> Method:
         return self.stream.method
 
     @property
@@ -164,7 +161,9 @@ class Part:
 class Stream:
     """A call with many messages, each answered in its turn; it reads on only as fast as its answers are taken."""
 
-    def __init__(self, port: Port, event: Any, method: str, take: Callable[[Part], None], over: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, port: Port, event: Any, method: Method, take: Callable[[Part], None], over: Callable[[Stream], None]
+    ) -> None:
         self._port, self.call, self.method, self._take, self._over = port, event.call, method, take, over
         self.asker = asker(event, port.timeout_s)
         self._owed = 0

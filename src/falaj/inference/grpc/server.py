@@ -15,7 +15,7 @@ from falaj.inference.errors import Busy, TooSlow
 from falaj.inference.grpc.calls import Part, Single, Stream, Waiting
 from falaj.inference.grpc.infer import Answers, Asked, read_infer
 from falaj.inference.grpc.port import Port, certificate_of
-from falaj.inference.grpc.service import BY_PATH, INFER, STREAM, Method, Service
+from falaj.inference.grpc.service import BY_PATH, STREAM, Method, Service
 from falaj.inference.grpc.status import Unknown, refusal
 from falaj.inference.settings import ServerSettings
 from falaj.inference.tls import Peer, peer_of_pem
@@ -97,7 +97,7 @@ class GrpcServer:
         elif method.name == STREAM:
             self._accept_stream(event, method)
         else:
-            call = Single(self._port, event, method.name, self._over)
+            call = Single(self._port, event, method, self._over)
             self.open += 1
             if self._is_welcome(call, method):
                 self.opening[call] = None
@@ -107,7 +107,7 @@ class GrpcServer:
         if len(self._streams) * 2 >= self._settings.max_waiting:  # the other half is for single calls
             self._turn_away(event, _BUSY)
             return
-        stream = Stream(self._port, event, method.name, self._waiting_on, self._stream_over)
+        stream = Stream(self._port, event, method, self._waiting_on, self._stream_over)
         self.open += 1
         self._streams.add(stream)
         stream.open()
@@ -179,11 +179,11 @@ class GrpcServer:
 
     def _prepare(self, one: Waiting) -> Asked | None:
         """The call for the model, or None where the method asks none and is answered. Raises FalajError."""
-        method = _METHOD[one.method]
+        method = one.method
         actor = self._actor(method, one)
         asker = one.asker
         demand_time(asker.deadline, asker.started)
-        if method.name not in (INFER, STREAM):
+        if method.permission != "predict":
             one.reply(self._service.answer(method.name, one.data, actor))
             return None
         return read_infer(one.data, asker.caller(actor), self._predictor.serving)
@@ -261,9 +261,6 @@ class GrpcServer:
         while self.opening and (oldest := next(iter(self.opening))).asker.started < late:
             del self.opening[oldest]
             self._refuse(oldest, _SLOW)
-
-
-_METHOD = {method.name: method for method in BY_PATH.values()}
 
 
 def _failed(exc: Exception) -> Bug:
