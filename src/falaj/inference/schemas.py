@@ -154,7 +154,7 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
             "datatype": {"enum": ["FP32", "FP64", "INT64"]},
             "data": data,
         },
-        {"parameters": {"type": "object"}},
+        {"parameters": {"type": ["object", "null"]}},
         open_=True,
     )
     column = an_object(
@@ -164,7 +164,7 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
             "datatype": {"enum": list(COLUMN_TYPES)},
             "data": {"type": "array", "minItems": 1},
         },
-        {"parameters": {"type": "object"}},
+        {"parameters": {"type": ["object", "null"]}},
         open_=True,
     )
     many = model.width if model is not None else MAX_ROWS
@@ -178,8 +178,14 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
     asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
     parameters = an_object(*_with_time({"unit": _UNIT}, "at", clock), open_=True)
     needed: dict[str, Schema] = {"inputs": inputs}
-    optional: dict[str, Schema] = {"id": {**_ID, "type": ["string", "null"]}, "outputs": {"type": "array", "items": asked}}
-    (needed if clock == "replay" else optional)["parameters"] = parameters
+    optional: dict[str, Schema] = {
+        "id": {**_ID, "type": ["string", "null"]},
+        "outputs": {"type": ["array", "null"], "items": asked},
+    }
+    if clock == "replay":
+        needed["parameters"] = parameters
+    else:
+        optional["parameters"] = {**parameters, "type": ["object", "null"]}
     output = an_object(
         {
             "name": {"type": "string"},
@@ -280,7 +286,7 @@ def _with_time(optional: dict[str, Schema], name: str, clock: str) -> tuple[dict
 
 
 def _fields(recipe: Recipe) -> list[tuple[str, Schema]]:
-    key: Schema = {"type": ["string", "integer", "null"], "description": "An entity's key; null is nobody."}
+    key: Schema = {"type": ["string", "integer", "boolean", "null"], "description": "An entity's key; null is nobody."}
     found = [(name, key) for fields in recipe.views.values() for name in key_fields(fields)]
     for column in recipe.columns:
         for operand in column.operands:
