@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks.endpoints.machine import LOAD_CORE, family, pinned
-from benchmarks.endpoints.servers import Server, entities
+from benchmarks.endpoints.servers import Server, entities, said
 from benchmarks.figure import Figure, show
 from benchmarks.peers import PLACE
 
@@ -83,6 +83,7 @@ class _Load:
 
 def _load(server: Server, seconds: float, rate: float) -> _Load:
     command = [sys.executable, "-m", "benchmarks.endpoints.mixed", server.url, server.key, str(seconds), str(rate)]
+    command += [said(server).get("grpc_url", "")]
     with pinned(LOAD_CORE):
         return _Load(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
 

@@ -1,7 +1,7 @@
 """Mixed traffic at a given rate: single rows, batches, entities, labels, bad requests, and callers that come and go.
 
-`mixed.py <address> <key> <seconds> <requests a second, 0 for as many as go>`; prints one JSON object: what was sent and answered,
-and how long it took. Requests leave by the clock and not when the last answer came: a slow server does not slow the load down.
+`mixed.py <url> <key> <seconds> <requests a second, 0 for as many as go> [gRPC address]`; prints one JSON object: what was
+sent and answered, and how long it took. Requests leave by the clock and not when the last answer came: a slow server does not slow the load down.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import orjson
 import uvloop
 
 CONNECTIONS = 32
+CALLS_A_CHANNEL, CALL_EVERY_S = 500, 0.01
 TURNS = 2000
 """Requests of a connection before it is closed and another one opened."""
 INFER, PREDICT, FEEDBACK = "/v2/models/delay/infer", "/v1/models/delay:predict", "/v1/feedback"
@@ -77,6 +78,7 @@ class Traffic:
     key: str
     rate: float
     until: float
+    grpc: str = ""
     chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
     ids: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     counts: Counter[str] = field(default_factory=Counter)
@@ -164,6 +166,8 @@ class _Connection(asyncio.Protocol):
 
 async def run(traffic: Traffic) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
+    beside = [asyncio.to_thread(calls, traffic)] if traffic.grpc else []
+    others = asyncio.gather(*beside)
     for _ in range(CONNECTIONS):
         await loop.create_connection(lambda: _Connection(traffic), traffic.host, traffic.port)
     started = time.perf_counter()
@@ -175,6 +179,7 @@ async def run(traffic: Traffic) -> dict[str, Any]:
         traffic.late = max(traffic.late, due)
         await asyncio.sleep(0 if not traffic.rate else 0.0005)
     await asyncio.sleep(0.5)
+    await others
     ordered = sorted(traffic.seconds)
     at = {name: ordered[int(len(ordered) * part)] * 1000 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))}
     spent = traffic.until - started
@@ -188,10 +193,42 @@ async def run(traffic: Traffic) -> dict[str, Any]:
     }
 
 
+def calls(traffic: Traffic) -> None:
+    """Calls over gRPC, beside all the others, one after the other on a channel that is opened anew now and then."""
+    import grpc
+    from tritonclient.grpc import service_pb2
+
+    asked = service_pb2.ModelInferRequest(model_name="delay")
+    tensor = asked.inputs.add(name="X", datatype="FP32", shape=[1, 4])
+    tensor.contents.fp32_contents.extend((700.0, 1.0, 50.0, 5.0))
+    asked.parameters["at"].string_param = AT
+    data = asked.SerializeToString()
+    while time.perf_counter() < traffic.until:
+        with grpc.insecure_channel(traffic.grpc) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            for number in range(CALLS_A_CHANNEL):
+                if time.perf_counter() >= traffic.until:
+                    break
+                is_bad = number % 10 == 9
+                try:
+                    infer(
+                        data[: number // 10 % 20 + 1] if is_bad else data,
+                        metadata=[("authorization", f"Bearer {traffic.key}")],
+                        timeout=10,
+                    )
+                    right = not is_bad
+                except grpc.RpcError as exc:
+                    right = is_bad and exc.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+                traffic.counts["gRPC"] += 1
+                if not right:
+                    traffic.wrong.append(f"gRPC: call {number} was not answered as it should be")
+                time.sleep(CALL_EVERY_S)
+
+
 def main() -> None:
-    url, key, seconds, rate = sys.argv[1:]
-    parts = urlsplit(url)
-    traffic = Traffic(str(parts.hostname), int(parts.port or 0), key, float(rate), time.perf_counter() + float(seconds))
+    url, key, seconds, rate, *more = sys.argv[1:]
+    parts, until = urlsplit(url), time.perf_counter() + float(seconds)
+    traffic = Traffic(str(parts.hostname), int(parts.port or 0), key, float(rate), until, grpc="".join(more))
     print(json.dumps(uvloop.run(run(traffic))))
 
 
