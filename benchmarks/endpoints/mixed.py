@@ -1,7 +1,8 @@
 """Mixed traffic at a given rate: single rows, batches, entities, labels, bad requests, and callers that come and go.
 
 `mixed.py <url> <key> <seconds> <requests a second, 0 for as many as go> [gRPC address]`; prints one JSON object: what was
-sent and answered, and how long it took. Requests leave by the clock and not when the last answer came: a slow server does not slow the load down.
+sent and answered, and how long it took. Requests leave by the clock and not when the last answer came: a slow server does not
+slow the load down.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from tests.kits.endpoint import Installation
 CODES = {"invalid_input", "not_found", "conflict", "denied", "unauthenticated", "unavailable"}
 BODY_STATUSES = (200, 400, 404, 409, 413, 422)
 BROKEN_STATUSES = (200, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 426, 431)
-SLOW_S = 1.0
+SLOW_S = 2.0
 """The time that the endpoint under test gives a request to arrive."""
 QUIET_S = 0.02
 GROWTH_MB = 12.0
