@@ -8,7 +8,7 @@ from typing import Any
 from falaj.core.recipe import Recipe, key_fields
 from falaj.inference.entities import MAX_ENTITIES
 from falaj.inference.feedback import MAX_LABELS
-from falaj.inference.models import Serving
+from falaj.inference.models import Model, Serving
 from falaj.inference.tensors import MAX_ROWS
 from falaj.inference.text import MAX_TEXT
 
@@ -137,46 +137,16 @@ def _repository() -> dict[str, Schema]:
 
 def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
     model = serving.arms[0].model if serving is not None else None
-    width: Schema = {"const": model.width} if model is not None else {"type": "integer", "minimum": 1}
     names = [*(output.name for output in model.outputs), "prediction_id"] if model is not None else None
-    number: Schema = {"type": ["number", "null"], "description": "null stands where a number is missing."}
-    rows: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}
-    data: Schema = {
-        "type": "array",
-        "minItems": 1,
-        "items": {"anyOf": [number, {"type": "array", "items": number}]},
-        "description": "rows × columns numbers, flat or row by row; of INT64 whole numbers only.",
-    }
-    matrix = an_object(
-        {
-            "name": {"const": model.input} if model is not None else {"type": "string"},
-            "shape": _shape(rows, width, says="[rows, columns]"),
-            "datatype": {"enum": ["FP32", "FP64", "INT64"]},
-            "data": data,
-        },
-        {"parameters": {"type": ["object", "null"]}},
-        open_=True,
-    )
-    column = an_object(
-        {
-            "name": {"enum": list(model.recipe.names)} if model is not None else {"type": "string"},
-            "shape": {"anyOf": [_shape(rows, says="[rows]"), _shape(rows, {"const": 1}, says="[rows, 1]")]},
-            "datatype": {"enum": list(COLUMN_TYPES)},
-            "data": {"type": "array", "minItems": 1},
-        },
-        {"parameters": {"type": ["object", "null"]}},
-        open_=True,
-    )
-    many = model.width if model is not None else MAX_ROWS
+    asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
+    parameters = an_object(*_with_time({"unit": _UNIT}, "at", clock), open_=True)
     inputs: Schema = {
         "type": "array",
         "minItems": 1,
-        "maxItems": many,
+        "maxItems": model.width if model is not None else MAX_ROWS,
         "items": {"anyOf": [ref("InputTensor"), ref("ColumnTensor")]},
         "description": "One matrix, or each column of the model as a tensor of its own, in any order.",
     }
-    asked = an_object({"name": {"enum": names} if names else {"type": "string"}}, open_=True)
-    parameters = an_object(*_with_time({"unit": _UNIT}, "at", clock), open_=True)
     needed: dict[str, Schema] = {"inputs": inputs}
     optional: dict[str, Schema] = {
         "id": {**_ID, "type": ["string", "null"]},
@@ -186,29 +156,51 @@ def _tensors(serving: Serving | None, clock: str) -> dict[str, Schema]:
         needed["parameters"] = parameters
     else:
         optional["parameters"] = {**parameters, "type": ["object", "null"]}
-    output = an_object(
-        {
-            "name": {"type": "string"},
-            "datatype": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
-            "data": {"type": "array", "items": _SCALAR},
-        },
-        {"parameters": {"type": "object"}},
-    )
+    return {**_inputs(model), "InferRequest": an_object(needed, optional, open_=True), **_outputs()}
+
+
+def _inputs(model: Model | None) -> dict[str, Schema]:
+    width: Schema = {"const": model.width} if model is not None else {"type": "integer", "minimum": 1}
+    rows: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}
+    number: Schema = {"type": ["number", "null"], "description": "null stands where a number is missing."}
+    data: Schema = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"anyOf": [number, {"type": "array", "items": number}]},
+        "description": "rows × columns numbers, flat or row by row; of INT64 whole numbers only.",
+    }
+    matrix: dict[str, Schema] = {
+        "name": {"const": model.input} if model is not None else {"type": "string"},
+        "shape": _shape(rows, width, says="[rows, columns]"),
+        "datatype": {"enum": ["FP32", "FP64", "INT64"]},
+        "data": data,
+    }
+    column: dict[str, Schema] = {
+        "name": {"enum": list(model.recipe.names)} if model is not None else {"type": "string"},
+        "shape": {"anyOf": [_shape(rows, says="[rows]"), _shape(rows, {"const": 1}, says="[rows, 1]")]},
+        "datatype": {"enum": list(COLUMN_TYPES)},
+        "data": {"type": "array", "minItems": 1},
+    }
+    more: dict[str, Schema] = {"parameters": {"type": ["object", "null"]}}
+    return {"InputTensor": an_object(matrix, more, open_=True), "ColumnTensor": an_object(column, more, open_=True)}
+
+
+def _outputs() -> dict[str, Schema]:
+    tensor: dict[str, Schema] = {
+        "name": {"type": "string"},
+        "datatype": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        "data": {"type": "array", "items": _SCALAR},
+    }
+    answer: dict[str, Schema] = {
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "parameters": an_object({"arm": _ROLE, "release": {"type": "string"}}, open_=True),
+        "outputs": {"type": "array", "items": ref("OutputTensor")},
+    }
     return {
-        "InputTensor": matrix,
-        "ColumnTensor": column,
-        "InferRequest": an_object(needed, optional, open_=True),
-        "OutputTensor": output,
-        "InferResponse": an_object(
-            {
-                "model_name": {"type": "string"},
-                "model_version": {"type": "string"},
-                "parameters": an_object({"arm": _ROLE, "release": {"type": "string"}}, open_=True),
-                "outputs": {"type": "array", "items": ref("OutputTensor")},
-            },
-            {"id": _ID},
-        ),
+        "OutputTensor": an_object(tensor, {"parameters": {"type": "object"}}),
+        "InferResponse": an_object(answer, {"id": _ID}),
     }
 
 
