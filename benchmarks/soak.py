@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.endpoints.machine import LOAD_CORE, family, pinned
+from benchmarks.endpoints.machine import LOAD_CORE, family, name_of, pinned
 from benchmarks.endpoints.servers import Server, entities, said
 from benchmarks.figure import Figure, show
 from benchmarks.peers import PLACE
@@ -95,7 +95,7 @@ def _watched(server: Server, load: _Load) -> list[Note]:
         for process in family(server.pid):
             try:
                 memory, files = process.memory_info().rss / 1e6, process.num_fds()
-                note = notes.get(process.pid) or notes.setdefault(process.pid, Note(_name(process)))
+                note = notes.get(process.pid) or notes.setdefault(process.pid, Note(name_of(process)))
             except psutil.Error:
                 continue
             note.seconds.append(time.monotonic() - started)
@@ -103,11 +103,6 @@ def _watched(server: Server, load: _Load) -> list[Note]:
             note.files.append(files)
         time.sleep(1)
     return list(notes.values())
-
-
-def _name(process: psutil.Process) -> str:
-    words = process.cmdline()
-    return words[words.index("--worker") + 1] if "--worker" in words else "server"
 
 
 def _figures(notes: list[Note], found: dict[str, Any]) -> Iterator[Figure]:
