@@ -143,12 +143,15 @@ def a_shape(target: Target, chance: random.Random) -> str:
 
 def broken(target: Target, chance: random.Random) -> str:
     """Bytes of which nobody knows what they are now; a request that never became whole may be left without an answer."""
-    found, wire = exchange(target.host, target.port, [target.keyed(shapes.broken(chance))], 0)
+    sent = target.keyed(shapes.broken(chance))
+    found, wire = exchange(target.host, target.port, [sent], 0)
+    # Whoever writes a key into a path reads it there again.
+    key = "a secret" if target.key.encode() in sent.partition(b"\r\n")[0] else target.key
     try:
         if not wire.answers(1, QUIET_S):
             wire.end()
         found = wire.answers(1, QUIET_S)
-        check_all(found, wire, (BROKEN_STATUSES,) * len(found), target.key)
+        check_all(found, wire, (BROKEN_STATUSES,) * len(found), key)
     finally:
         wire.close()
     return ",".join(str(one.status) for one in found[:1]) or "closed"
