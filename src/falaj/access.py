@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falaj.adapters.local.reference import absolute
+from falaj.adapters.local.reference import absolute, secret
 from falaj.config import Settings
 from falaj.core.errors import InvalidInput
 from falaj.stages.action import Kernel
@@ -128,11 +128,31 @@ class Access:
         self.authority.keep(path, endpoint, _names(str(self._get("serve_host"))), wall())
         return {"tls_certificate": str(path), "tls_key": str(path)}
 
-    def certificate(self, endpoint: str) -> Path | None:
-        """Where the certificate lies that an endpoint shows; None where it shows none."""
-        if self._get("serve_tls") == "local":
-            return self.settings.state_folder / "serving" / endpoint / "service.pem"
-        return Path(self._path("serve_tls_certificate")) if self._get("serve_tls") == "files" else None
+    def ends(self) -> dict[str, datetime]:
+        """Which certificate ends when: one for each endpoint, or the one that all of them show; none for plain HTTP.
+
+        Raises InvalidInput, NotFound or Denied for one that no endpoint can show.
+        """
+        kind = self._get("serve_tls")
+        if kind == "local":
+            from falaj.adapters.local.authority import ends_at
+
+            served = sorted(path.parent for path in (self.settings.state_folder / "serving").glob("*/wanted.json"))
+            found = {f"endpoint/{folder.name}": ends_at(folder / "service.pem") for folder in served}
+            return {name: until for name, until in found.items() if until is not None}
+        if kind != "files":
+            return {}
+        from falaj.inference.tls import Files, read_pair
+
+        told = self._locks()
+        clients = Path(told["tls_clients"]) if "tls_clients" in told else None
+        files = Files(Path(told["tls_certificate"]), Path(told["tls_key"]), clients, secret(told.get("tls_passphrase", "")))
+        return {told["tls_certificate"]: datetime.fromtimestamp(read_pair(files, wall().timestamp()).until, UTC)}
+
+    @property
+    def is_in_clear(self) -> bool:
+        """Whether keys and predictions cross a network that anybody may listen to."""
+        return self._get("serve_tls") == "off" and self._get("serve_host") not in HERE
 
     def _locks(self) -> dict[str, str]:
         kind, files = str(self._get("serve_tls")), [self._path(f"serve_tls_{name}") for name in ("certificate", "key")]

@@ -174,6 +174,17 @@ def blobs_options(settings: Settings, secret: Callable[[str], bytes | None]) -> 
     return {**place, "key_secret": str(settings.blobs_secret), "cache": settings.state_folder / "blobs-cache", "secret": secret}
 
 
+def serving_options(settings: Settings) -> dict[str, Any]:
+    """What every endpoint is told, by the names of the inference server's own settings."""
+    return {
+        "clock": str(settings.clock),
+        "sync": str(settings.log_sync),
+        "workers": int(settings.serve_workers),
+        "grpc": str(settings.serve_grpc),
+        "grpc_port": int(settings.serve_grpc_port),
+    }
+
+
 def _from_file(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from falaj import doors
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
@@ -32,7 +33,6 @@ from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
 from falaj.inference.processes import born
 from falaj.inference.report import complain, write_json
-from falaj.inference.seals import Sealer
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
@@ -142,7 +142,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     (folder / "workers").mkdir(mode=0o700, exist_ok=True)
     place = folder / "workers" / f"{slot}.json"
     try:
-        with _log(folder, settings) as (log, sealer), contextlib.closing(LateOnline(settings)) as opened:
+        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened:
             online: Any = opened
             pepper = _bytes(Path(settings.pepper))
             verify = checker(load_public(Path(settings.public_key)))
@@ -150,14 +150,14 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
             watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
-            upkeep = Upkeep(log, sealer, metrics, complain)
+            upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
             watch.look()
             # What was imported and loaded stays for good: there is no use in walking through it again and again.
             gc.freeze()
-            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), predictor, watch, upkeep)
+            yield Worker(folder, slot, settings, doors.keyring(folder, pepper, settings), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:
         with contextlib.suppress(OSError):
@@ -176,20 +176,14 @@ def _measure(metrics: Metrics, predictor: Predictor, upkeep: Upkeep) -> None:
 
 
 @contextlib.contextmanager
-def _log(folder: Path, settings: ServerSettings) -> Iterator[tuple[PredictionLog, Sealer]]:
+def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
     place = folder / "segments"
     try:
         log = PredictionLog(place, rows=settings.segment_rows)
-        sealer = Sealer(place, settings.endpoint, idle_s=settings.segment_idle_s)
     except OSError as exc:
         raise Unavailable(f"{place} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
-    try:
-        yield log, sealer
-    finally:
-        try:
-            log.close()
-        finally:
-            sealer.close()
+    with contextlib.closing(log):
+        yield log
 
 
 def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
@@ -199,14 +193,25 @@ def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
 
 
 async def _serve(own: Worker, listener: socket.socket) -> None:
-    server = Server(own.settings, own.keyring, own.predictor, own.batcher())
-    edge = Edge(server, own.settings)
+    shown = doors.certificates(own.settings)
+    with doors.traces(own.settings, complain) as traces:
+        server = Server(own.settings, own.keyring, own.predictor, own.batcher(), traces)
+        async with contextlib.AsyncExitStack() as accepting:
+            edge = Edge(server, own.settings)
+            await accepting.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
+            keeping = asyncio.create_task(doors.keep_fresh(shown, complain))
+            await _answer(own, (server, edge), listener.fileno(), accepting.aclose)
+            keeping.cancel()
+
+
+async def _answer(own: Worker, answering: tuple[Server, Edge], listener: int, close: Callable[[], Awaitable[None]]) -> None:
+    """Until SIGTERM; then `close` ends the accepting of connections, and those that stand are asked to go."""
+    server, edge = answering
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
-    accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
     sweeping = asyncio.create_task(_sweep(edge))
 
     async def drain() -> None:
-        accepting.close()
+        await close()
         server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
@@ -215,7 +220,7 @@ async def _serve(own: Worker, listener: socket.socket) -> None:
         while edge.connections:
             await asyncio.sleep(0.01)
 
-    await own.run([listener.fileno()], drain)
+    await own.run([listener], drain)
     sweeping.cancel()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from falaj import doors
 from falaj.core.errors import Bug
 from falaj.endpoint import Worker, worker
 from falaj.inference.grpc.port import Port
@@ -27,9 +28,15 @@ def serve(folder: Path, slot: str, _fds: Sequence[int]) -> None:
         runner.run(run_grpc(own))
 
 
-async def run_grpc(own: Worker, credentials: Any = None) -> None:
-    """Serves with that worker's keys and predictor. `credentials`: grpc's, for encrypted connections."""
+async def run_grpc(own: Worker) -> None:
+    """Serves with that worker's keys and predictor, encrypted where the settings name a certificate."""
     settings = own.settings
+    shown = doors.certificates(settings)
+    credentials: Any = None
+    if shown is not None:
+        from falaj.inference.tls import grpc_credentials
+
+        credentials = grpc_credentials(shown)
     server = GrpcServer(
         settings,
         own.keyring,
@@ -46,7 +53,9 @@ async def run_grpc(own: Worker, credentials: Any = None) -> None:
         server.stop()
         await asyncio.to_thread(thread.join)
 
+    keeping = asyncio.create_task(doors.keep_fresh(shown, complain))
     await own.run([], drain)
+    keeping.cancel()
     thread.join(_LAST_S)
 
 

@@ -20,8 +20,9 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),
-    "grpc": ("falaj.inference",),
-    "httptools": ("falaj.inference", "falaj.serve"),
+    "google": ("falaj.inference.grpc",),
+    "grpc": ("falaj.inference.grpc", "falaj.inference.tls"),
+    "httptools": ("falaj.inference",),
     "ibis": ("falaj.adapters.warehouse",),
     "jsonschema": ("falaj.stages.contracts",),
     "jwt": ("falaj.inference.tokens",),
@@ -43,7 +44,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
-    "uvloop": ("falaj.inference", "falaj.serve"),
+    "uvloop": ("falaj.inference", "falaj.endpoint"),
     "yaml": ("falaj.stages.contracts", "falaj.adapters.feast"),
 }
 NO_CLOCK_NO_CHANCE = {"time", "random", "secrets", "os", "socket", "subprocess", "sqlite3", "logging", "threading", "asyncio"}

@@ -1,4 +1,4 @@
-"""Kills workers and supervisors of an endpoint again and again under load, and counts what was acknowledged and is not in the log.
+"""Kills workers and supervisors of an endpoint under load, and counts what was acknowledged and is not in the log.
 
 By hand: python -m tests.crash.inference_kill --rounds 200
 """
@@ -26,7 +26,9 @@ from falaj.core.segment import seal
 from tests.kits.endpoint import REQUEST, Installation
 
 THREADS = 4
-VICTIMS = ("worker", "worker", "worker", "supervisor", "supervisor", "everything")
+VICTIMS = ("worker", "worker", "worker", "supervisor", "supervisor", "everything", "stopped")
+"""`stopped`: a worker that gets SIGSTOP, perhaps while it holds the log; the supervisor has to notice and end it."""
+HANG_S = 3.0
 
 
 @dataclass
@@ -38,6 +40,10 @@ class Told:
     errors: list[str] = field(default_factory=list)
     """Answers other than 200, and wrong ones: a killed server says nothing, it must not say something wrong."""
     scores: set[float] = field(default_factory=set)
+    refused: int = 0
+    """Answers by 503 and 429 that say when to come back, where they are allowed."""
+    answered: float = 0.0
+    """When the last prediction was acknowledged, seconds of the steady clock."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Only callers of a worker that was killed may go without an answer, and never for want of anybody who listens."""
-        wrong = set(self.failed) - {"worker", "everything", "everything refused"}
+        wrong = set(self.failed) - {"worker", "stopped", "everything", "everything refused"}
         return not (self.lost or self.errors or self.bad_seals or self.twice or wrong)
 
     def __str__(self) -> str:
@@ -75,8 +81,8 @@ class Outcome:
 class Load:
     """Callers that predict and send labels until they are told to stop."""
 
-    def __init__(self, place: Installation, key: str) -> None:
-        self.place, self.key = place, key
+    def __init__(self, place: Installation, key: str, *, may_refuse: bool = False) -> None:
+        self.place, self.key, self.may_refuse = place, key, may_refuse
         self.told = [Told() for _ in range(THREADS)]
         self.meanwhile = "nothing"
         """What is being killed."""
@@ -111,8 +117,9 @@ class Load:
     def _ask(self, client: httpx.Client, unit: str, number: int, told: Told) -> None:
         answer = client.post("/v1/models/delay:predict", json={**REQUEST, "flight_id": unit})
         if answer.status_code != 200:
-            told.errors.append(answer.text)
+            self._refused(answer, told)
             return
+        told.answered = time.monotonic()
         issued = answer.json()["id"]
         told.predictions.append(issued)
         told.scores.add(answer.json()["score"])
@@ -122,7 +129,22 @@ class Load:
             if taken.status_code == 200:
                 told.labels.append(issued)
             else:
-                told.errors.append(taken.text)
+                self._refused(taken, told)
+
+    def _refused(self, answer: httpx.Response, told: Told) -> None:
+        if self.may_refuse and answer.status_code in (429, 503) and answer.headers.get("retry-after") == "1":
+            told.refused += 1
+            time.sleep(0.01)
+        else:
+            told.errors.append(answer.text)
+
+    @property
+    def predictions(self) -> int:
+        return sum(len(one.predictions) for one in self.told)
+
+    @property
+    def refused(self) -> int:
+        return sum(one.refused for one in self.told)
 
 
 def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400, workers: int = 2) -> Outcome:
@@ -130,7 +152,7 @@ def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400,
 
     One thing is killed at a time: a worker, the supervisor, or everything at once.
     """
-    place = Installation(folder, {"clock": "replay", "segment_rows": rows, "workers": workers})
+    place = Installation(folder, {"clock": "replay", "segment_rows": rows, "workers": workers, "hang_s": HANG_S})
     place.store()
     key = place.key("app", "caller")
     chance, kills, slowest = random.Random(seed), Counter[str](), dict[str, float]()
@@ -149,16 +171,17 @@ def kill_and_count(folder: Path, rounds: int, *, seed: int = 1, rows: int = 400,
             time.sleep(0.3)
     finally:
         place.close()
-    return _count(place, load, kills, slowest)
+    return count(place, load, kills, slowest)
 
 
 def _kill(place: Installation, what: str, chance: random.Random) -> float:
     """kill -9; returns the seconds until everything that is wanted is there again."""
     supervisor, workers = place.host.look("delay").pid, sorted(place.workers().values())
-    victims = {"worker": [chance.choice(workers)], "supervisor": [supervisor], "everything": [supervisor, *workers]}[what]
+    one = [chance.choice(workers)]
+    victims = {"worker": one, "stopped": one, "supervisor": [supervisor], "everything": [supervisor, *workers]}[what]
     started = time.monotonic()
     for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
     while not _is_back(place, victims):
         if time.monotonic() - started > 30:
             raise AssertionError(f"the endpoint did not come back: {(place.folder / 'server.log').read_text()[-2000:]}")
@@ -177,7 +200,8 @@ def _is_back(place: Installation, victims: list[int]) -> bool:
     )
 
 
-def _count(place: Installation, load: Load, kills: Counter[str], slowest: dict[str, float]) -> Outcome:
+def count(place: Installation, load: Load, kills: Counter[str], slowest: dict[str, float]) -> Outcome:
+    """Holds what was acknowledged against the log. For when nobody writes any more."""
     log = SegmentPredictions(place.folder / "segments")
     kinds: dict[str, Counter[str]] = {"prediction": Counter(), "label": Counter(), "failure": Counter()}
     for cursor, record in log.follow():

@@ -236,6 +236,6 @@ def test_a_mistake_is_named(client: Client) -> None:
         client.raw.infer("dela", [client.input("X", MATRIX)], headers=client.headers)
     with pytest.raises(InferenceServerException, match="no version named '7'"):
         client.infer(client.input("X", MATRIX), model_version="7")
+    outputs = [client.module.InferRequestedOutput("label", class_count=1)]
     with pytest.raises(InferenceServerException, match="classification"):
-        outputs = [client.module.InferRequestedOutput("label", class_count=1)]
         client.infer(client.input("X", MATRIX), outputs=outputs)

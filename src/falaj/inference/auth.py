@@ -24,6 +24,8 @@ PERMISSIONS: Mapping[str, frozenset[str] | None] = {
     "force": frozenset({"ml_engineer", "operator"}),
     "operate": frozenset({"operator"}),
 }
+LOOK_EVERY_S = 1.0
+"""How long an issuer's key that was taken away may still be believed."""
 REMEMBERED = 4096
 """Keys and tokens that were good and need no second look; with one more, all of them are looked at again."""
 _UNKNOWN = "The key is unknown or was revoked."
@@ -97,13 +99,18 @@ class Keyring:
         self._allowed = _Allowed({}, {}, {})
         self._met: dict[bytes, Actor] = {}
         """Keys and tokens that were good when the files last changed: they need not be looked at again."""
-        self._until = float("inf")
-        """When the first of the tokens among them ends."""
+        self._ends = float("inf")
+        """When the first of the tokens among them ends, in seconds since 1970."""
+        self._since = self._due = 0.0
+        """From when on and until when nothing has to be done about tokens."""
 
     def look(self) -> None:
-        """Takes in what changed. Costs one `stat` of each file; call it once for all requests that arrived together."""
-        if self._now() >= self._until or (self._tokens is not None and self._tokens.look()):
-            self._forget()
+        """Takes in what changed. Costs one `stat`; call it once for all requests that arrived together.
+
+        The issuers' keys are looked at once a second, and tokens that are over forgotten in time.
+        """
+        if self._tokens is not None and not self._since <= (now := self._now()) < self._due:
+            self._look_at_tokens(now)
         try:
             stat = os.stat(self._path)  # noqa: PTH116  # for each request that comes alone: a Path takes twice as long
             seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
@@ -151,7 +158,8 @@ class Keyring:
         if self._allowed.revoked and self._is_revoked(token):
             raise Unauthenticated("The token was revoked.", "ask its issuer for a new one.")
         self._remember(text, token.actor)
-        self._until = min(self._until, token.until)
+        self._ends = min(self._ends, token.until)
+        self._due = min(self._due, self._ends)
         return token.actor
 
     def _is_revoked(self, token: Token) -> bool:
@@ -164,9 +172,16 @@ class Keyring:
             self._forget()
         self._met[key] = actor
 
+    def _look_at_tokens(self, now: float) -> None:
+        """The issuers' keys are as they were, mostly; a token whose time is over is met again, and refused."""
+        is_over = now >= self._ends or now < self._since
+        if (self._tokens is not None and self._tokens.look()) or is_over:
+            self._forget()
+        self._since, self._due = now, min(now + LOOK_EVERY_S, self._ends)
+
     def _forget(self) -> None:
         self._met.clear()
-        self._until = float("inf")
+        self._ends = float("inf")
 
 
 def _read(path: str) -> _Allowed:

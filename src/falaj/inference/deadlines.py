@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from falaj.core.errors import InvalidInput
-from falaj.inference.errors import TooLate
+from falaj.inference.errors import Late
 
 HEADER = b"x-request-timeout-ms"
 """`X-Request-Timeout-Ms: 50`: milliseconds from the moment at which the server had the request's head."""
@@ -49,9 +49,9 @@ def deadline_in(remaining_s: float | None, parameters: Mapping[str, Any] | None,
 
 
 def demand_time(deadline: float, started: float, now: float | None = None) -> None:
-    """Raises TooLate where the deadline has passed. For before the model runs, not after: what was computed is answered."""
+    """Raises Late where the deadline has passed. For before the model runs, not after: what was computed is answered."""
     if deadline and (now if now is not None else time.perf_counter()) >= deadline:
-        raise TooLate(
+        raise Late(
             f"The answer was wanted within {(deadline - started) * 1e3:.3g} ms and could not be begun in that time.",
             "the model was not run: ask again, with more time or when less is going on.",
             waited_ms=round(((now if now is not None else time.perf_counter()) - started) * 1e3, 3),

@@ -43,8 +43,8 @@ class Busy(Unavailable):
     http_status = 429
 
 
-class TooLate(Unavailable):
-    """The caller's deadline passed before the answer was there."""
+class Late(Unavailable):
+    """Nobody waits for the answer any more."""
 
     http_status = 504
 

@@ -24,12 +24,11 @@ class Family:
 
 def add(into: Snapshot, other: Mapping[str, Mapping[str, Any]]) -> None:
     """Adds numbers to numbers and buckets to buckets. Buckets that were cut otherwise, by an older version, are left out."""
-    known: dict[str, Any]
     for name, values in other.items():
         known = into.setdefault(name, {})
         for key, value in values.items():
-            held = known.get(key)
-            if held is None:
+            held = known.get(key, 0)
+            if key not in known:
                 known[key] = value
             elif isinstance(held, list) and isinstance(value, list):
                 known[key] = [a + b for a, b in zip(held, value, strict=True)] if len(held) == len(value) else held
@@ -68,7 +67,7 @@ def _line(name: str, labels: list[str], value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return repr(round(value, 6)) if isinstance(value, float) else str(value)
+    return repr(round(value, 6))
 
 
 def _escape(value: str) -> str:

@@ -95,12 +95,18 @@ class Sockets:
             before.close()
 
     def hold(self, host: str, port: int, *, alone: bool) -> None:
-        """Keeps the number of gRPC's port, unless it does already. Raises as `reserve`."""
+        """Keeps the number of gRPC's port, unless it does already. `alone`: see `reserve`, as which it raises."""
         if self._grpc is not None and (not port or self._grpc.getsockname()[:2] == (host, port)):
             return
         self._grpc, before = reserve(host, port, alone=alone), self._grpc
         if before is not None:
             before.close()
+
+    def let_go(self) -> None:
+        """Of gRPC's port."""
+        if self._grpc is not None:
+            self._grpc.close()
+            self._grpc = None
 
     @property
     def listeners(self) -> list[int]:
@@ -115,10 +121,10 @@ class Sockets:
         return int(self._grpc.getsockname()[1]) if self._grpc is not None else 0
 
     def close(self) -> None:
-        for held in (self._http, self._grpc):
-            if held is not None:
-                held.close()
-        self._http = self._grpc = None
+        self.let_go()
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
 
 def _bound(host: str, port: int, setting: str, *, shared: bool) -> socket.socket:

@@ -25,8 +25,8 @@ BOUNDS = (
 )
 """Upper bounds of times, seconds, from 50 µs: the fastest answers take some 100 µs. Six a decade, so that a quantile read from
 them is at most half as much again as the true one, and mostly within a tenth."""
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""Upper bounds of the rows in one run of a model."""
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+"""Upper bounds of the rows that are answered together."""
 FRESH_S = 5.0
 """A worker that wrote nothing for so long is gone: what it counted still counts, its memory no longer does."""
 
@@ -38,9 +38,9 @@ FAMILIES = (
     Family("falaj_requests_total", "counter", "Requests that reached a model.", _ARM),
     Family("falaj_predictions_total", "counter", "Rows that were predicted.", _ARM),
     Family("falaj_errors_total", "counter", "Valid requests that a model or its features failed.", _ARM),
-    Family("falaj_latency_seconds", "histogram", "Time from a request's last byte to its answer.", _ARM, BOUNDS),
-    Family("falaj_batch_rows", "histogram", "Rows in one run of a model.", (), SIZES),
-    Family("falaj_waiting_seconds", "histogram", "Time that requests waited for a run of the model.", (), BOUNDS),
+    Family("falaj_latency_seconds", "histogram", "Time from a request's first byte to its record in the log.", _ARM, BOUNDS),
+    Family("falaj_batch_rows", "histogram", "Rows that were answered together.", (), SIZES),
+    Family("falaj_waiting_seconds", "histogram", "Time that the first of those waited for its turn.", (), BOUNDS),
     Family("falaj_refused_total", "counter", "Requests that were refused, by error code.", ("code",)),
     Family("falaj_labels_total", "counter", "Labels that were taken."),
     Family("falaj_log_bytes_total", "counter", "Bytes appended to the prediction log."),
@@ -48,7 +48,6 @@ FAMILIES = (
     Family("falaj_worker_restarts_total", "counter", "Workers that ended by themselves and were started again.", ("kind",)),
     Family("falaj_ready", "gauge", "1 where a worker has a model that answers.", ("worker",)),
     Family("falaj_revision", "gauge", "The revision that a worker serves.", ("worker",)),
-    Family("falaj_waiting", "gauge", "Requests that wait for a run of the model.", ("worker",)),
     Family("falaj_in_flight", "gauge", "Requests that were read and are not answered.", ("worker",)),
     Family("falaj_connections", "gauge", "Open connections.", ("worker",)),
     Family("falaj_log_lag_seconds", "gauge", "Age of the oldest record that is not on the disk.", ("worker",)),
@@ -73,14 +72,10 @@ class _Tally:
 
 
 class _Histogram:
-    __slots__ = ("bounds", "buckets", "total")
+    __slots__ = ("buckets", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds, self.buckets, self.total = bounds, [0] * (len(bounds) + 1), 0.0
-
-    def add(self, value: float) -> None:
-        self.buckets[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self.buckets, self.total = [0] * (len(bounds) + 1), 0.0
 
 
 class Metrics:
@@ -133,15 +128,18 @@ class Metrics:
     def refused(self, code: str) -> None:
         self._refused[code] += 1
 
-    def ran(self, rows: int) -> None:
-        """One run of a model."""
-        self._batches.add(rows)
-
-    def waited(self, seconds: float) -> None:
-        self._waits.add(seconds)
+    def batched(self, rows: int, waited: float) -> None:
+        """Calls that are answered together now: their rows, and the seconds since the first of them was read."""
+        batches, waits = self._batches, self._waits
+        batches.buckets[bisect_left(SIZES, rows)] += 1
+        batches.total += rows
+        waits.buckets[bisect_left(BOUNDS, waited)] += 1
+        waits.total += waited
 
     def synced(self, seconds: float) -> None:
-        self._syncs.add(seconds)
+        """The log was brought to the disk."""
+        self._syncs.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self._syncs.total += seconds
 
     def _of(self, labels: Labels) -> _Tally:
         found = self._tallies.get(labels)

@@ -62,7 +62,6 @@ def sum_of(table: Table, reports: Mapping[str, Report], down: FalajError | None)
         "problem": troubled[0].problem if troubled else None,
         "down": down.to_dict() if down is not None else None,
         "settings": table.generation if is_settled(table) else "",
-        "wanted": table.generation,
         "workers": {slot: {"pid": report.pid, "started": report.started} for slot, report in sorted(reports.items())},
     }
 

@@ -110,8 +110,8 @@ def load_settings(folder: Path) -> tuple[ServerSettings, str]:
 def address_of(settings: ServerSettings, port: int, grpc_port: int) -> dict[str, Any]:
     """Where an endpoint is found: `port`, `url` and `grpc_url`, empty where gRPC is not spoken."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    port = port or settings.port
-    return {"port": port, "url": f"http://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
+    port, scheme = port or settings.port, "https" if settings.tls_certificate else "http"
+    return {"port": port, "url": f"{scheme}://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
 
 
 def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:

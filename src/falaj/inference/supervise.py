@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -22,13 +23,15 @@ from falaj.inference import processes
 from falaj.inference.listening import Sockets
 from falaj.inference.locks import take
 from falaj.inference.report import Report, read_report, stamp, sum_of, write_json
+from falaj.inference.sealing import Sealing
 from falaj.inference.settings import ServerSettings, address_of, load_settings
 from falaj.inference.slots import Drain, Falls, Limits, Start, Step, Table, Worker, is_settled, steps
 
 QUICK_S, CALM_S = 0.02, 0.2
 """Between two looks: while something changes, and while nothing does."""
 AFTER_A_WISH_S = 2.0
-RESTARTS = "supervisor.json"
+STALE_S = 60.0
+COUNTED = "falaj_worker_restarts_total"
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
 """How many workers of which kind the settings want."""
@@ -44,6 +47,9 @@ class Process:
     """None for one that an earlier supervisor started."""
     report: Report | None = None
     seen: tuple[int, int, int] = (0, 0, 0)
+    was_ready: bool = False
+    was_asked: bool = False
+    """Whether it leaves because it was told to."""
 
     def is_gone(self) -> bool:
         return self.child.poll() is not None if self.child is not None else not processes.lives(self.pid, self.started)
@@ -59,6 +65,7 @@ class Process:
         if seen == self.seen or (report := read_report(path)) is None or report.pid != self.pid:
             return
         self.seen, self.report = seen, report
+        self.was_ready = self.was_ready or report.ready
         now = time.monotonic()
         leaving = self.worker.leaving if self.worker.leaving is not None or not report.leaving else now
         self.worker = replace(self.worker, generation=report.generation, ready=report.ready, beat=now, leaving=leaving)
@@ -72,7 +79,7 @@ class Supervisor:
 
     def __init__(self, folder: Path, kinds: Kinds, complain: Complain) -> None:
         self.folder, self.kinds, self.complain = folder, kinds, complain
-        self._workers = folder / "workers"
+        self._workers, self._metrics = folder / "workers", folder / "metrics"
         self._sockets = Sockets(self._workers)
         self._processes: dict[str, Process] = {}
         self._falls: dict[str, Falls] = {}
@@ -91,11 +98,12 @@ class Supervisor:
         with _alone(self.folder), _woken() as wait:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._leave)
-            signal.signal(signal.SIGHUP, lambda *_: self._stamps.clear())
+            signal.signal(signal.SIGHUP, self._again)
             self._begin()
             while not self._is_over or self._processes:
                 self._turn()
                 wait(QUICK_S if self._is_quick() else CALM_S)
+            self._sealing.close()
             self._sockets.close()
             self._report()
 
@@ -104,7 +112,10 @@ class Supervisor:
         self._about = {"pid": os.getpid(), "started": processes.born(os.getpid()), "since": iso(datetime.now(UTC))}
         self._has_changed("settings.json")
         self.settings, self.generation = load_settings(self.folder)
-        self._restarts = _read_restarts(self.folder)
+        self._tried = self.generation
+        self._restarts = dict.fromkeys(self.kinds(self.settings), 0) | _read_restarts(self._metrics / "supervisor.json")
+        self._note()
+        self._sweep()
         self._adopt()
         try:
             self._listen(self.settings)
@@ -118,6 +129,7 @@ class Supervisor:
             while time.monotonic() < until and not all(process.is_gone() for process in self._processes.values()):
                 time.sleep(QUICK_S)
             self._listen(self.settings)
+        self._sealing = self._seal()
 
     def _turn(self) -> None:
         if self._is_over:
@@ -137,7 +149,7 @@ class Supervisor:
         for slot, process in list(self._processes.items()):
             is_gone = process.is_gone()  # asked first: what it said last is read then
             process.read(self._workers / f"{slot}.json")
-            if process.worker.ready:
+            if process.worker.ready and process.worker.generation == self._tried:
                 self._falls.pop(process.worker.kind, None)
                 self._down = None
             if is_gone:
@@ -146,46 +158,67 @@ class Supervisor:
             self._adopt()
 
     def _take_settings(self) -> None:
-        """What cannot be read or bound leaves everything as it is."""
-        self._wished = time.monotonic()
+        """What cannot be read or bound leaves everything as it is, and is tried again."""
         try:
-            settings, generation = load_settings(self.folder)
-            if generation != self.generation:
+            settings, self._tried = load_settings(self.folder)
+            if self._tried != self.generation:
+                self._wished = time.monotonic()
                 self._listen(settings)
-                self.settings, self.generation, self._down = settings, generation, None
+                self.settings, self.generation, self._down = settings, self._tried, None
                 self._falls.clear()
+                self._sealing.close()
+                self._sealing = self._seal()
         except FalajError as exc:
+            if self._down is None or str(self._down) != str(exc):
+                self.complain(exc)
             self._down = exc
-            self.complain(exc)
+            self._stamps.pop("settings.json", None)
 
     def _adopt(self) -> None:
         """Takes on workers that live and are not in the table: an earlier supervisor started them."""
         for path in self._workers.glob("*.json"):
-            report = read_report(path) if path.stem not in self._processes else None
-            if report is not None and processes.lives(report.pid, report.started):
+            slot, report = path.stem, read_report(path)
+            if slot in self._processes or report is None:
+                continue
+            if processes.lives(report.pid, report.started):
                 now = time.monotonic()
-                worker = Worker(path.stem, report.generation, report.ready, now, now)
-                self._processes[path.stem] = Process(worker, report.pid, report.started, None, report)
+                worker = Worker(slot, report.generation, report.ready, now, now)
+                self._processes[slot] = Process(worker, report.pid, report.started, None, report)
+                # One that leaves already was told to by whoever was here before.
+                self._processes[slot].was_ready = report.ready or report.leaving
+                self._processes[slot].was_asked = report.leaving
+            elif (lock := take(self._workers / f"{slot}.lock")) is not None:
+                self._forget(slot)  # unless one that lives there has not reported yet
+                os.close(lock)
 
     def _bury(self, slot: str, process: Process) -> None:
         del self._processes[slot]
-        if process.worker.leaving is None:
+        if not process.was_asked:
             self._count(slot, process)
+        self._forget(slot)
+
+    def _forget(self, slot: str) -> None:
         for suffix in (".json", ".sock"):
             (self._workers / f"{slot}{suffix}").unlink(missing_ok=True)
 
     def _count(self, slot: str, process: Process) -> None:
         kind = process.worker.kind
         falls = self._falls.get(kind, Falls())
-        self._falls[kind] = Falls(0 if process.worker.ready else falls.count + 1, time.monotonic())
+        self._falls[kind] = Falls(0 if process.was_ready else falls.count + 1, time.monotonic())
         ended = Unavailable(f"The worker {slot} ended{_exit(process.child)}.", "server.log says why; it is started again.")
         self.complain(ended)
-        if not process.worker.ready:
+        if not process.was_ready:
             told = process.report.problem if process.report is not None else None
             self._down = error_from_dict(told) if told else ended
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
+        self._note()
+
+    def _note(self) -> None:
+        """The restarts, as workers note what they count."""
+        told = {"at": 0, "families": {COUNTED: {json.dumps([kind]): times for kind, times in self._restarts.items()}}}
         with contextlib.suppress(OSError):
-            write_json(self.folder / RESTARTS, {"restarts": self._restarts})
+            self._metrics.mkdir(mode=0o700, exist_ok=True)
+            write_json(self._metrics / "supervisor.json", told)
 
     # --- what is done about it ---
 
@@ -194,7 +227,7 @@ class Supervisor:
             self._start(step.kind)
         elif isinstance(step, Drain):
             process = self._processes[step.slot]
-            process.worker = replace(process.worker, leaving=time.monotonic())
+            process.worker, process.was_asked = replace(process.worker, leaving=time.monotonic()), True
             process.signal(signal.SIGTERM)
         else:
             self.complain(Unavailable(f"The worker {step.slot} is killed: {step.why}.", "it is started again."))
@@ -229,6 +262,26 @@ class Supervisor:
         if "grpc" in self.kinds(settings):
             has_ours = any(slot.startswith("grpc-") for slot in self._processes)
             self._sockets.hold(settings.host, settings.grpc_port, alone=not has_ours)
+        else:
+            self._sockets.let_go()
+
+    def _seal(self) -> Sealing:
+        settings = self.settings
+        return Sealing(self.folder / "segments", settings.endpoint, idle_s=settings.segment_idle_s, on_problem=self.complain)
+
+    def _sweep(self) -> None:
+        """Drafts of files that a killed process did not finish."""
+        for folder in (self.folder, self._workers, self._metrics, self.folder / "segments"):
+            for path in folder.glob(".*.*.*"):
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink(missing_ok=True)
+
+    def _again(self, _number: int, _frame: Any) -> None:
+        """Whoever asks has mended something: what failed is tried at once."""
+        self._stamps.clear()
+        self._falls.clear()
+        self._down = None
+        self._wished = time.monotonic()
 
     def _leave(self, _number: int, _frame: Any) -> None:
         self._is_over = True
@@ -241,6 +294,7 @@ class Supervisor:
             **self._about,
             **address_of(self.settings, self._sockets.port, self._sockets.grpc_port),
             **sum_of(self._table(), reports, self._down),
+            "wanted": self._tried,
             "restarts": sum(self._restarts.values()),
         }
         if body == self._told:
@@ -312,10 +366,10 @@ def _exit(child: subprocess.Popen[bytes] | None) -> str:
     return f" (exit {code})" if code >= 0 else f" (signal {-code})"
 
 
-def _read_restarts(folder: Path) -> dict[str, int]:
-    import json
-
+def _read_restarts(path: Path) -> dict[str, int]:
+    """By kind, as they were last noted."""
     try:
-        return {str(kind): int(times) for kind, times in json.loads((folder / RESTARTS).read_bytes())["restarts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = json.loads(path.read_bytes())["families"][COUNTED]
+        return {str(json.loads(key)[0]): int(times) for key, times in told.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return {}

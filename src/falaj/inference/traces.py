@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ _STATE_SIZE = 4096
 _SAMPLED, _RANDOM = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What came with a request: who asked, in which trace."""
 
@@ -87,7 +88,27 @@ class Span:
         return self.context.is_sampled
 
 
-@dataclass(frozen=True, slots=True)
+class Stages:
+    """What one turn of the predictor was busy with; all requests that it answered together have it in common."""
+
+    def __init__(self, began: float) -> None:
+        self._last = began
+        self._found: list[tuple[str, float, float]] = []
+
+    def over(self, name: str) -> None:
+        """What was done since the last call was this stage; empty for nothing worth a span."""
+        now = time.perf_counter()
+        if name:
+            self._found.append((name, self._last, now))
+        self._last = now
+
+    def tell(self, spans: Iterable[Span | None]) -> None:
+        for span in spans:
+            if span is not None and span.is_sampled:
+                span.stages = tuple(self._found)
+
+
+@dataclass(slots=True)
 class Ended:
     """A span that is over, for the collector. Times are time.perf_counter's."""
 
@@ -139,7 +160,8 @@ class Traces:
         return f"{number:0{bits // 4}x}"
 
 
-def trace_lines(span: Span | None, request_id: str) -> bytes:
-    """The header lines of the answer: `traceparent` of this server's span, and the caller's `X-Request-Id`."""
+def trace_lines(span: Span | None, request_id: bytes) -> bytes:
+    """The header lines of the answer: `traceparent` of this server's span, and the caller's `X-Request-Id` as it came."""
     lines = b"" if span is None else f"traceparent: {span.context.text}\r\n".encode()
-    return lines + (f"x-request-id: {request_id}\r\n".encode("latin-1", "replace") if request_id else b"")
+    is_plain = request_id.isascii() and request_id.decode("ascii", "replace").isprintable()
+    return lines + (b"x-request-id: %b\r\n" % request_id if request_id and is_plain else b"")

@@ -22,7 +22,6 @@ from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models, Serving
 from falaj.inference.predict import Predictor
 from falaj.inference.report import write_json
-from falaj.inference.seals import Sealer
 from falaj.ports.host import Wanted
 
 LOOK_EVERY_S, BEAT_EVERY_S = 0.1, 1.0
@@ -120,10 +119,10 @@ class Watch:
 
 
 class Upkeep:
-    """What is done beside answering: the log brought to the disk and sealed, once a second."""
+    """Brings the log to the disk, once a second, and knows how far it is behind."""
 
-    def __init__(self, log: PredictionLog, sealer: Sealer, metrics: Metrics, on_problem: Callable[[FalajError], None]) -> None:
-        self._log, self._sealer, self._metrics, self._on_problem = log, sealer, metrics, on_problem
+    def __init__(self, log: PredictionLog, metrics: Metrics, on_problem: Callable[[FalajError], None]) -> None:
+        self._log, self._metrics, self._on_problem = log, metrics, on_problem
         self._synced, self._last = log.bytes, time.monotonic()
 
     def settle(self) -> None:
@@ -134,7 +133,6 @@ class Upkeep:
             if written != self._synced:
                 self._metrics.synced(ended - started)
             self._synced, self._last = written, started
-            self._sealer.look()
         except FalajError as exc:
             self._on_problem(exc)
 

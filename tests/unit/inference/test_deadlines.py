@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from falaj.core.errors import InvalidInput
 from falaj.inference.deadlines import HEADER, LONGEST_S, deadline_in, deadline_of, demand_time
-from falaj.inference.errors import TooLate, body_of
+from falaj.inference.errors import Late, body_of
 
 START = 1000.0
 
@@ -54,7 +54,7 @@ def test_a_deadline_lies_ahead_and_not_too_far(header: int, parameter: int) -> N
 def test_after_the_deadline_the_caller_is_told_that_nothing_was_run() -> None:
     demand_time(0.0, START, START + 1e9)
     demand_time(START + 0.05, START, START + 0.049)
-    with pytest.raises(TooLate, match="within 50 ms") as caught:
+    with pytest.raises(Late, match="within 50 ms") as caught:
         demand_time(START + 0.05, START, START + 0.051)
     error = body_of(caught.value, "/v2/models/delay/infer")
     assert caught.value.http_status == 504

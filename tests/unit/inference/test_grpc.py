@@ -105,9 +105,10 @@ def test_what_comes_typed_leaves_typed_with_the_same_values(call: Call) -> None:
     assert typed.outputs[2].contents.bytes_contents[0].startswith(b"p0-")
 
 
-@pytest.mark.parametrize(
-    ("kind", "where"), [("INT32", "int_contents"), ("UINT8", "uint_contents"), ("INT64", "int64_contents"), ("FP64", "fp64_contents")]
-)  # fmt: skip
+TYPED = [("INT32", "int_contents"), ("UINT8", "uint_contents"), ("INT64", "int64_contents"), ("FP64", "fp64_contents")]
+
+
+@pytest.mark.parametrize(("kind", "where"), TYPED)
 def test_typed_numbers_of_other_kinds_are_taken(call: Call, kind: str, where: str) -> None:
     tensor = {"name": "X", "datatype": kind, "shape": [1, 4], "contents": {where: [1, 2, 3, 4]}}
     answer = call("ModelInfer", Request(model_name="delay", inputs=[tensor]))
@@ -175,9 +176,15 @@ def test_everything_else_does(channel: grpc.Channel, method: str) -> None:
     refused(lambda: caller(channel, "wrong")(method), grpc.StatusCode.UNAUTHENTICATED, "unknown or was revoked")
 
 
-@pytest.mark.parametrize(("role", "method"), [
-    ("auditor", "ModelInfer"), ("caller", "ModelStatistics"), ("ml_engineer", "RepositoryModelUnload"), ("caller", "RepositoryModelLoad"),
-])  # fmt: skip
+MAY_NOT = [
+    ("auditor", "ModelInfer"),
+    ("caller", "ModelStatistics"),
+    ("ml_engineer", "RepositoryModelUnload"),
+    ("caller", "RepositoryModelLoad"),
+]
+
+
+@pytest.mark.parametrize(("role", "method"), MAY_NOT)
 def test_a_role_that_may_not_is_told_which_may(endpoint: GrpcEndpoint, channel: Any, role: str, method: str) -> None:
     call = caller(channel, endpoint.place.key(f"a-{role}", role))
     endpoint.write_keys()

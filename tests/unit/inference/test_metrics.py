@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,7 @@ def test_whatever_is_counted_is_shown_in_a_text_that_can_be_read() -> None:
     metrics.answered(ARM, 0.001, 2)
     metrics.failed(('model/"odd"\\\n@1', "1", "shadow"))
     metrics.refused("denied")
-    metrics.ran(64)
-    metrics.waited(0.0001)
+    metrics.batched(64, 0.0001)
     metrics.synced(0.002)
     metrics.gauges["connections"] = lambda: 3
     metrics.devices = lambda: [("0", 1 << 30, 80 << 30, 0.25)]
@@ -106,7 +106,7 @@ def test_whatever_is_counted_is_shown_in_a_text_that_can_be_read() -> None:
 def test_times_are_told_apart_from_fifty_microseconds_up() -> None:
     assert BOUNDS[0] == 0.00005
     assert list(BOUNDS) == sorted(set(BOUNDS))
-    assert all(b / a <= 1.7 for a, b in zip(BOUNDS, BOUNDS[1:], strict=False) if b <= 1.0)
+    assert all(b / a <= 1.7 for a, b in pairwise(BOUNDS) if b <= 1.0)
 
 
 def test_every_worker_shows_the_sum_of_all(tmp_path: Path) -> None:

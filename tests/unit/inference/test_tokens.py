@@ -331,11 +331,30 @@ def test_a_subject_that_was_shut_out_may_come_back_with_a_later_token(tmp_path: 
 
 
 def test_a_key_that_leaves_the_key_set_takes_its_tokens_with_it(tmp_path: Path, tokens: JwtTokens) -> None:
-    keyring, text = ring(tmp_path, tokens, [NOW]), theirs()
+    clock = [float(NOW)]
+    keyring, text = ring(tmp_path, tokens, clock), theirs()
     assert keyring.actor(text)
     write(tmp_path / "theirs.jwks", public_jwk("RS256"))
+    clock[0] += 1
     keyring.look()
     with pytest.raises(Unauthenticated, match="names no key"):
+        keyring.actor(text)
+
+
+def test_a_clock_that_is_set_back_lets_no_token_live_longer(tmp_path: Path, tokens: JwtTokens) -> None:
+    clock = [float(NOW)]
+    keyring, text = ring(tmp_path, tokens, clock), own()
+    assert keyring.actor(text)
+    clock[0] = NOW - 3600
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="not good yet"):
+        keyring.actor(text)
+    clock[0] = NOW + 929
+    keyring.look()
+    assert keyring.actor(text)
+    clock[0] = NOW + 930
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="over"):
         keyring.actor(text)
 
 

@@ -1,7 +1,9 @@
 """A request's place in somebody's trace, and what a collector is told of it."""
 
 import random
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -17,9 +19,12 @@ PARENT = f"00-{TRACE}-{CALLER}-01"
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    interval = sys.getswitchinterval()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield
+    sys.setswitchinterval(interval)
 
 
 def test_a_parent_is_read_as_the_standard_writes_it() -> None:
@@ -148,9 +153,9 @@ def test_without_a_collector_only_a_callers_own_word_is_kept() -> None:
 
 def test_the_answer_says_which_span_it_was_and_repeats_the_callers_id() -> None:
     span = Span(Context(TRACE, CALLER, 1), None)
-    assert trace_lines(span, "") == f"traceparent: {PARENT}\r\n".encode()
-    assert trace_lines(None, "r-1") == b"x-request-id: r-1\r\n"
-    assert trace_lines(None, "") == b""
+    assert trace_lines(span, b"") == f"traceparent: {PARENT}\r\n".encode()
+    assert trace_lines(None, b"r-1") == b"x-request-id: r-1\r\n"
+    assert trace_lines(None, b"") == b""
 
 
 # --- what a collector gets ---
@@ -209,6 +214,17 @@ def test_more_than_may_wait_is_dropped_and_counted_and_nobody_waits() -> None:
         for _ in range(8):
             ended(traces)
         assert (len(spans._waiting), spans.dropped) == (5, 3)
+
+
+def test_only_so_many_requests_are_told_in_a_second() -> None:
+    with collecting() as collector:
+        spans = OtlpSpans(collector.url, {}, per_s=3)
+        span = Span(Context(TRACE, CALLER, 1), None)
+        for number in range(10):
+            spans.send(Ended(span, 0.0, 100.0 + number * 0.3, 200, {}))
+        spans.close()
+        assert len(collector.wait(8)) == 8
+    assert (spans.told, spans.dropped) == (8, 2)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_an_embedded_store_needs_no_word_to_the_inference_servers(tmp_path: Path
     with opened(tmp_path) as app:
         assert isinstance(app.online, LmdbOnline)
         assert isinstance(app.host, ProcessHost)
-        assert set(app.host.options) == {"clock", "sync"}
+        assert set(app.host.options) == {"clock", "sync", "issuer", "issuer_jwks"}
 
 
 def test_an_address_with_a_password_in_the_settings_is_refused(tmp_path: Path) -> None:

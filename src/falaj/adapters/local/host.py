@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import psutil
 
 from falaj.core.codec import encode
 from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error_from_dict
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.host import Seen, Wanted
 
@@ -66,7 +68,7 @@ class ProcessHost:
         self._over = threading.Event()
 
     def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
-        folder = self._folder(wanted.endpoint)
+        folder, started = self._folder(wanted.endpoint), iso(datetime.now(UTC))
         with _border(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
@@ -77,8 +79,11 @@ class ProcessHost:
                     _write(folder / "wanted.json", encode(wanted))
                 if not self._is_up(folder):
                     self._start(wanted.endpoint, folder)
+                elif process := self._process(folder):
+                    with contextlib.suppress(psutil.Error):
+                        process.send_signal(signal.SIGHUP)  # what failed before is tried again at once
         self._watch()
-        self._await(wanted, folder)
+        self._await(wanted, folder, started)
 
     def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         for folder in self._folders():
@@ -197,8 +202,8 @@ class ProcessHost:
         while time.monotonic() < until and child.poll() is None and (_json(folder / "server.json") or {}).get("pid") != child.pid:
             time.sleep(0.02)
 
-    def _await(self, wanted: Wanted, folder: Path) -> None:
-        """Until all workers took the revision over. Raises what the server gives as its reason, or Unavailable."""
+    def _await(self, wanted: Wanted, folder: Path, started: str) -> None:
+        """Until all workers took the revision over. Raises what the server gives as its reason since then, or Unavailable."""
         generation = hashlib.sha256((folder / "settings.json").read_bytes()).hexdigest()[:16]
         until = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < until:
@@ -208,7 +213,7 @@ class ProcessHost:
                     return
                 if told["problem"] and told["tried"] == wanted.revision:
                     raise error_from_dict(told["problem"])
-                if told["down"] and told["wanted"] == generation:
+                if told["down"] and told["wanted"] == generation and told["at"] >= started:
                     raise _down(wanted.endpoint, error_from_dict(told["down"]))
             child = self._children.get(wanted.endpoint)
             code = child.poll() if child is not None else None

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from falaj.core.errors import InvalidInput, NotFound
-from falaj.core.moments import iso, moment
+from falaj.core.moments import from_millis, iso, moment
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.governance.keys import key_hmac
@@ -52,7 +52,7 @@ class Tokens:
         if not timedelta(seconds=1) <= ttl <= LONGEST:
             raise InvalidInput(f"A token cannot be good for {ttl}.", "write a ttl from 1s to 24h; for longer, falaj key create.")
         now = int(self.wall().timestamp())
-        until = now + int(ttl.total_seconds())
+        until = iso(from_millis((now + int(ttl.total_seconds())) * 1000))
         token_id = self.random(9).hex()
         text = self.mint(
             {
@@ -63,7 +63,7 @@ class Tokens:
                 "jti": token_id,
                 "iat": now,
                 "nbf": now,
-                "exp": until,
+                "exp": now + int(ttl.total_seconds()),
             }
         )
         with act.change() as draft:
