@@ -56,7 +56,7 @@ def client() -> str:
     return "wrk" if shutil.which("wrk") else "benchmarks.endpoints.client"
 
 
-def press(url: str, key: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Answers:
+def press(url: str, key: str, bodies: Sequence[bytes], *, connections: int, seconds: int) -> Answers:
     """Sends the bodies in turn from a process of its own on the second core. Raises RuntimeError for any answer but a 200."""
     parts = urlsplit(url)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def press(url: str, key: str, bodies: Sequence[bytes], *, connections: int, seco
             script = Path(folder) / "load.lua"
             line = f'wrk.headers["Authorization"] = "Bearer {key}"' if key else ""
             script.write_text(_LUA % {"bodies": json.dumps(str(texts)), "key": line, "path": json.dumps(parts.path)})
-            command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(script), url]
+            command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
         else:
             command = [sys.executable, "-m", "benchmarks.endpoints.client", url, key, str(texts), str(connections), str(seconds)]
         with pinned(LOAD_CORE):

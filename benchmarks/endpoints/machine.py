@@ -39,6 +39,12 @@ def cpu_s(pid: int) -> float:
     return used
 
 
-def resident_mb(pid: int) -> float:
-    """Of the largest process of the family, in MB of 10^6 bytes: what one worker needs."""
-    return max(process.memory_info().rss for process in family(pid)) / 1e6
+def name_of(process: psutil.Process) -> str:
+    """What a process of an endpoint is: the slot of a worker, or the one that watches over them."""
+    words = process.cmdline()
+    return words[words.index("--worker") + 1] if "--worker" in words else "server"
+
+
+def resident_mb(pid: int) -> dict[str, float]:
+    """Of each process of the family, in MB of 10^6 bytes."""
+    return {name_of(process): process.memory_info().rss / 1e6 for process in family(pid)}

@@ -56,15 +56,29 @@ def falaj(
     `program`: what `python -m` runs in place of the server's own start.
     """
     place = Installation(folder, {"clock": "wall", **options})
+    with _served(place, _arms(place, models), program) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def entities(folder: Path, **options: Any) -> Iterator[Server]:
+    """An endpoint with two small models that look features up; a request says itself when it happens."""
+    place = Installation(folder, {"clock": "replay", **options})
+    place.store()
+    with _served(place, [place.arm(1, share=1 - CHALLENGER), place.arm(2, "challenger", CHALLENGER)]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _served(place: Installation, arms: Sequence[Arm], program: Sequence[str] = ("falaj.serve",)) -> Iterator[Server]:
     key = place.key("bench", "caller", "operator")
-    place.host.serve(place.wanted(*_arms(place, models)), place.keys)
-    url = place.url
-    pid = place.host.look("delay").pid
+    place.host.serve(place.wanted(*arms), place.keys)
+    url, pid = place.url, place.host.look("delay").pid
     # The host has written every file. From here on the server is ours alone: timed, pinned, and not started again.
     place.host.close()
     _end(pid)
     command = [sys.executable, "-m", *program, str(place.folder)]
-    with _started(command, url, folder / "out.txt") as (child, ready_s):
+    with _started(command, url, place.state / "out.txt") as (child, ready_s):
         yield Server(url, child, ready_s, key, place.folder)
 
 

@@ -1,21 +1,30 @@
 """The endpoint's own process with a prediction log that keeps nothing, for the benchmark to see what the log costs.
 
-falaj has no such mode: what cannot be logged is not answered.
+falaj has no such mode: what cannot be logged is not answered. Ids are still made, lines are not, and nothing is written.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 from falaj import serve
-from falaj.inference import log
+from falaj.inference import log, predict
+
+_ROWS = itertools.count()
 
 
-def _nothing(self: log.PredictionLog, lines: Sequence[bytes], ats: Sequence[str], now: float) -> None:
-    """In place of the append: the record was made by then, and goes nowhere."""
+def _nothing(self: log.PredictionLog, make: log.Make) -> None:
+    """In place of the append."""
+    make(0, next(_ROWS))
+
+
+def _no_line(*_: Any, **__: Any) -> bytes:
+    return b""
 
 
 if __name__ == "__main__":
-    log.PredictionLog.append = _nothing  # type: ignore[assignment,method-assign]
+    log.PredictionLog.append = _nothing  # type: ignore[method-assign]
+    predict.tensor_line = _no_line
     sys.exit(serve.main())

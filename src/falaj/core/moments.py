@@ -29,7 +29,7 @@ def moment(text: str | datetime) -> datetime:
         try:
             at = datetime.fromisoformat(text)
         except (ValueError, TypeError) as exc:
-            raise InvalidInput(f"{text!r} is not a time.", "write it as 2013-05-01T09:30:00Z.") from exc
+            raise InvalidInput(f"{str(text)[:80]!r} is not a time.", "write it as 2013-05-01T09:30:00Z.") from exc
     if at.tzinfo is None:
         raise InvalidInput(f"The time {str(text)!r} has no time zone.", "end it with Z or an offset such as +04:00.")
     try:

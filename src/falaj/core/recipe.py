@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from falaj.core.entity import joined_key, key_text
 from falaj.core.errors import Conflict, InvalidInput
-from falaj.core.moments import millis, moment
+from falaj.core.moments import iso, millis, moment
 
 NAN = math.nan
 HOUR_MS = 3_600_000.0
@@ -127,7 +127,9 @@ class Reader:
         value = request[self.recipe.time_field]
         if not isinstance(value, (str, datetime)):
             name = self.recipe.time_field
-            raise InvalidInput(f"The field {name!r} must be a time, got {value!r}.", "write it as 2013-05-01T09:30:00Z.")
+            raise InvalidInput(
+                f"The field {name!r} must be a time, got {str(value)[:80]!r}.", "write it as 2013-05-01T09:30:00Z."
+            )
         return moment(value)
 
     def keys_of(self, request: Mapping[str, Any]) -> dict[str, str]:
@@ -145,7 +147,7 @@ class Reader:
             raise self._missing(source)
         value = request[source]
         if value is not None and not isinstance(value, (str, int)):
-            raise InvalidInput(f"The field {source!r} must be a text, got {value!r}.")
+            raise InvalidInput(f"The field {source!r} must be a text, got {str(value)[:80]!r}.")
         return value
 
     def request_columns(self, request: Mapping[str, Any], at: datetime) -> list[tuple[int, float]]:
@@ -255,7 +257,14 @@ def _getter(column: Column, zones: Callable[[str], tzinfo]) -> Getter:
     if part is None:
         raise InvalidInput(f"The column {column.name!r} has the unknown operation {column.op!r}.", f"there is: {', '.join(OPS)}.")
     zone = zones(str(column.args.get("zone", "UTC")))
-    return lambda _request, at: part(at.astimezone(zone))
+    return lambda _request, at: part(_local(at, zone))
+
+
+def _local(at: datetime, zone: tzinfo) -> datetime:
+    try:
+        return at.astimezone(zone)
+    except OverflowError as exc:
+        raise InvalidInput(f"The time {iso(at)} is outside the years 1 to 9999 in {zone}.") from exc
 
 
 def _field(request: Mapping[str, Any], name: str) -> Any:
@@ -272,7 +281,7 @@ def _as_number(request: Mapping[str, Any], name: str) -> float:
     if value is None:
         return NAN
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"The field {name!r} must be a number, got {value!r}.")
+        raise InvalidInput(f"The field {name!r} must be a number, got {str(value)[:80]!r}.")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond the largest double

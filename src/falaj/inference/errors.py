@@ -50,11 +50,16 @@ class Late(Unavailable):
 
 
 RETRY_AFTER_S = 1
+_LONGEST = 1000
 
 
 def body_of(error: FalajError, path: str) -> dict[str, Any]:
     """The JSON of an error: the Open Inference Protocol wants a text under `error`, every other route has falaj's own shape."""
     shape = error.to_dict()
+    for part in ("message", "hint"):
+        # A net under all that repeats what was sent: nobody should get back a megabyte of their own.
+        if len(shape["error"].get(part, "")) > _LONGEST:
+            shape["error"][part] = shape["error"][part][:_LONGEST] + " …"
     if path != "/v2" and not path.startswith("/v2/"):
         return shape
     inner = shape["error"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
 from falaj.inference.http import JSON, PEER, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
+from falaj.inference.openapi import POLICY, document, page
 from falaj.inference.predict import Predictor
 from falaj.inference.repository import Operation
 from falaj.inference.router import read_arm
@@ -35,6 +35,7 @@ from falaj.inference.text import MAX_TEXT, text_of
 from falaj.inference.traces import Span, Traces, trace_lines
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_PAGE = f"content-type: text/html; charset=utf-8\r\ncontent-security-policy: {POLICY}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Route:
     method: str
     pattern: str
     permission: str
-    """One of auth.PERMISSIONS; `open` needs no key and is for health alone."""
+    """One of auth.PERMISSIONS; `open` needs no key: health, and a page that shows nothing until it is given a key."""
     call: str
     """The method of Server that answers."""
 
@@ -68,6 +69,7 @@ ROUTES = (
     Route("POST", "/v1/feedback", "label", "feedback"),
     Route("GET", "/metrics", "metrics", "metrics"),
     Route("GET", "/openapi.json", "read", "openapi"),
+    Route("GET", "/docs", "open", "docs"),
 )
 
 
@@ -304,7 +306,12 @@ class Server:
         return Answer(200, self.predictor.metrics.text().encode(), _TEXT)
 
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
-        return Answer(200, _openapi())
+        from falaj import __version__
+
+        return _json(document(ROUTES, self.settings, self.predictor.serving, __version__))
+
+    def _docs(self, request: Request, admitted: Admitted) -> Answer:
+        return Answer(200, page(), _PAGE)
 
     def _arms(self, names: Names) -> list[Live]:
         return arms_of(self.predictor.serving, names["name"], names.get("version"))
@@ -353,32 +360,3 @@ def _match(route: Route, parts: list[str]) -> dict[str, str] | None:
             return None
         names[name] = part[: len(part) - len(verb)]
     return names
-
-
-@functools.cache
-def _openapi() -> bytes:
-    """The routes, small: names, permissions and the one error shape; the tensors are the Open Inference Protocol's own."""
-    paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        security: list[Any] = [] if route.permission == "open" else [{"key": []}]
-        operation = {
-            "operationId": route.call,
-            "security": security,
-            "x-permission": route.permission,
-            "responses": {"200": {"description": "OK"}},
-        }
-        names = [part[1:].partition("}")[0] for part in route.pattern.split("/") if part.startswith("{")]
-        if names:
-            operation["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ]
-        paths.setdefault(route.pattern, {})[route.method.lower()] = operation
-    schemes = {"key": {"type": "http", "scheme": "bearer"}}
-    return orjson.dumps(
-        {
-            "openapi": "3.1.0",
-            "info": {"title": "falaj inference", "version": "1"},
-            "paths": paths,
-            "components": {"securitySchemes": schemes},
-        }
-    )

@@ -50,6 +50,17 @@ def test_parts_of_the_time_are_those_of_the_named_zone() -> None:
     assert (row["weekday"], row["month"], row["yearday"]) == (4.0, 2.0, 32.0)  # a Friday, in UTC
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_that_its_zone_cannot_tell_is_refused(at: str) -> None:
+    made = Recipe((Column("hour", "hour", "at", {"zone": zone_of(at)}),), {}, {})
+    with pytest.raises(InvalidInput, match="outside the years"):
+        Reader(made, ZoneInfo, {}).vector({"at": at}, datetime.fromisoformat(at), {})
+
+
+def zone_of(at: str) -> str:
+    return "America/New_York" if at.startswith("0001") else "Asia/Dubai"
+
+
 @pytest.mark.parametrize("stored", [{}, {"weather": None, "planes": None}, {"weather": (None, None), "planes": (None,)}])
 def test_what_is_not_stored_is_missing_not_zero(stored: dict[str, Any]) -> None:
     row = vector(REQUEST, stored)
