@@ -110,7 +110,8 @@ class Monitors:
         with act.change() as draft:
             draft.put("window", f"{subject.name}/{iso(now)}", {
                 "monitor": subject, "model": record["model"], "from": now - length(monitor.window), "to": now,
-                "verdicts": {d.rule: d.verdict for d in decisions}, "process": self._process(monitor.endpoint), **window,
+                "verdicts": {d.rule: d.verdict for d in decisions}, "process": self._process(monitor.endpoint),
+                "labels": self.labels(monitor.endpoint), **window,
             })  # fmt: skip
             asked = {"asked_at": iso(now), "asked_for": asked_for} if asked_for else {}
             draft.put(
@@ -164,6 +165,11 @@ class Monitors:
         """Every closed block of a rollout, for `Rollouts.look`. Follow the endpoint first."""
         watch = self._watches.get(rollout.name)
         return tuple(sorted(watch.blocks.get(str(rollout), ()), key=lambda b: (b.end_ms, b.guard))) if watch else ()
+
+    def labels(self, endpoint: str) -> Mapping[str, int]:
+        """How many different labels came too late, and how many by unit found no prediction, since this process began to read."""
+        days = self._watch(endpoint).days
+        return {"late": days.late_labels, "unmatched": days.unmatched_labels}
 
     def usual_latency(self, endpoint: str, now: datetime, *, percent: float = 95) -> float | None:
         """The champion's latency over the last window in milliseconds, frozen before a rollout; None below 100 predictions."""
