@@ -23,6 +23,7 @@ from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
     from falaj.core.note import Verifier
+    from falaj.core.recipe import Recipe
     from falaj.ports.blobs import Blobs
     from falaj.ports.host import Host
     from falaj.ports.ledger import Ledger
@@ -260,7 +261,14 @@ class App:
         return Registry(
             self.kernel, self.blobs, sign=lambda payload, kind: sign_envelope(payload, kind, key),
             places=lambda recipe: {name: list(self.features.view(name).places) for name in recipe.views}, mirror=self.mirror,
+            classes=self._classes,
         )  # fmt: skip
+
+    def _classes(self, training: str, recipe: Recipe) -> Mapping[str, Mapping[str, str]]:
+        from falaj.stages.training.classes import classes_of
+
+        declared = self.project.trainings.get(training)
+        return classes_of(recipe, declared.spine if declared else "", self.features.views, self.contracts.contract)
 
     @cached_property
     def rollouts(self) -> Rollouts:

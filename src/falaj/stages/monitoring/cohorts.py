@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
+from falaj.core.masking import masked_of
 from falaj.core.moments import millis, moment
 from falaj.core.segment import PredictionId
 from falaj.stages.monitoring.outcomes import Outcomes, Rows, Said, copy
@@ -98,6 +99,8 @@ class Joiner:
         self._times: list[int] = []
         self._open: dict[int, dict[tuple[str, str], _Shelf]] = {}
         self._failures: dict[int, dict[str, set[int]]] = {}
+        self.masked: dict[str, frozenset[str]] = {}
+        """Model → features that its predictions were logged without: nothing can be said of their drift."""
         self._outcomes = Outcomes()
         self._closed_ms = -(2**62)
         self._scope = ""
@@ -168,6 +171,8 @@ class Joiner:
         score, latency, share = float(record["score"]), float(record["ms"]), float(record["share"])
         request = str(record.get("request_id") or record["id"])
         unit = str(record.get("unit") or request)
+        if record.get("masked"):
+            self.masked[model] = self.masked.get(model, frozenset()) | masked_of(record)[1]
         shelf = self._open.setdefault(start, {}).setdefault((arm, model), _Shelf())
         if shelf.ids and len(features) * len(shelf.ids) != len(shelf.features):
             raise InvalidInput(f"A prediction of {model} has {len(features)} features.")

@@ -95,7 +95,8 @@ class Monitors:
         recent, matured = self._windows(monitor, record, now)
         reference = self._reference(record["reference"])
         counts = figures.counts_of(reference, recent)
-        judged, kept = figures.without(reference, counts, monitor.ignore)
+        masked = self._watches[monitor.endpoint].days.masked.get(record["model"], frozenset())
+        judged, kept = figures.without(reference, counts, (*monitor.ignore, *masked))
         alpha = alpha_of(monitor)
         found = drift.drift_verdict(judged, kept, alpha=alpha, min_rows=monitor.min_rows)
         detectors, judged_ms = self._observed(monitor, record, endpoint.threshold)
@@ -111,7 +112,7 @@ class Monitors:
             draft.put("window", f"{subject.name}/{iso(now)}", {
                 "monitor": subject, "model": record["model"], "from": now - length(monitor.window), "to": now,
                 "verdicts": {d.rule: d.verdict for d in decisions}, "process": self._process(monitor.endpoint),
-                "labels": self.labels(monitor.endpoint), **window,
+                "labels": self.labels(monitor.endpoint), "masked": sorted(masked), **window,
             })  # fmt: skip
             asked = {"asked_at": iso(now), "asked_for": asked_for} if asked_for else {}
             draft.put(

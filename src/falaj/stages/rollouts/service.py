@@ -268,7 +268,7 @@ def _refuse_if_live(record: Mapping[str, Any] | None) -> None:
 def _wanted(endpoint: Endpoint, record: Mapping[str, Any] | None, arms: tuple[Arm, ...], salt: str) -> Wanted:
     """Without the signed manifests: they are in the models' records, and would be in every event."""
     revision = int(record["wanted"]["revision"]) + 1 if record else 1
-    return Wanted(endpoint.name, revision, arms, salt, endpoint.threshold, endpoint.unit)
+    return Wanted(endpoint.name, revision, arms, salt, endpoint.threshold, endpoint.unit, dict(endpoint.masked))
 
 
 def _salt(endpoint: Endpoint, version: int, seed: int) -> str:
