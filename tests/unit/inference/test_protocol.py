@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from falaj.inference.protocol import read_entities, read_infer, read_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
 from falaj.core.errors import Conflict, FalajError, InvalidInput
 from falaj.core.segment import PredictionId
 from falaj.inference.errors import Malformed
-from falaj.inference.protocol import read_entities, read_infer, read_labels
 
 KEY = b"k" * 32
 NOW = datetime(2013, 5, 2, tzinfo=UTC)

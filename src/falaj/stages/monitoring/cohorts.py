@@ -176,7 +176,7 @@ class Joiner:
         shelf = self._open.setdefault(start, {}).setdefault((arm, model), _Shelf())
         if shelf.ids and len(features) * len(shelf.ids) != len(shelf.features):
             raise InvalidInput(f"A prediction of {model} has {len(features)} features.")
-        shelf.ids.append(place.segment << 32 | place.row)
+        shelf.ids.append(place.number)
         shelf.at.append(place.millis)
         shelf.units.append(_hash(unit))
         shelf.requests.append(_hash(request))
@@ -204,7 +204,7 @@ class Joiner:
         if start < self._closed_ms or said.at > self._end(start) + self.maturity_ms:
             self._outcomes.late.add(_hash(f"{record['id']}|{said.at}|{value}"))
         else:
-            self._outcomes.of_id(place.millis // self.size_ms * self.size_ms, place.segment << 32 | place.row, said)
+            self._outcomes.of_id(place.millis // self.size_ms * self.size_ms, place.number, said)
 
     def _take_failure(self, record: Mapping[str, Any]) -> None:
         start = self._start(_millis(record["at"]))
