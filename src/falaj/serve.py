@@ -25,6 +25,7 @@ from falaj.inference.auth import Keyring
 from falaj.inference.batch import Batcher
 from falaj.inference.http import SWEEP_S, Edge, listen
 from falaj.inference.log import PredictionLog
+from falaj.inference.mask import mask_key
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
@@ -104,7 +105,7 @@ def serve(folder: Path) -> None:
         online: Any = LateOnline(settings)
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-        watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)
+        watch = Watch(folder, Models(blobs, verify, mask_key(pepper)), predictor, about, _complain)
         batcher = Batcher(
             predictor, rows=settings.batch_rows, waiting=settings.max_waiting,
             after=GroupSync(log.sync) if settings.sync == "always" else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,19 @@ class Mask:
     def request_id(self, text: str) -> str:
         return self._hashed("request_id", text) if self.is_on and text else text
 
+    def names(self, unit: str, request_id: str) -> tuple[str, str]:
+        """Of a record. A request without a unit has its id as one, which then is no less a caller's own text."""
+        if not self.is_on:
+            return unit, request_id
+        hashed = self.request_id(request_id)
+        return hashed if unit == request_id and not self._hashes_unit else self.unit(unit), hashed
+
+    def tensor(self, call: Any) -> Any:
+        """The call as it may be logged: the same one, or one without the masked columns and their text."""
+        return replace(call, matrix=self.matrix(call.matrix), raw=None) if self._columns else call
+
     def message(self, text: str) -> str:
         return "" if self.is_on else text
-
-    @property
-    def keeps_raw(self) -> bool:
-        """Whether the text of a matrix may be written as it came."""
-        return not self._columns
 
     def _how(self, name: str) -> str:
         return self._fields.get(name, self._other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from falaj.core.codec import decode, digest, digest_of
 from falaj.core.envelope import open_envelope
 from falaj.core.errors import Bug, Conflict, FalajError, InvalidInput
+from falaj.core.masking import Classes, masking
 from falaj.core.recipe import Reader, Recipe
 from falaj.core.ref import Ref
+from falaj.inference.mask import NOTHING, Mask
 from falaj.ports.blobs import Blobs
 from falaj.ports.host import Arm, Wanted
 
@@ -48,6 +50,8 @@ class Model:
 
     def __init__(self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]]) -> None:
         self.recipe = recipe
+        self.classes: Classes = {}
+        """What the signed manifest says of whom its fields and features concern."""
         self.reader = Reader(recipe, _zone, places)
         self.width = len(recipe.columns)
         self._session = _session(data)
@@ -105,6 +109,8 @@ class Live:
     arm: Arm
     model: Model
     version: str
+    mask: Mask = NOTHING
+    """What the log may not hold of its predictions."""
 
     @property
     def role(self) -> str:
@@ -127,13 +133,20 @@ class Serving:
     name: str
     arms: tuple[Live, ...]
 
+    @property
+    def mask(self) -> Mask:
+        """For what belongs to no arm, such as a label: units and fields are masked alike on all of them."""
+        return self.arms[0].mask
+
 
 class Models:
     """Opens what is wanted; a model that is open already is not opened again."""
 
-    def __init__(self, blobs: Blobs, verify: Verify) -> None:
+    def __init__(self, blobs: Blobs, verify: Verify, mask_key: bytes = b"") -> None:
+        """`mask_key`: what masked values are hashed with; without one an endpoint that masks is not served."""
         self._blobs = blobs
         self._verify = verify
+        self._mask_key = mask_key
         self._known: dict[tuple[str, str], Model] = {}
 
     def open(self, wanted: Wanted) -> Serving:
@@ -149,7 +162,17 @@ class Models:
             model = known[key] = self._known.get(key) or self._load(arm)
             arms.append(Live(arm, model, Ref.parse(arm.model).version or "0"))
         self._known = known
-        return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(arms))
+        return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(self._masked(wanted, arms)))
+
+    def _masked(self, wanted: Wanted, arms: list[Live]) -> list[Live]:
+        rules = masking(wanted.mask)
+        if not rules.is_on:
+            return arms
+        if not self._mask_key:
+            raise InvalidInput(f"{wanted.endpoint} masks its log, and no key was given to do so.", "start it by its host.")
+        read = [(live.model.recipe, live.model.classes) for live in arms]
+        masks = [Mask(rules, self._mask_key, read, arm=place, unit=wanted.unit) for place in range(len(arms))]
+        return [replace(live, mask=mask) for live, mask in zip(arms, masks, strict=True)]
 
     def _load(self, arm: Arm) -> Model:
         body = _manifest(arm, self._verify)
@@ -159,7 +182,9 @@ class Models:
         if digest(data) != arm.digest:
             raise Conflict(f"The bytes of {arm.model} are not those that were signed.", "falaj audit verify", model=arm.model)
         places = {str(view): tuple(map(str, names)) for view, names in dict(body.get("places", {})).items()}
-        return Model(data, decode(Recipe, body["recipe"]), places)
+        model = Model(data, decode(Recipe, body["recipe"]), places)
+        model.classes = body.get("classification") or {}
+        return model
 
 
 def _manifest(arm: Arm, verify: Verify) -> Mapping[str, Any]:

@@ -141,13 +141,12 @@ class Predictor:
 
     def label(self, labels: Sequence[Label], actor: Actor) -> None:
         """Appends labels, all or none. Raises Unavailable."""
-        wrote = iso(self.now())
+        if self._serving is None:
+            raise Unavailable("No model is served here yet.", "falaj status says why.")
+        wrote, mask = iso(self.now()), self._serving.mask
         lines = []
         for label in labels:
-            record = {"kind": "label", "id": label.id, "at": iso(label.at), "wrote": wrote, "label": label.value}
-            if label.facts is not None:
-                record["facts"] = label.facts
-            lines.append(line({**record, "by": actor.name}))
+            lines.append(line({**label.record(mask), "wrote": wrote, "by": actor.name}))
         self.log.append(lambda _segment, _row: lines)
         self.metrics.labels_taken += len(lines)
 
@@ -315,13 +314,17 @@ class Predictor:
         [part] = job.parts
         job.id = issue(segment, row, job.at_ms, self.log.key, len(part.scores))
         call: Any = job.call
+        names = (job.unit, job.request_id)
+        if part.live.mask.is_on:
+            call, names = part.live.mask.tensor(call), part.live.mask.names(*names)
         return tensor_line(
             call, part.scores, issued=job.id, times=(job.at, when[0]), facts=self._about[id(part.live)],
-            names=(job.unit, job.request_id), ms=when[1] * 1000, forced=job.forced,
+            names=names, ms=when[1] * 1000, forced=job.forced,
         )  # fmt: skip
 
     def _entity_line(self, job: _Job, row: _Row, issued: str, when: tuple[str, float]) -> bytes:
-        row.id, arm, caller = issued, row.live.arm, job.call.caller
+        row.id, arm, caller, mask = issued, row.live.arm, job.call.caller, row.live.mask
+        unit, request_id = mask.names(row.unit, row.request_id)
         record = {
             "kind": "prediction",
             "id": issued,
@@ -333,17 +336,19 @@ class Predictor:
             "digest": arm.digest,
             "arm": arm.role,
             "share": arm.share,
-            "unit": row.unit,
-            "request_id": row.request_id,
+            "unit": unit,
+            "request_id": request_id,
             "via": job.call.via,
             "by": caller.actor.name,
-            "request": row.request,
-            "features": row.features,
+            "request": mask.request(row.request),
+            "features": mask.features(row.features),
             "stored_at": row.stored_at,
             "score": row.score,
             "ms": round(when[1] * 1000, 3),
             "forced": row.forced,
         }
+        if mask.is_on:
+            record["masked"] = mask.marker
         if caller.trace:
             record["trace"] = caller.trace
         return line(record)
@@ -364,7 +369,7 @@ class Predictor:
                     "release": live.arm.release,
                     "model": live.arm.model,
                     "code": error.code,
-                    "message": error.message[:500],
+                    "message": live.mask.message(error.message[:500]),
                 }
             )
             for live in lives.values()

@@ -83,7 +83,6 @@ def test_numbers_of_masked_fields_are_not_logged_and_whole_numbers_are_hashed_li
     assert mask.request({"distance": 700.5, "passenger_id": 77}) == {"distance": None, "passenger_id": mask.unit("77")}
     assert mask.features([700.5, 0.0, 5.0]) == [None, 0.0, 5.0]
     assert np.isnan(mask.matrix(np.ones((2, 3)))[:, 0]).all()
-    assert not mask.keeps_raw
 
 
 def test_a_number_that_a_column_computes_from_a_masked_one_is_masked_too() -> None:
