@@ -23,7 +23,6 @@ from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
     from falaj.core.note import Verifier
-    from falaj.core.recipe import Recipe
     from falaj.ports.blobs import Blobs
     from falaj.ports.host import Host
     from falaj.ports.ledger import Ledger
@@ -256,19 +255,15 @@ class App:
     def registry(self) -> Registry:
         from falaj.adapters.local.signing import open_key, sign_envelope
         from falaj.stages.registry.service import Registry
+        from falaj.stages.training.classes import classes_of
 
         key = open_key(self.state / "keys" / "model.ed25519")
         return Registry(
             self.kernel, self.blobs, sign=lambda payload, kind: sign_envelope(payload, kind, key),
             places=lambda recipe: {name: list(self.features.view(name).places) for name in recipe.views}, mirror=self.mirror,
-            classes=self._classes,
+            classes=lambda name, recipe: classes_of(
+                recipe, getattr(self.project.trainings.get(name), "spine", ""), self.features.views, self.contracts.contract),
         )  # fmt: skip
-
-    def _classes(self, training: str, recipe: Recipe) -> Mapping[str, Mapping[str, str]]:
-        from falaj.stages.training.classes import classes_of
-
-        declared = self.project.trainings.get(training)
-        return classes_of(recipe, declared.spine if declared else "", self.features.views, self.contracts.contract)
 
     @cached_property
     def rollouts(self) -> Rollouts:

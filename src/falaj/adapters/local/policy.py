@@ -38,6 +38,7 @@ _WATCHES = frozenset(
         "model.rollback",
     }
 )
+_LABELS = frozenset({"label.take"})
 _TELLS = frozenset({"lineage.export"})
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
@@ -45,7 +46,7 @@ _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS,
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _LABELS,
     "approver": READS | {"model.promote", "model.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -57,6 +58,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _AUDITS
     | _TELLS
+    | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"key.read"},
     # The worker promotes too: when a rollout's evidence has decided.
@@ -67,6 +69,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SHIPS
     | _AUDITS
     | _TELLS
+    | _LABELS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }
