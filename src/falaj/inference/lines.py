@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import FalajError, InvalidInput
 from falaj.inference.calls import TensorCall
 from falaj.inference.models import Live
 from falaj.inference.text import quoted
@@ -55,6 +55,23 @@ def tensor_line(
         f'"request_id":{quoted(names[1])},"via":"{call.via}","by":{quoted(call.caller.actor.name)},"request":null,'
         f'"features":{features},"stored_at":{{}},{last},"ms":{ms:.3f},"forced":{"true" if forced else "false"}{trace}}}'
     ).encode()
+
+
+def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str]) -> bytes:
+    """A valid request that an arm could not answer. `times`: (event time, now)."""
+    return line(
+        {
+            "kind": "failure",
+            "at": times[0],
+            "wrote": times[1],
+            "endpoint": endpoint,
+            "arm": live.role,
+            "release": live.arm.release,
+            "model": live.arm.model,
+            "code": error.code,
+            "message": live.mask.message(error.message[:500]),
+        }
+    )
 
 
 def line(record: Mapping[str, Any]) -> bytes:

@@ -109,7 +109,7 @@ def _decoded(body: bytes) -> _Any:
     try:
         return _any.decode(body)
     except msgspec.ValidationError as exc:
-        raise InvalidInput(f"The body is not an inference request: {exc}.", HINT) from exc
+        raise Malformed(f"The body is not an inference request: {exc}.", HINT) from exc
     except (ValueError, RecursionError) as exc:
         raise Malformed(f"The body is not JSON: {exc}.", "null stands where a number is missing; JSON has no NaN.") from exc
 
@@ -215,8 +215,5 @@ _BETWEEN = '","'
 
 
 def _numbers(value: NDArray[Any]) -> str:
-    return (
-        orjson.dumps(value.ravel(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        if value.dtype != np.bool_
-        else orjson.dumps(value.ravel().tolist()).decode()
-    )
+    """FP32 as the double that it is: the same digits as everywhere else that the score is told."""
+    return orjson.dumps(value.ravel().tolist()).decode()
