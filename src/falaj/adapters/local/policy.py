@@ -22,6 +22,7 @@ _MAKES = frozenset(
         "model.train",
         "model.evaluate",
         "model.register",
+        "model.score",
     }
 )
 _WATCHES = frozenset(
