@@ -28,6 +28,8 @@ def release(app: App, run: Run) -> tuple[Ref, ...]:
     decision = app.gates.evaluate(RUNNER, candidate, gate=app.project.one("gates", training.model))
     if not decision.allowed:
         return (candidate,)
+    # As the ledger has it, which keeps milliseconds: what is given must be what was recorded.
+    decision = app.gates.decision(candidate)
     return (candidate, app.registry.register(RUNNER, Ref("model", training.model), candidate=candidate, decision=decision))
 
 
