@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from falaj.core.moments import iso, millis
 from falaj.core.segment import PredictionId
 from falaj.stages.monitoring.cohorts import Joiner
+from falaj.stages.monitoring.outcomes import said_of
 
 T0 = datetime(2013, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -195,3 +196,23 @@ def test_what_counts_depends_neither_on_order_nor_on_repetition(records: list[Re
     shuffled = records * copies
     random.Random(seed).shuffle(shuffled)
     assert labels_of(shuffled) == oracle(records)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(records=logs())
+def test_what_counts_for_one_prediction_is_what_counts_among_all(records: list[Record]) -> None:
+    """Without a deadline, and where every request is of its own: in one cohort, that is."""
+    alone = [r if r["kind"] == "label" else {**r, "request_id": f"{r['score']}"} for r in records]
+    joiner = Joiner(cohort=365 * DAY, maturity=365 * DAY)
+    for record in alone:
+        joiner.add(record)
+    found = {}
+    for cohort in joiner.close(T0 + 9999 * DAY):
+        for part in cohort.parts:
+            found |= {
+                score: None if math.isnan(v) else v for score, v in zip(part.scores.tolist(), part.labels.tolist(), strict=True)
+            }
+    for made in (r for r in alone if r["kind"] == "prediction"):
+        said = said_of(made, alone)
+        assert found[made["score"]] == (None if said is None else said["label"])

@@ -143,7 +143,10 @@ def test_rows_that_cannot_be_scored_stay_and_say_why(world: tuple[Life, Ref], tm
     scores = score(made, model, job(made, model, tmp_path / "out", table), "score-bad")
     found = output(tmp_path / "out")
     assert found.height == 600
-    assert found.filter(pl.col("problem").is_not_null())["problem"].to_list() == ["at is missing", "miles is not finite"]
+    assert found.filter(pl.col("problem").is_not_null())["problem"].to_list() == [
+        "at is missing",
+        "miles is beyond what FP32 can carry",
+    ]
     assert found.filter(pl.col("score").is_null())["_row"].to_list() == [3, 5]
     assert found.filter(pl.col("decision").is_null())["_row"].to_list() == [3, 5]
     asset = made.kernel.ledger.get("asset", str(scores))
@@ -176,6 +179,8 @@ def test_a_file_of_vectors_is_scored_as_it_is(world: tuple[Life, Ref], tmp_path:
     found = output(tmp_path / "out")
     assert found.columns[0] == "key"
     assert found["score"].null_count() == 0
+    score(made, model, job(made, model, tmp_path / "bare", table.drop("key")), "score-bare")
+    assert output(tmp_path / "bare").columns == list(rules.ADDED)
 
 
 def test_a_table_that_is_neither_is_refused_with_what_is_missing(world: tuple[Life, Ref], tmp_path: Path) -> None:

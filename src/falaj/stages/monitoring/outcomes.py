@@ -8,7 +8,7 @@ by the label's time, then by when it was written, then by id before by unit; one
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -160,6 +160,42 @@ class Outcomes:
         places = np.arange(len(where)) - np.repeat(np.cumsum(spans) - spans, spans) + np.repeat(first, spans)
         at, wrote, values = copy(kept.at, "q"), copy(kept.wrote, "q"), copy(kept.values, "d")
         return rows.ids[order][places], at[where], wrote[where], values[where]
+
+
+def said_of(prediction: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The label that counts for one prediction, of all that the records say of it and of its unit; None where nothing does.
+
+    The same rule for one as `Outcomes` has for all, without a deadline.
+    """
+    unit, own = str(prediction.get("unit") or ""), prediction["id"]
+    held = list(records)
+    firsts: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for record in sorted((r for r in held if r.get("kind") == "prediction"), key=lambda r: (r["at"], str(r["id"]))):
+        if str(record.get("unit") or "") == unit:
+            firsts.setdefault((record.get("arm"), record.get("model"), record.get("request_id") or record["id"]), record)
+    made = list(firsts.values())
+    found: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
+    for record in held:
+        if record.get("kind") != "label":
+            continue
+        if "id" in record:
+            is_meant = record["id"] == own
+        else:
+            is_meant = str(record.get("unit")) == unit and any(r["id"] == own for r in _meant(record, made))
+        if is_meant:
+            value = record.get("label")
+            rank = (record["at"], record.get("wrote") or record["at"], "id" in record, value is None, value or 0)
+            found.append((rank, record))
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _meant(label: Mapping[str, Any], made: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    before = [r for r in made if r["at"] <= label["at"]]
+    if label.get("since") or label.get("until"):
+        since, until = label.get("since") or "", label.get("until") or label["at"]
+        return [r for r in before if since <= r["at"] <= until]
+    newest = max((r["at"] for r in before), default="")
+    return [r for r in before if r["at"] == newest]
 
 
 def _ranks(units: Ids, at: Moments) -> NDArray[np.int64]:

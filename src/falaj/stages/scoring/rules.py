@@ -18,6 +18,8 @@ BATCH = 8192
 ROW, SCORE, DECISION, MODEL, VERSION, PROBLEM = "_row", "score", "decision", "model", "version", "problem"
 """The columns of the output behind those that are carried over; `_row` counts the input's rows from 0."""
 ADDED = (ROW, SCORE, DECISION, MODEL, VERSION, PROBLEM)
+FP32_MAX = 3.4e38
+"""A greater number is refused by an endpoint too; infinity is one."""
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 Run = Callable[[Vectors], Floats]
@@ -87,7 +89,11 @@ def problems_of(frame: pl.DataFrame, recipe: Recipe, form: str) -> list[str | No
     numbers = recipe.request_fields if form == "requests" else recipe.names
     for name in numbers:
         if frame.schema[name].is_float():
-            _mark(found, frame[name].is_infinite().fill_null(value=False), f"{name} is not finite")
+            _mark(
+                found,
+                (frame[name].fill_nan(None).abs() > FP32_MAX).fill_null(value=False),
+                f"{name} is beyond what FP32 can carry",
+            )
     return found
 
 
@@ -122,14 +128,14 @@ def scored(
     told = zip(problems, np.isnan(scores).tolist(), strict=True)
     why = ["the model gave no number" if problem is None and is_missing else problem for problem, is_missing in told]
     values = pl.Series(SCORE, scores, dtype=pl.Float64).fill_nan(None)
-    return frame.select(keep).with_columns(
+    return frame.with_columns(
         pl.Series(ROW, np.arange(first, first + frame.height), dtype=pl.Int64),
         values,
         (values >= named.threshold).alias(DECISION),
         pl.lit(named.model).alias(MODEL),
         pl.lit(named.version).alias(VERSION),
         pl.Series(PROBLEM, why, dtype=pl.String),
-    )
+    ).select(*keep, *ADDED)
 
 
 def _mark(found: list[Any], where: pl.Series, why: str) -> None:

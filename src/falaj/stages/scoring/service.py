@@ -140,7 +140,8 @@ def _scored(job: Job, chunk: pl.DataFrame, first: int) -> pl.DataFrame:
     if form == "vectors":
         matrix = rules.matrix_of(rows, recipe)
     elif rows.height:
-        matrix, told = job.look(recipe, rows)
+        with np.errstate(over="ignore"):  # what a product comes to is the model's to judge, as it is at an endpoint
+            matrix, told = job.look(recipe, rows)
     else:
         matrix = np.empty((0, len(recipe.columns)), np.float32)
     scores = np.full(chunk.height, np.nan)
