@@ -124,12 +124,13 @@ class Scoring:
         first = 0
         for number, chunk in enumerate(rules.in_chunks(job.table.pieces(), CHUNK)):
             if number >= len(parts.done):
-                made = _scored(job, chunk, first)
+                numbers = pl.Series(rules.ROW, range(first, first + chunk.height), dtype=pl.Int64)
+                made = _scored(job, chunk.with_columns(numbers))
                 parts.add(made, int(made[rules.PROBLEM].is_not_null().sum()))
             first += chunk.height
 
 
-def _scored(job: Job, chunk: pl.DataFrame, first: int) -> pl.DataFrame:
+def _scored(job: Job, chunk: pl.DataFrame) -> pl.DataFrame:
     recipe = job.scorer.recipe
     form = rules.form_of(chunk.columns, recipe)
     keep = rules.carried(chunk.columns, recipe, job.carry)
@@ -150,4 +151,4 @@ def _scored(job: Job, chunk: pl.DataFrame, first: int) -> pl.DataFrame:
     scores[places[is_made]] = rules.run_all(job.scorer.run, np.ascontiguousarray(matrix[is_made]))
     for place, problem in zip(places.tolist(), told, strict=True):
         problems[place] = problem
-    return rules.scored(chunk, first, keep=keep, scores=scores, problems=problems, named=job.scorer.named)
+    return rules.scored(chunk, keep=keep, scores=scores, problems=problems, named=job.scorer.named)
