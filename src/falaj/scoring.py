@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from falaj.stages.scoring.service import Looked, Scorer, Table
 
 DAY = timedelta(days=1)
+AT_ONCE = 256
+"""Rows whose stored features are read in one go; as many as an endpoint takes in a call."""
 
 
 def score(app: App, actor: Actor, model: Ref, asked: Mapping[str, Any], run_id: str = "") -> Ref:
@@ -167,24 +169,30 @@ def _as_of(app: App) -> Looked:
 
 
 def _online(app: App, live: Live, now: datetime) -> Looked:
-    """As an endpoint would answer now: the stored rows of this moment, row by row, and the refusals of an endpoint."""
+    """As an endpoint would answer now: the stored rows of this moment, and the refusals of an endpoint, row by row."""
     import numpy as np
 
     from falaj.inference.rows import Row, fill, keys_of, read
 
     def look(recipe: Recipe, rows: pl.DataFrame) -> tuple[Any, Sequence[str | None]]:
         matrix = np.full((rows.height, len(recipe.columns)), np.nan, np.float32)
-        told: list[str | None] = []
-        for place, request in enumerate(rows.iter_rows(named=True)):
-            row = Row(live, now, "", False, "", request)
-            try:
-                [keys] = keys_of([row])
-                stored = iter(read(app.online, list(keys.items())))
-                fill([row], [{view: next(stored) for view in keys}])
-                matrix[place] = row.features
-                told.append(None)
-            except InvalidInput as exc:
-                told.append(exc.message[:200])
+        told: list[str | None] = [None] * rows.height
+        for start in range(0, rows.height, AT_ONCE):
+            asked: list[tuple[int, Row, Mapping[str, str]]] = []
+            for place, request in enumerate(rows[start : start + AT_ONCE].iter_rows(named=True), start):
+                row = Row(live, now, "", False, "", request)
+                try:
+                    asked.append((place, row, keys_of([row])[0]))
+                except InvalidInput as exc:
+                    told[place] = exc.message[:200]
+            stored = iter(read(app.online, [pair for _, _, keys in asked for pair in keys.items()]))
+            for place, row, keys in asked:
+                held = {view: next(stored) for view in keys}
+                try:
+                    fill([row], [held])
+                    matrix[place] = row.features
+                except InvalidInput as exc:
+                    told[place] = exc.message[:200]
         return matrix, told
 
     return look

@@ -203,6 +203,19 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(world: tuple[Life, Ref]
     assert (tmp_path / "out" / RECEIPT).exists()
 
 
+def test_two_scorings_do_not_write_into_one_folder_at_a_time(world: tuple[Life, Ref], tmp_path: Path) -> None:
+    made, model = world
+    given = job(made, model, tmp_path / "out", rows(10))
+
+    def look(recipe: Recipe, frame: pl.DataFrame) -> Any:
+        with pytest.raises(Conflict, match="Another scoring"):
+            score(made, model, given, "score-second")
+        return given.look(recipe, frame)
+
+    score(made, model, replace(given, look=look), "score-first")
+    assert output(tmp_path / "out").height == 10
+
+
 def test_other_features_or_another_threshold_are_another_scoring(world: tuple[Life, Ref], tmp_path: Path) -> None:
     made, model = world
     given = job(made, model, tmp_path / "out", rows(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,12 +23,15 @@ class Parts:
     """`plan`: the digest of all that the output depends on; a folder belongs to one."""
 
     def __init__(self, folder: Path, plan: str) -> None:
-        """Raises Conflict where the folder holds anything but this scoring, Unavailable where it cannot be used."""
+        """Raises Conflict where the folder holds anything but this scoring or somebody is writing it, Unavailable where it
+        cannot be used. Close it."""
         self.folder, self.plan = folder, plan
+        self._lock = -1
         self.done: list[Mapping[str, Any]] = []
         """Of each part: `name`, `rows`, `problems`, `sha256`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder)
             held = self._read(RECEIPT) or self._read(PROGRESS)
             others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
             if (held is None and others) or (held is not None and held.get("plan") != plan):
@@ -38,7 +42,17 @@ class Parts:
                     break  # whatever was lost or changed is written again, and all behind it
                 self.done.append(part)
         except OSError as exc:
+            self.close()
             raise self._refusal(exc) from exc
+        except Conflict:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets others write into the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     @property
     def is_whole(self) -> bool:
@@ -90,6 +104,17 @@ class Parts:
 
     def _refusal(self, error: OSError) -> Unavailable:
         return Unavailable(f"{self.folder} cannot be written: {error.strerror}.", "make room, and score again: it goes on.")
+
+
+def _locked(folder: Path) -> int:
+    """The folder itself is what is locked, so that no file is left behind."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(fd)
+        raise Conflict(f"Another scoring writes into {folder}.", "let it end, or name another folder.") from exc
+    return fd
 
 
 def _digest(path: Path) -> str:

@@ -124,7 +124,7 @@ def run_all(run: Run, matrix: Vectors, batch: int = BATCH) -> Floats:
 def scored(
     frame: pl.DataFrame, *, keep: Sequence[str], scores: Floats, problems: Sequence[str | None], named: Named
 ) -> pl.DataFrame:
-    """The output's rows, of rows that have their number as `_row`: what is carried over, the score (null where there is none) and why there is none."""
+    """The output, of rows that have their number as `_row`: what is carried over, the score (or null) and why there is none."""
     told = zip(problems, np.isnan(scores).tolist(), strict=True)
     why = ["the model gave no number" if problem is None and is_missing else problem for problem, is_missing in told]
     values = pl.Series(SCORE, scores, dtype=pl.Float64).fill_nan(None)

@@ -97,9 +97,17 @@ class Scoring:
         plan = job.plan
         scores = Ref("scores", model.name, plan.removeprefix("sha256:")[:16])
         parts = Parts(job.folder, plan)
-        if parts.is_whole and self.kernel.ledger.get("asset", str(scores)) is not None:
-            return scores
-        self._score(job, parts)
+        try:
+            if not parts.is_whole or self.kernel.ledger.get("asset", str(scores)) is None:
+                self._score(job, parts)
+                self._record(act, job, parts, (model, scores, run_id))
+        finally:
+            parts.close()
+        return scores
+
+    def _record(self, act: Act, job: Job, parts: Parts, names: tuple[Ref, Ref, str]) -> None:
+        """`names`: the model, the scores and the run."""
+        model, scores, run_id = names
         if not job.table.unchanged():
             raise Conflict("The input was changed while it was scored.", "score again when it is whole, into another folder.")
         inputs = (model, *job.table.inputs, *job.state)
@@ -107,7 +115,7 @@ class Scoring:
         receipt = parts.finish(about)
         digest = self.blobs.put(receipt)
         rows, problems = (sum(int(part[name]) for part in parts.done) for name in ("rows", "problems"))
-        labels = {"rows": rows, "problems": problems, "parts": len(parts.done), "plan": plan, **job.params}
+        labels = {"rows": rows, "problems": problems, "parts": len(parts.done), "plan": parts.plan, **job.params}
         asset = Asset(scores, digest, digest, labels=labels, inputs=inputs, run=run_id, created_at=act.now)
         with act.change() as draft:
             for held in (asset, *job.table.assets):
@@ -117,7 +125,6 @@ class Scoring:
                 ended = Run(run_id, "score", job.params, "succeeded", 1, inputs, (scores,), act.now, self.kernel.now())
                 draft.put("run", run_id, ended)
             draft.note(scores=str(scores), digest=digest, rows=rows, problems=problems, run=run_id, inputs=len(inputs))
-        return scores
 
     def _score(self, job: Job, parts: Parts) -> None:
         """Every part that is not there yet. At most a chunk of rows is held at once."""
