@@ -283,10 +283,12 @@ class Predictor:
         found[job.place] = error
         wrote = iso(self.now())
         at = job.at or (iso(job.rows[0].at) if job.rows else wrote)
-        asked = [(row.live, row.unit, row.forced) for row in job.rows] or [(p.live, job.unit, job.forced) for p in job.parts]
+        asked = [(row.live, (row.unit, row.request_id), row.forced) for row in job.rows]
+        asked = asked or [(part.live, (job.unit, job.request_id), job.forced) for part in job.parts]
         lives = {id(one[0]): one for one in asked}.values()
         lines = [
-            failure_line(job.call.name, live, error, times=(at, wrote), unit=unit, forced=forced) for live, unit, forced in lives
+            failure_line(job.call.name, live, error, times=(at, wrote), unit=live.mask.names(*names)[0], forced=forced)
+            for live, names, forced in lives
         ]
         for live, _, _ in lives:
             self.metrics.failed(live.labels)
