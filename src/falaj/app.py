@@ -267,9 +267,10 @@ class App:
 
     @cached_property
     def rollouts(self) -> Rollouts:
+        from falaj.stages.rollouts.endpoints import Endpoints
         from falaj.stages.rollouts.service import Rollouts
 
-        return Rollouts(self.kernel, self.host, self.project.endpoints, self.keys.allowed)
+        return Rollouts(Endpoints(self.kernel, self.host, self.project.endpoints, self.keys.allowed))
 
     @cached_property
     def monitors(self) -> Monitors:

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from falaj.inference.predict import Predictor
 from falaj.inference.seals import Sealer
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, read_settings
+from falaj.inference.shadow import Shadows
 from falaj.inference.watch import GroupSync, Watch, keep_looking
 from falaj.ports.online import Online, Stored
 
@@ -52,14 +54,14 @@ class LateOnline:
         )
         if settings.online_url:
             self._options["timeout_s"] = _WAITS_S
+        self._opening = threading.Lock()
         self._store: Online | None = None
         self._away: tuple[float, Unavailable] | None = None
 
     def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
         """Raises Unavailable at once while a store that did not answer a moment ago is given time to come back."""
         if self._store is None:
-            with contextlib.suppress(NotFound):
-                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
+            self._open()
         if self._store is None:
             return [None] * len(keys)
         if self._away is not None and time.monotonic() < self._away[0]:
@@ -75,6 +77,12 @@ class LateOnline:
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
+
+    def _open(self) -> None:
+        """Once, whichever thread comes first."""
+        with self._opening, contextlib.suppress(NotFound):
+            if self._store is None:
+                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
 
 
 def serve(folder: Path) -> None:
@@ -111,6 +119,8 @@ def serve(folder: Path) -> None:
             after=GroupSync(log.sync) if settings.sync == "always" else None,
         )  # fmt: skip
         server = Server(settings, Keyring(folder / "keys.json", pepper), predictor, batcher)
+        # An embedded store is opened once a process; shadows read any other over a connection of their own.
+        beside: Any = online if settings.online_scheme == "lmdb" else LateOnline(settings)
         with contextlib.suppress(FalajError):
             online.get([])  # opened before the first request, which should not pay for it
         watch.report()
@@ -118,21 +128,29 @@ def serve(folder: Path) -> None:
         # What was imported and loaded stays for good: there is no use in walking through it again and again.
         gc.freeze()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(server, settings, listener, watch, sealer))
+            runner.run(_run(server, settings, listener, (watch, sealer), beside))
         online.close()
+        beside.close()
     finally:
         log.close()
         sealer.close()
 
 
-async def _run(server: Server, settings: ServerSettings, listener: Any, watch: Watch, sealer: Sealer) -> None:
+async def _run(server: Server, settings: ServerSettings, listener: Any, kept: tuple[Watch, Sealer], beside: Online) -> None:
     """Serves until SIGTERM or SIGINT, then answers what it has taken on."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
+    predictor, (watch, sealer) = server.predictor, kept
+
+    def hand_over(lines: list[bytes]) -> None:
+        loop.call_soon_threadsafe(predictor.note, lines)
+
+    shadows = predictor.shadows = Shadows(settings.endpoint.rpartition("/")[2], beside, hand_over, wall)
+    predictor.metrics.shadows = shadows.counts
     edge = Edge(server, settings)
     listening = await loop.create_server(edge.connection, sock=listener)
-    looking = asyncio.create_task(keep_looking(watch, server.predictor.log, sealer, over.is_set))
+    looking = asyncio.create_task(keep_looking(watch, predictor.log, sealer, over.is_set))
     sweeping = asyncio.create_task(_sweep(edge))
     await over.wait()
     listening.close()
@@ -142,6 +160,7 @@ async def _run(server: Server, settings: ServerSettings, listener: Any, watch: W
             while edge.connections:
                 await asyncio.sleep(0.01)
     sweeping.cancel()
+    await loop.run_in_executor(None, shadows.close)
     await looking
 
 

@@ -207,7 +207,7 @@ class Worker:
             self._tell_run(self.app.pipelines.get(run_id), done)
         self._running = live
         for endpoint in self.app.project.endpoints.values():
-            if self.app.ledger.get("endpoint", endpoint.name) is None or self.app.rollouts.live(endpoint.name):
+            if self.app.ledger.get("endpoint", endpoint.name) is None or self.app.rollouts.busy(endpoint.name):
                 continue
             waiting = self._waiting(endpoint.model)
             if waiting:

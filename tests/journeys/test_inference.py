@@ -283,7 +283,10 @@ def test_an_arm_may_be_chosen_by_those_who_may_and_is_marked(place: Place, app: 
     assert answer["arm"] == "challenger"
     assert place.records()[-1]["forced"] is True
     refused(app.post(PREDICT, json=REQUEST, headers={"X-Falaj-Arm": "challenger"}), 403, "denied")
-    refused(app.post(PREDICT, json=REQUEST, headers={"X-Falaj-Arm": "best"}), 422, "invalid_input")
+    with place.client(place.ops) as ops:
+        refused(ops.post(PREDICT, json=REQUEST, headers={"X-Falaj-Arm": "best"}), 404, "not_found", "challenger")
+        refused(ops.post(PREDICT, json=REQUEST, headers={"X-Falaj-Arm": "x" * 300}), 422, "invalid_input", "X-Falaj-Arm")
+        assert ops.post(PREDICT, json=REQUEST, headers={"X-Falaj-Arm": "model/delay@2"}).json()["arm"] == "challenger"
     seen = {app.post(PREDICT, json={**REQUEST, "flight_id": "f-7"}).json()["arm"] for _ in range(5)}
     assert len(seen) == 1
     many = app.post(PREDICT, json={"requests": [{**REQUEST, "flight_id": f"f-{n}"} for n in range(200)]}).json()["predictions"]

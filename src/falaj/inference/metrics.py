@@ -7,14 +7,31 @@ import resource
 import sys
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from falaj.inference.shadow import Counts
 
 BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of the latency histogram, seconds."""
 
 Labels = tuple[str, str, str]
 """(model, version, arm)"""
+_SHADOW: Sequence[tuple[str, str, Callable[[Counts], float]]] = (
+    ("shadow_rows_total", "Rows whose answer was compared with what a shadow would have said.", lambda c: c.compared),
+    ("shadow_changed_total", "Of these, decisions that would have been the other one.", lambda c: c.changed),
+    (
+        "shadow_difference_total",
+        "The sum of the sizes of the differences; over the rows it is their mean.",
+        lambda c: round(c.size, 9),
+    ),
+    ("shadow_failed_total", "Rows that a shadow or its features failed.", lambda c: c.failed),
+    ("shadow_unfit_total", "Rows of tensors whose columns are not the shadow's.", lambda c: c.unfit),
+    ("shadow_dropped_total", "Copies that were dropped because the worker had no time for them.", lambda c: c.dropped),
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +48,8 @@ class Metrics:
         self._tallies: dict[Labels, _Tally] = {}
         self._refused: Counter[str] = Counter()
         self.labels_taken = 0
+        self.shadows: Mapping[tuple[str, str], Counts] = {}
+        """By model and version."""
 
     def answered(self, labels: Labels, seconds: float, rows: int = 1) -> None:
         tally = self._of(labels)
@@ -78,6 +97,11 @@ class Metrics:
             "Requests that were refused, by error code.",
             {f'code="{c}"': n for c, n in sorted(self._refused.items())},
         )
+        for name, text, of in _SHADOW if self.shadows else ():
+            values = {
+                _labels((model, version, "shadow")): of(counts) for (model, version), counts in sorted(self.shadows.items())
+            }
+            _add(lines, name, "counter", text, values)
         _add(lines, "labels_total", "counter", "Labels that were taken.", {"": self.labels_taken})
         _add(lines, "log_bytes_total", "counter", "Bytes appended to the prediction log.", {"": log_bytes})
         _add(lines, "ready", "gauge", "1 where a model answers.", {"": int(ready)})

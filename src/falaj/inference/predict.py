@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,24 +16,24 @@ from numpy.typing import NDArray
 
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
-from falaj.core.moments import iso, millis
+from falaj.core.moments import from_millis, iso, millis
 from falaj.core.segment import issue
-from falaj.inference.auth import demand
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
 from falaj.inference.errors import Late, at_place
 from falaj.inference.feedback import Label
-from falaj.inference.lines import about, failure_line, line, tensor_line
+from falaj.inference.held import Held, held_of
+from falaj.inference.lines import failure_line, line, tensor_line
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Live, Serving
-from falaj.inference.router import choose
+from falaj.inference.router import shadowed
 from falaj.inference.rows import Row, answer_of, fill, keys_of, read, row_line
 from falaj.inference.settings import event_time
+from falaj.inference.shadow import Copied, Shadows
 from falaj.inference.tensors import check_outputs
 from falaj.inference.text import unit_of
 from falaj.ports.online import Online
 
-ROLES = ("champion", "challenger")
 Outcomes = list[Answered | FalajError | None]
 
 
@@ -73,9 +74,9 @@ class _Turn:
     ms: int
     clock: float
     """time.perf_counter"""
-    serving: Serving | None
+    held: Held | None
     about: Mapping[int, str]
-    """By the identity of an arm: what all its log lines have in common."""
+    """As `held` has it."""
 
 
 class Predictor:
@@ -86,23 +87,26 @@ class Predictor:
 
     def __init__(self, log: PredictionLog, online: Online, metrics: Metrics, clock: str, now: Callable[[], datetime]) -> None:
         self.log, self.online, self.metrics, self.clock, self.now = log, online, metrics, clock, now
-        self._held: tuple[Serving | None, Mapping[int, str]] = (None, {})
+        self.shadows: Shadows | None = None
+        self._held: Held | None = None
         # A request without an id gets one that no other worker and no other run gives out.
         self._unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
 
     @property
     def serving(self) -> Serving | None:
-        return self._held[0]
+        return self._held.serving if self._held is not None else None
 
     @serving.setter
     def serving(self, serving: Serving | None) -> None:
-        self._held = (serving, {id(live): about(serving.name, live) for live in serving.arms} if serving else {})
+        """Raises InvalidInput for arms that make no split."""
+        self._held = held_of(serving) if serving is not None else None
 
     def answer(self, calls: Sequence[Call]) -> list[Answered | FalajError]:
         """One outcome a call, in order; never raises. All rows for one model are one run of it."""
         found: Outcomes = [None] * len(calls)
         at = self.now()
-        turn = _Turn(at, iso(at), millis(at), time.perf_counter(), *self._held)
+        held = self._held
+        turn = _Turn(at, iso(at), millis(at), time.perf_counter(), held, held.about if held is not None else {})
         jobs: list[_Job] = []
         for place, call in enumerate(calls):
             try:
@@ -119,12 +123,19 @@ class Predictor:
             for job in done:
                 _score_rows(job) if job.rows else None
             self._write(done, turn)
-            for job in done:
-                found[job.place] = _answered(job, turn.serving)  # type: ignore[arg-type]  # no job without it
+            if held is not None:
+                self._tell(done, held, found)
         except Exception as exc:
             problem = exc if isinstance(exc, FalajError) else _bug(exc)
             found = [problem if one is None else one for one in found]
         return [one if one is not None else Bug("A call was not answered.") for one in found]
+
+    def _tell(self, jobs: Sequence[_Job], held: Held, found: Outcomes) -> None:
+        for job in jobs:
+            found[job.place] = _answered(job, held.serving)
+        if held.shadow is not None and self.shadows is not None:
+            self.shadows.start()
+            self.shadows.offer(_copies(jobs, held.serving, held.shadow))
 
     def label(self, labels: Sequence[Label], actor: Actor) -> None:
         """Appends labels, all or none. Raises Unavailable."""
@@ -136,24 +147,29 @@ class Predictor:
         self.log.append(lambda _segment, _row: lines)
         self.metrics.labels_taken += len(lines)
 
+    def note(self, lines: Sequence[bytes]) -> None:
+        """Appends records that nobody waits for; they are lost where the log cannot be written. The same thread."""
+        with contextlib.suppress(FalajError):
+            self.log.append(lambda _segment, _row: lines)
+
     # --- from a call to rows ---
 
     def _job(self, place: int, call: Call, turn: _Turn) -> _Job:
-        serving = turn.serving
-        if serving is None:
+        held = turn.held
+        if held is None:
             raise Unavailable("No model is served here yet.", "falaj status says why.")
-        if call.name != serving.name:
-            raise NotFound.named("model", call.name, [serving.name])
+        if call.name != held.serving.name:
+            raise NotFound.named("model", call.name, [held.serving.name])
         if 0.0 < call.caller.deadline < turn.clock:
             raise Late("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
         if isinstance(call, TensorCall):
-            return self._tensor_job(place, call, serving, turn)
-        return self._entity_job(place, call, serving, turn)
+            return self._tensor_job(place, call, held, turn)
+        return self._entity_job(place, call, held, turn)
 
-    def _tensor_job(self, place: int, call: TensorCall, serving: Serving, turn: _Turn) -> _Job:
+    def _tensor_job(self, place: int, call: TensorCall, held: Held, turn: _Turn) -> _Job:
         request_id = call.caller.request_id or call.id or next(self._unnamed)
         unit = call.unit or request_id
-        live, forced = _arm(serving, unit, call.caller, call.version)
+        live, forced = held.arm(unit, call.caller, call.version)
         model = live.model
         if call.input != model.input:
             raise NotFound.named("input", call.input, [model.input])
@@ -170,24 +186,24 @@ class Predictor:
             job.at, job.at_ms = iso(at), millis(at)
         return job
 
-    def _entity_job(self, place: int, call: EntityCall, serving: Serving, turn: _Turn) -> _Job:
+    def _entity_job(self, place: int, call: EntityCall, held: Held, turn: _Turn) -> _Job:
         """Every request's arm and time; the features are not known yet."""
         many, rows = len(call.requests) > 1, []
         call_id = call.caller.request_id or next(self._unnamed)
         for index, request in enumerate(call.requests):
             try:
-                rows.append(self._row(serving, request, call.caller, f"{call_id}-{index}" if many else call_id, turn.at))
+                rows.append(self._row((held, turn.at), request, call.caller, f"{call_id}-{index}" if many else call_id))
             except FalajError as exc:
                 raise at_place(exc, "requests", index) if many else exc from exc
         return _Job(place, call, [], rows)
 
-    def _row(self, serving: Serving, request: Mapping[str, Any], caller: Caller, request_id: str, now: datetime) -> Row:
-        wanted = serving.wanted.unit
+    def _row(self, when: tuple[Held, datetime], request: Mapping[str, Any], caller: Caller, request_id: str) -> Row:
+        held, now = when
+        wanted = held.serving.wanted.unit
         unit = (unit_of(request.get(wanted), wanted) if wanted else "") or request_id
-        live, forced = _arm(serving, unit, caller, None)
-        return Row(
-            live, event_time(self.clock, request.get(live.model.recipe.time_field), now), unit, forced, request_id, request
-        )
+        live, forced = held.arm(unit, caller, None)
+        at = event_time(self.clock, request.get(live.model.recipe.time_field), now)
+        return Row(live, at, unit, forced, request_id, request)
 
     def _look_up(self, jobs: Sequence[_Job], found: Outcomes) -> None:
         """Fills in the features of all rows of all calls from one read of the online store."""
@@ -300,9 +316,12 @@ def _answered(job: _Job, serving: Serving) -> Answered:
         rows = [answer_of(row, serving.wanted.threshold) for row in job.rows]
         return Answered(job.rows[0].live, [row.id for row in job.rows], [row.score for row in job.rows], [], rows)
     part = job.parts[0]
-    count = len(part.scores)
-    ids = [job.id] if count == 1 else [f"{job.id}.{place:x}" for place in range(count)]
-    return Answered(part.live, ids, part.scores, part.outputs, [])
+    return Answered(part.live, _ids(job), part.scores, part.outputs, [])
+
+
+def _ids(job: _Job) -> list[str]:
+    count = len(job.parts[0].scores)
+    return [job.id] if count == 1 else [f"{job.id}.{place:x}" for place in range(count)]
 
 
 def _score_rows(job: _Job) -> None:
@@ -328,24 +347,25 @@ def _run_together(parts: Sequence[_Part]) -> None:
         start = end
 
 
-def _arm(serving: Serving, unit: str, caller: Caller, version: str | None) -> tuple[Live, bool]:
-    """The unit's arm, unless somebody who may do so insists on another; such answers count in no statistics."""
-    if caller.arm:
-        demand(caller.actor, "force")
-        return _one(serving.arms, "arm", caller.arm, lambda live: live.role), True
-    live = choose(serving.arms, serving.wanted.salt, unit)
-    if version is None or version == live.version:
-        return live, False
-    other = _one(serving.arms, "version", version, lambda live: live.version)
-    demand(caller.actor, "force")
-    return other, True
-
-
-def _one(arms: Sequence[Live], what: str, name: str, of: Callable[[Live], str]) -> Live:
-    for live in arms:
-        if of(live) == name:
-            return live
-    raise NotFound.named(what, name, [of(live) for live in arms])
+def _copies(jobs: Sequence[_Job], serving: Serving, shadow: Live) -> Iterator[Copied]:
+    """What the shadow is shown: of whoever is sampled, unless the caller chose the arm."""
+    threshold = serving.wanted.threshold
+    for job in jobs:
+        if not job.rows:
+            part = job.parts[0]
+            if not job.forced and shadowed(shadow.arm, job.unit):
+                at = [from_millis(job.at_ms)] * len(part.scores)
+                yield Copied(shadow, part.live, _ids(job), part.scores, part.matrix, at, threshold)
+            continue
+        for part in job.parts:
+            rows = [row for row in job.rows if row.live is part.live]
+            mine = [place for place, row in enumerate(rows) if not row.forced and shadowed(shadow.arm, row.unit)]
+            if mine:
+                seen = [rows[place] for place in mine]
+                yield Copied(
+                    shadow, part.live, [row.id for row in seen], [row.score for row in seen], part.matrix[mine],
+                    [row.at for row in seen], threshold, [row.request for row in seen],
+                )  # fmt: skip
 
 
 def _bug(error: Exception) -> Bug:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from falaj.core.actor import Actor
-from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.errors import Bug, FalajError, NotFound, Unavailable
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
 from falaj.inference.calls import Answered, Caller, EntityCall
@@ -21,7 +21,8 @@ from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
 from falaj.inference.http import JSON, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
-from falaj.inference.predict import ROLES, Predictor
+from falaj.inference.predict import Predictor
+from falaj.inference.router import read_arm
 from falaj.inference.settings import ServerSettings
 from falaj.inference.tensors import read_infer, write_infer
 from falaj.inference.text import text_of
@@ -188,9 +189,7 @@ class Server:
     def _caller(self, request: Request, admitted: Admitted, call_id: str = "") -> Caller:
         """Raises InvalidInput for a header that says nothing usable."""
         headers = request.headers
-        arm = headers[b"x-falaj-arm"].decode("latin-1") if b"x-falaj-arm" in headers else ""
-        if arm and arm not in ROLES:
-            raise InvalidInput(f"The header X-Falaj-Arm says {arm[:40]!r}.", f"there is: {', '.join(ROLES)}.")
+        arm = read_arm(headers[b"x-falaj-arm"].decode("latin-1")) if b"x-falaj-arm" in headers else ""
         given = text_of(headers[b"x-request-id"].decode("latin-1"), "X-Request-Id") if b"x-request-id" in headers else ""
         return Caller(admitted.actor, given or call_id, arm, request.started)
 

@@ -21,7 +21,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 SHORT: Mapping[str, tuple[str, str]] = {
     "promote": ("model", "promote"),
-    "rollback": ("model", "rollback"),
+    "rollback": ("endpoint", "rollback"),
     "status": ("status", "show"),
     "trace": ("prediction", "trace"),
 }

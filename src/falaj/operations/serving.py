@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falaj.core.errors import NotFound
+from falaj.operations import traffic
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 ENDPOINT = Subject("endpoint", "an endpoint that the project declares, as in delay")
@@ -34,7 +35,8 @@ def _endpoint(asked: Asked, name: str) -> dict[str, Any]:
         seen: Any = asked.app.host.look(name)
     except NotFound:
         seen = None
-    return {"endpoint": f"endpoint/{name}", "wanted": record.get("wanted"), "seen": seen, "rollout": record.get("rollout")}
+    under_way = {kind: record.get(kind) for kind in ("rollout", "experiment")}
+    return {"endpoint": f"endpoint/{name}", "wanted": record.get("wanted"), "seen": seen, **under_way}
 
 
 def _deploy(asked: Asked) -> Any:
@@ -115,6 +117,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ENDPOINT,
         (Argument("model", "a registered version, as in delay@7", required=True), _REASON),
     ),
+    *traffic.OPERATIONS,
     Operation("rollout", "list", "Every rollout and how it ended.", _list_rollouts, changes=False),
     Operation(
         "rollout",

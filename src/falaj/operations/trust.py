@@ -73,6 +73,7 @@ def _status(asked: Asked) -> Any:
         "runs": [run.id for run in app.pipelines.live()],
         "endpoints": [name for name, _ in app.ledger.find("endpoint")],
         "rollouts": [body["ref"] for _, body in app.ledger.find("rollout") if body["ended_at"] is None],
+        "experiments": [body["ref"] for _, body in app.ledger.find("experiment") if body["ended_at"] is None],
         "open_alerts": [alert.ref for alert in app.alerts.all() if alert.state != "resolved"],
     }
 

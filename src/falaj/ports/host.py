@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from falaj.core.errors import InvalidInput
+
+BUCKETS = 10_000
+"""Into so many equal parts the units of an endpoint fall; an arm has some of them, so 0.0001 is the smallest share."""
+VARIANT = "variant-"
+SIDE = frozenset({"standby", "shadow"})
+"""Roles that are loaded and answer nobody who does not ask for them by name."""
+_FIXED = frozenset({"champion", "challenger"}) | SIDE
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
+
+Runs = tuple[tuple[int, int], ...]
+"""Buckets, as runs [from, to)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One model behind an endpoint. `manifest`: the signed envelope of the registered model. `share`: of the units, 0 to 1."""
+    """One model behind an endpoint. `manifest`: the signed envelope of the registered model.
+
+    Raises InvalidInput for a role that does not exist, a share outside of 0 to 1, and buckets that are none.
+    """
 
     role: str
-    """`champion` or `challenger`."""
+    """`champion` answers whoever no other arm answers; there is one. `challenger`: tried out by a rollout.
+    `variant-<name>`: one side of an A/B test. `standby`: loaded and warm, answers nobody until it is switched to.
+    `shadow`: gets a copy of some requests and never answers."""
     model: str
     """The Ref of the version, `model/delay@7`."""
     digest: str
     share: float
+    """Of the units that it answers, 0 to 1; 0 for the standby. Of the shadow: of the units whose requests it gets a copy of."""
     release: str
     """The Ref of the release, `release/delay@3`."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    buckets: Runs = ()
+    """The buckets that are its own, where it must keep them while other arms change; empty: counted from the shares."""
+
+    def __post_init__(self) -> None:
+        if self.role not in _FIXED and not _NAME.fullmatch(self.role.removeprefix(VARIANT) if is_variant(self.role) else "-"):
+            raise InvalidInput(
+                f"{self.role!r} is no role of an arm.",
+                f"there is: {', '.join(sorted(_FIXED))}, and variant-<name> of small letters, digits and '_'.",
+            )
+        if not 0 <= self.share <= 1:
+            raise InvalidInput(f"The share {self.share} of the {self.role} {self.model} must be from 0 to 1.")
+        if any(not 0 <= low < high <= BUCKETS for low, high in self.buckets):
+            raise InvalidInput(
+                f"The buckets of {self.role} must lie within 0 to {BUCKETS}.", "the first is part of a run, the last not."
+            )
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers callers who ask for no arm."""
+        return self.role not in SIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +70,17 @@ class Wanted:
     revision: int
     """The seq of the ledger event that it follows from: a greater one replaces a smaller one."""
     arms: tuple[Arm, ...]
+    """The champion first; each role once."""
     salt: str
     threshold: float
     unit: str = ""
     """The request field that is split on; empty splits each request by itself."""
     mask: Mapping[str, str] = field(default_factory=dict)
     """What the prediction log may not hold: `class:<classification>`, a field or `view.feature` → `hash`, `drop` or `keep`."""
+
+
+def is_variant(role: str) -> bool:
+    return role.startswith(VARIANT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +97,7 @@ class Seen:
 
 
 class Host(Protocol):
-    """capabilities: `split` (can divide traffic between arms)."""
+    """capabilities: `split` (can divide traffic between arms, and keep some warm or in the shadow)."""
 
     capabilities: frozenset[str]
 

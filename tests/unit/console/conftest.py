@@ -27,6 +27,7 @@ from falaj.core.segment import Seal
 from falaj.stages.action import Kernel
 from falaj.stages.alerts.service import Alerts
 from falaj.stages.governance.audit import Audit
+from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.rules import Block
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Canary, Endpoint
@@ -61,7 +62,7 @@ class World:
         kernel = Kernel(self.ledger, AllowAll(), lambda: self.now)
         plan = Canary(steps=(0.2, 0.5), guards=("wrong", "failure"))
         endpoint = Endpoint("delay", "delay", unit="flight_id", threshold=0.3, rollout=plan)
-        self.rollouts = Rollouts(kernel, MemoryHost(), {"delay": endpoint}, dict)
+        self.rollouts = Rollouts(Endpoints(kernel, MemoryHost(), {"delay": endpoint}, dict))
         self.alerts = Alerts(kernel, Nobody())
         self.audit = Audit(kernel, verifier(self.ledger.vkey))
 

@@ -43,6 +43,7 @@ from falaj.stages.features.service import Features
 from falaj.stages.features.spec import WindowView, count, inputs, mean, number
 from falaj.stages.governance.trace import Trace, Traced
 from falaj.stages.registry.service import Registry
+from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Endpoint
 from falaj.stages.serving.service import Serving
@@ -174,7 +175,7 @@ class World:
 
     def deploy(self, model: Ref) -> None:
         self.registry.promote(ANNA, model, reason="first release")
-        rollouts = Rollouts(self.kernel, MemoryHost(), {"fare": ENDPOINT}, dict)
+        rollouts = Rollouts(Endpoints(self.kernel, MemoryHost(), {"fare": ENDPOINT}, dict))
         rollouts.deploy(ANNA, Ref("endpoint", "fare"), model=model, reason="first release")
 
     def predict(self, row: int = 0, **changed: Any) -> dict[str, Any]:
@@ -525,3 +526,16 @@ def test_whatever_is_gone_from_the_ledger_never_crashes_a_trace(world: World) ->
     traced = world.trace()
     assert traced.verdict == "deny"
     assert {"release fare@1", "model fare@1", "seal fare/000000"} <= names(traced)
+
+
+def test_an_answer_of_an_experiment_leads_to_who_began_it_and_why(world: World) -> None:
+    rollouts = Rollouts(Endpoints(world.kernel, MemoryHost(), {"fare": ENDPOINT}, dict))
+    where, same = Ref("endpoint", "fare"), Ref("model", "fare", "1")
+    world.now = AT - HOUR
+    rollouts.experiments.split(ANNA, where, variants={"b": same}, weights={"b": 0.5}, reason="is the split fair?")
+    world.log([world.predict(0, arm="variant-b", share=0.5, release="release/fare@2")], sealed=False)
+    traced = world.trace()
+    release = next(hop for hop in traced.hops if "release" in hop.facts and "experiment" in hop.facts)
+    assert release.facts["experiment"] == "experiment/fare@1: is the split fair?, not decided yet"
+    assert any(check.name == "served" and check.passed and "variant-b with 50%" in check.seen for check in release.checks)
+    assert ("endpoint.split of release/fare@2", str(ANNA)) in {(one.what, one.by) for one in traced.approvals}

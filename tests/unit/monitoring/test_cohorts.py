@@ -254,3 +254,37 @@ def test_labels_that_come_sooner_for_bad_news_do_no_harm_in_matured_cohorts() ->
     runs = 12
     assert all(lived(seed, matured=False) for seed in range(2))
     assert sum(lived(seed, matured=True) for seed in range(runs)) / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize("arm", ["variant-b", "standby", "shadow"])
+def test_arms_that_no_rollout_compares_count_in_none(arm: str) -> None:
+    """A straggler of an experiment, or a standby that somebody asked for: their units are not those that were split."""
+    at = T0 + 8 * HOUR
+    own = [prediction(1, at), prediction(2, at, arm="challenger", share=0.1, model="model/delay@2")]
+    for share in (0.9, 0.1):
+        other = prediction(3, at, arm=arm, share=share, model="model/delay@3")
+        failed = {"kind": "failure", "at": iso(at), "wrote": iso(at), "arm": arm, "unit": "u4", "code": "model", "message": "x"}
+        cohorts = joined([*own, other, failed])
+        assert not any(part.counts.any() for cohort in cohorts for part in cohort.parts if part.arm == arm)
+        for guard in ("failure", "wrong", "slow"):
+            blocks = blocks_of(cohorts, threshold=0.5, slow_ms=1.0, guards=[guard], scope=SCOPE)
+            assert blocks == blocks_of(joined(own), threshold=0.5, slow_ms=1.0, guards=[guard], scope=SCOPE)
+
+
+def test_a_shadow_record_is_no_prediction_and_a_forced_failure_is_no_failure_of_the_arm() -> None:
+    at = T0 + 8 * HOUR
+    made = prediction(1, at)
+    said = {"kind": "shadow", "of": made["id"], "at": iso(at), "wrote": iso(at), "arm": "champion", "model": "model/delay@2"}
+    forced = {"kind": "failure", "at": iso(at), "arm": "challenger", "unit": "u9", "code": "bug", "forced": True}
+    assert figures(joined([made, said, forced])) == figures(joined([made]))
+    assert figures(joined([made, forced | {"forced": False}])) != figures(joined([made]))
+
+
+def test_what_a_variant_answered_is_seen_by_a_monitor_as_its_models_own_but_not_what_was_forced() -> None:
+    from falaj.stages.monitoring.figures import losses_of, parts_of
+
+    at = T0 + HOUR
+    rows = [prediction(1, at, arm="variant-b", share=0.2), prediction(2, at, arm="standby", share=0.0, forced=True)]
+    parts = parts_of(joined([*rows, *(label(row, at + HOUR, 1) for row in rows)]), "model/delay@1")
+    assert [part.arm for part in parts] == ["standby", "variant-b"]
+    assert len(losses_of(parts, 0.5)["wrong"]) == 1

@@ -28,6 +28,7 @@ from falaj.stages.monitoring.drift import DriftReference, calibrate
 from falaj.stages.monitoring.performance import Promise
 from falaj.stages.monitoring.service import Monitors
 from falaj.stages.monitoring.spec import Monitor
+from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Canary, Endpoint
 
@@ -60,7 +61,7 @@ class Place:
         self.kernel = Kernel(self.ledger, Everybody(), lambda: self.now)
         plan = Canary(steps=(0.2, 0.5), step_units=40, guards=("wrong", "failure", "slow"))
         self.endpoints = {"delay": Endpoint("delay", "delay", "flight_id", 0.3, plan)}
-        self.rollouts = Rollouts(self.kernel, self.host, self.endpoints, dict)
+        self.rollouts = Rollouts(Endpoints(self.kernel, self.host, self.endpoints, dict))
         for ref in (ONE, TWO):
             body = {"ref": str(ref), "asset": {"digest": f"sha256:{ref.version}"}, "manifest": {}, "gate": "allow"}
             with self.ledger.transaction() as tx:

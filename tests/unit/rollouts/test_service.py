@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from falaj.adapters.memory.host import MemoryHost
-from falaj.adapters.memory.ledger import MemoryLedger
-from falaj.core.actor import Actor
 from falaj.core.codec import canonical, decode, encode
-from falaj.core.decision import Decision
 from falaj.core.errors import Conflict, NotFound, Unavailable
-from falaj.core.event import Change, Event
 from falaj.core.moments import millis
 from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
-from falaj.stages.action import Kernel
 from falaj.stages.rollouts.rules import Block
 from falaj.stages.rollouts.service import Rollouts
-from falaj.stages.rollouts.spec import Canary, Endpoint
-
-T0 = datetime(2013, 5, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
-ANNA = Actor("anna", "person", ("ml_engineer",))
-ENDPOINT = Ref("endpoint", "delay")
-GOOD, NEW = Ref("model", "delay", "1"), Ref("model", "delay", "2")
-PLAN = Canary(steps=(0.1, 0.5), guards=("wrong", "failure"), step_units=50)
+from tests.kits.rollouts import ANNA, DAY, DENIED, ENDPOINT, GOOD, NEW, T0, Breaking, Place
 
 
-class Everybody:
-    def decide(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any]) -> Decision:
-        return Decision(subject, "policy", "allow", actor=actor)
-
-
-@dataclass
-class Place:
-    now: datetime = T0
-    ledger: MemoryLedger = field(default_factory=MemoryLedger)
-    host: MemoryHost = field(default_factory=MemoryHost)
-
-    def __post_init__(self) -> None:
-        kernel = Kernel(self.ledger, Everybody(), lambda: self.now)
-        self.rollouts = Rollouts(kernel, self.host, {"delay": Endpoint("delay", "delay", "flight_id", 0.3, PLAN)}, dict)
-        for ref, gate in ((GOOD, "allow"), (NEW, "allow"), (Ref("model", "delay", "3"), "deny")):
-            body = {
-                "ref": str(ref),
-                "asset": {"digest": f"sha256:{ref.version}"},
-                "manifest": {"payload": "x" * 9000},
-                "gate": gate,
-            }
-            with self.ledger.transaction() as tx:
-                change = Change("model", f"{ref.name}@{ref.version}", body)
-                tx.append(Event("model.register", ref, ANNA, T0, {}, (change,)))
-
-    def begin(self) -> Ref:
-        self.rollouts.deploy(ANNA, ENDPOINT, model=GOOD, reason="the first")
-        return self.rollouts.start(ANNA, ENDPOINT, challenger=NEW, seed=7)
-
-    def shares(self) -> dict[str, float]:
-        return {arm.model: arm.share for arm in self.host.wanted["delay"].arms}
-
-    def live_through(self, rollout: Ref, rates: tuple[float, float], days: int = 30) -> str:
-        rng, blocks = np.random.default_rng(1), []
-        for day in range(days):
-            body = self.rollouts.show(rollout)["status"]
-            share = body["epochs"][-1]["share"]
-            n_b = int(rng.binomial(2000, share))
-            n = (2000 - n_b, n_b)
-            bad = (int(rng.binomial(n[0], rates[0])), int(rng.binomial(n_b, rates[1])))
-            span = (millis(T0 + day * DAY), millis(T0 + (day + 1) * DAY))
-            blocks += [Block("wrong", body["step"], *span, n, bad, n), Block("failure", body["step"], *span, n, (0, 0), n)]
-            self.now = T0 + (day + 1) * DAY
-            self.rollouts.look(ANNA, rollout, blocks=blocks, now=self.now)
-            if self.rollouts.live("delay") is None:
-                break
-        return str(self.rollouts.show(rollout)["status"]["state"])
+def live_through(place: Place, rollout: Ref, rates: tuple[float, float], days: int = 30) -> str:
+    rng, blocks = np.random.default_rng(1), []
+    for day in range(days):
+        body = place.rollouts.show(rollout)["status"]
+        share = body["epochs"][-1]["share"]
+        n_b = int(rng.binomial(2000, share))
+        n = (2000 - n_b, n_b)
+        bad = (int(rng.binomial(n[0], rates[0])), int(rng.binomial(n_b, rates[1])))
+        span = (millis(T0 + day * DAY), millis(T0 + (day + 1) * DAY))
+        blocks += [Block("wrong", body["step"], *span, n, bad, n), Block("failure", body["step"], *span, n, (0, 0), n)]
+        place.now = T0 + (day + 1) * DAY
+        place.rollouts.look(ANNA, rollout, blocks=blocks, now=place.now)
+        if place.rollouts.live("delay") is None:
+            break
+    return str(place.rollouts.show(rollout)["status"]["state"])
 
 
 def test_the_first_release_goes_to_everybody() -> None:
@@ -96,7 +48,7 @@ def test_the_first_release_goes_to_everybody() -> None:
 def test_a_model_that_no_gate_let_pass_is_refused() -> None:
     place = Place()
     with pytest.raises(Conflict, match="No gate"):
-        place.rollouts.deploy(ANNA, ENDPOINT, model=Ref("model", "delay", "3"), reason="hurry")
+        place.rollouts.deploy(ANNA, ENDPOINT, model=DENIED, reason="hurry")
     with pytest.raises(NotFound):
         place.rollouts.deploy(ANNA, ENDPOINT, model=Ref("model", "delay", "9"), reason="hurry")
     assert place.host.wanted == {}
@@ -117,7 +69,7 @@ def test_a_good_challenger_becomes_the_champion_in_one_change() -> None:
     place = Place()
     rollout = place.begin()
     assert place.shares() == {str(GOOD): 0.9, str(NEW): 0.1}
-    assert place.live_through(rollout, (0.2, 0.15)) == "promoted"
+    assert live_through(place, rollout, (0.2, 0.15)) == "promoted"
     assert place.shares() == {str(NEW): 1.0}
     assert place.host.wanted["delay"].arms[0].role == "champion"
     last = list(place.ledger.events(verb="rollout.look"))[-1]
@@ -132,7 +84,7 @@ def test_a_good_challenger_becomes_the_champion_in_one_change() -> None:
 def test_a_bad_challenger_is_taken_back_and_the_champion_keeps_its_name() -> None:
     place = Place()
     rollout = place.begin()
-    assert place.live_through(rollout, (0.2, 0.3)) == "rolled_back"
+    assert live_through(place, rollout, (0.2, 0.3)) == "rolled_back"
     assert place.shares() == {str(GOOD): 1.0}
     alias = place.ledger.get("alias", "delay@champion")
     assert alias is not None
@@ -161,31 +113,22 @@ def test_figures_alone_are_recorded_once_a_cohort() -> None:
         blocks.append(Block("failure", 0, start, start + 3_600_000, (90, 10), (0, 0), (90, 10)))
         place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=hour))
     assert len(list(place.ledger.events())) - before == 1
-    again = Rollouts(place.rollouts.kernel, place.host, place.rollouts.endpoints, dict)
+    again = Rollouts(place.rollouts.place)
     fresh = again.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
     assert fresh == place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=47, minutes=30))
     seen = place.rollouts.look(ANNA, rollout, blocks=blocks, now=T0 + timedelta(hours=48))
     assert any("4230/470" in check.seen or "(0/470)" in check.seen for check in seen.checks)
 
 
-class Breaking(MemoryHost):
-    broken = False
-
-    def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
-        if self.broken:
-            raise Unavailable("The machine is gone.")
-        super().serve(wanted, keys)
-
-
 def test_what_the_host_missed_is_made_good() -> None:
     host = Breaking()
     place = Place(host=host)
     rollout = place.begin()
-    host.broken = True
+    host.problem = Unavailable("The machine is gone.")
     with pytest.raises(Unavailable):
         place.rollouts.abort(ANNA, rollout, reason="bad")
     assert len(host.wanted["delay"].arms) == 2
-    host.broken = False
+    host.problem = None
     assert place.rollouts.reconcile() == ["delay"]
     assert place.shares() == {str(GOOD): 1.0}
     assert place.rollouts.reconcile() == []
@@ -196,7 +139,7 @@ def test_what_the_host_missed_is_made_good() -> None:
 def test_no_event_of_a_long_rollout_is_larger_than_the_ledger_takes() -> None:
     place = Place()
     rollout = place.begin()
-    place.live_through(rollout, (0.2, 0.246), days=89)
+    live_through(place, rollout, (0.2, 0.246), days=89)
     sizes = [len(canonical(encode(event))) for event in place.ledger.events()]
     assert max(sizes) < 48_000
 
@@ -204,10 +147,35 @@ def test_no_event_of_a_long_rollout_is_larger_than_the_ledger_takes() -> None:
 def test_the_state_follows_from_the_events_alone() -> None:
     place = Place()
     rollout = place.begin()
-    place.live_through(rollout, (0.2, 0.3))
+    live_through(place, rollout, (0.2, 0.3))
     before = place.ledger.find("rollout"), place.ledger.find("endpoint"), place.ledger.find("alias")
     place.ledger.rebuild()
     assert (place.ledger.find("rollout"), place.ledger.find("endpoint"), place.ledger.find("alias")) == before
     endpoint = place.ledger.get("endpoint", "delay")
     assert endpoint is not None
     assert decode(Wanted, endpoint["wanted"]).revision == place.host.wanted["delay"].revision
+
+
+def test_a_challenger_that_cannot_be_loaded_leaves_no_rollout_and_a_champion_that_cannot_leaves_the_one_before() -> None:
+    host = Breaking()
+    place = Place(host=host)
+    host.problem = Conflict("The bytes are not those that were signed.")
+    with pytest.raises(Conflict, match="signed"):
+        place.deploy()
+    assert place.ledger.get("endpoint", "delay") is None
+    host.problem = None
+    place.deploy()
+    for refused in (
+        lambda: place.rollouts.start(ANNA, ENDPOINT, challenger=NEW),
+        lambda: place.rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="x"),
+    ):
+        host.problem = Conflict("The bytes are not those that were signed.")
+        with pytest.raises(Conflict, match="signed"):
+            refused()
+        host.problem = None
+        place.rollouts.reconcile()
+        assert place.arms() == {"champion": "1"}
+        assert place.champion() == "1"
+        assert place.rollouts.busy("delay") is None
+    with pytest.raises(NotFound):
+        place.rollouts.show(Ref("rollout", "delay", "1"))

@@ -9,7 +9,19 @@ from falaj.core.actor import Actor
 from falaj.core.decision import Check, Decision
 from falaj.core.ref import Ref
 
-READS = frozenset({"dataset.read", "model.read", "endpoint.read", "rollout.read", "monitor.read", "alert.read", "run.read"})
+READS = frozenset(
+    {
+        "dataset.read",
+        "model.read",
+        "endpoint.read",
+        "rollout.read",
+        "experiment.read",
+        "shadow.read",
+        "monitor.read",
+        "alert.read",
+        "run.read",
+    }
+)
 CALLS = frozenset({"endpoint.predict", "endpoint.feedback"})
 _RUNS = frozenset({"run.start", "run.finish"})
 _MAKES = frozenset(
@@ -37,18 +49,33 @@ _WATCHES = frozenset(
         "rollout.look",
         "rollout.abort",
         "model.rollback",
+        "endpoint.rollback",
     }
 )
 _LABELS = frozenset({"label.take"})
 _TELLS = frozenset({"lineage.export"})
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
+_SPLITS = frozenset(
+    {
+        "endpoint.prepare",
+        "endpoint.switch",
+        "endpoint.drop",
+        "endpoint.split",
+        "endpoint.weigh",
+        "endpoint.unsplit",
+        "endpoint.shadow",
+        "endpoint.unshadow",
+    }
+)
+"""Who is answered by which model, on the word of a person: the worker never does this by itself."""
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _LABELS,
-    "approver": READS | {"model.promote", "model.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
+    "approver": READS
+    | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
     | CALLS
@@ -56,6 +83,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _MAKES
     | _WATCHES
     | _SHIPS
+    | _SPLITS
     | _KEYS
     | _AUDITS
     | _TELLS

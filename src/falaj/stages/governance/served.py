@@ -130,6 +130,9 @@ def release(trail: Trail, draft: HopDraft) -> None:
     if reason.startswith("rollout/"):
         with draft.asking("rollout", "a readable rollout"):
             _rollout(trail, draft, reason)
+    elif reason.startswith("experiment/"):
+        with draft.asking("experiment", "a readable experiment"):
+            _experiment(trail, draft, reason)
 
 
 def _served(trail: Trail, draft: HopDraft) -> None:
@@ -158,6 +161,14 @@ def _rollout(trail: Trail, draft: HopDraft, ref: str) -> None:
     for event in trail.proofs.about("rollout.look", ref):
         if event.facts.get("state") in ("promoted", "rolled_back"):
             _approve(trail, f"{ref} {event.facts['state']}: {event.facts.get('reason', '')}", event)
+
+
+def _experiment(trail: Trail, draft: HopDraft, ref: str) -> None:
+    proven = trail.proofs.record("experiment", _key(ref))
+    draft.checks.append(proven.check)
+    body = proven.body or {}
+    winner = f"won by {body['winner']}" if body.get("winner") else "not decided yet"
+    draft.note(experiment=f"{ref}: {body.get('reason')}, {winner}")
 
 
 def model(trail: Trail, draft: HopDraft) -> None:

@@ -28,6 +28,7 @@ from falaj.stages.rollouts.rules import SEEN_FROM_LABELS, Block
 
 Floats = NDArray[np.floating[Any]]
 ARMS = ("champion", "challenger")
+"""Those that a rollout compares. Variants, standby and shadow answer too, but count in no rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,8 @@ class Joiner:
             self._outcomes.of_id(place.millis // self.size_ms * self.size_ms, place.number, said)
 
     def _take_failure(self, record: Mapping[str, Any]) -> None:
+        if record.get("forced"):
+            return  # whoever asked for the arm by name is no sample of those who are given it
         start = self._start(_millis(record["at"]))
         if start is None:
             return
@@ -324,7 +327,7 @@ def _part(arm: str, model: str, shelf: _Shelf, labels: tuple[NDArray[np.uint64],
         hit = labels[0][places] == ids[rows]
         found[hit] = labels[1][places[hit]]
     forced = copy(shelf.forced, "b")[rows] != 0
-    may = ~forced
+    may = ~forced & (arm in ARMS)
     if cut is not None and cut.scope:
         share = cut.share if arm == "challenger" else 1 - cut.share
         may &= np.abs(copy(shelf.shares, "f")[rows] - share) < 1e-4

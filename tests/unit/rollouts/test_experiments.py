@@ -1,0 +1,160 @@
+"""A/B tests: who answers whom is written down, changes as little as it can, and ends with a winner."""
+
+from __future__ import annotations
+
+import pytest
+
+from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.ref import Ref
+from falaj.inference.router import split_of
+from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, Breaking, Place
+
+VARIANTS = {"b": NEW, "c": OTHER}
+WEIGHTS = {"b": 0.3, "c": 0.2}
+
+
+def begun(place: Place | None = None) -> Place:
+    place = place or Place()
+    place.deploy()
+    place.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="which one?")
+    return place
+
+
+def answered(place: Place) -> list[str]:
+    arms = place.host.wanted["delay"].arms
+    split = split_of(arms, place.host.wanted["delay"].salt)
+    return [arms[split.of(f"u{n}")].role for n in range(2000)]
+
+
+def test_an_experiment_gives_each_variant_its_weight_and_the_champion_the_rest() -> None:
+    place = begun()
+    assert place.arms() == {"champion": "1", "variant-b": "2", "variant-c": "4"}
+    assert place.shares() == {str(GOOD): 0.5, str(NEW): 0.3, str(OTHER): 0.2}
+    record = place.rollouts.experiments.show(Ref("experiment", "delay", "1"))
+    assert record["weights"] == WEIGHTS
+    assert record["variants"]["b"] == {"model": str(NEW), "release": "release/delay@2"}
+    assert record["variants"]["c"]["release"] == "release/delay@3"
+    assert (record["by"], record["reason"], record["salt"]) == ("person:anna", "which one?", "delay.split1.0")
+    assert place.rollouts.busy("delay") == Ref("experiment", "delay", "1")
+    assert place.rollouts.live("delay") is None
+
+
+def test_new_weights_move_units_to_and_from_the_champion_alone() -> None:
+    place = begun()
+    before = answered(place)
+    place.rollouts.experiments.weigh(ANNA, ENDPOINT, weights={"b": 0.5, "c": 0.1}, reason="b looks good")
+    after = answered(place)
+    moved = {(b, a) for b, a in zip(before, after, strict=True) if b != a}
+    assert moved == {("champion", "variant-b"), ("variant-c", "champion")}
+    record = place.rollouts.experiments.show(Ref("experiment", "delay", "1"))
+    assert [point["weights"] for point in record["history"]] == [WEIGHTS, {"b": 0.5, "c": 0.1}]
+    assert record["history"][1]["reason"] == "b looks good"
+
+
+def test_the_winner_becomes_the_champion_in_one_change() -> None:
+    place = begun()
+    assert place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="b", reason="b it is") == NEW
+    assert place.arms() == {"champion": "2"}
+    assert place.champion() == "2"
+    record = place.rollouts.experiments.show(Ref("experiment", "delay", "1"))
+    assert record["winner"] == "b"
+    assert record["ended_at"] is not None
+    outcomes = [(place.ledger.get("release", f"delay@{n}") or {}).get("outcome") for n in (2, 3)]
+    assert outcomes == ["promoted", "ended"]
+    assert place.rollouts.busy("delay") is None
+    assert place.rollouts.switches.rollback(ANNA, ENDPOINT, reason="after all not") == GOOD
+
+
+def test_the_champion_may_win_too() -> None:
+    place = begun()
+    assert place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="nothing better") == GOOD
+    assert place.arms() == {"champion": "1"}
+    assert place.champion() == "1"
+
+
+def test_an_experiment_keeps_rollouts_deploys_and_switches_away_and_the_other_way_round() -> None:
+    place = begun()
+    place.rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason="x")
+    for refused in (
+        lambda: place.rollouts.start(ANNA, ENDPOINT, challenger=NEW),
+        lambda: place.rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="x"),
+        lambda: place.rollouts.switches.switch(ANNA, ENDPOINT, reason="x"),
+        lambda: place.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="x"),
+    ):
+        with pytest.raises(Conflict, match="experiment/delay@1 is under way") as told:
+            refused()
+        assert told.value.hint == "falaj endpoint unsplit delay"
+    other = Place()
+    other.begin()
+    with pytest.raises(Conflict, match="rollout/delay@1 is under way"):
+        other.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="x")
+
+
+def test_every_experiment_has_a_salt_of_its_own() -> None:
+    place = begun()
+    first = answered(place)
+    place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="x")
+    place.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="again")
+    assert answered(place) != first
+    assert place.rollouts.busy("delay") == Ref("experiment", "delay", "2")
+
+
+@pytest.mark.parametrize(
+    ("variants", "weights", "error"),
+    [
+        ({}, {}, InvalidInput),
+        ({"b": NEW}, {"b": 1.2}, InvalidInput),
+        ({"b": NEW}, {"c": 0.2}, InvalidInput),
+        ({"B c": NEW}, {"B c": 0.2}, InvalidInput),
+        ({"b": DENIED}, {"b": 0.2}, Conflict),
+        ({f"v{n}": NEW for n in range(9)}, {f"v{n}": 0.1 for n in range(9)}, InvalidInput),
+    ],
+)
+def test_what_cannot_be_an_experiment_is_refused_and_leaves_nothing(
+    variants: dict[str, Ref], weights: dict[str, float], error: type[Exception]
+) -> None:
+    place = Place()
+    place.deploy()
+    before = len(list(place.ledger.events()))
+    with pytest.raises(error):
+        place.rollouts.experiments.split(ANNA, ENDPOINT, variants=variants, weights=weights, reason="x")
+    assert len(list(place.ledger.events())) == before
+    assert place.arms() == {"champion": "1"}
+
+
+def test_a_variant_that_cannot_be_loaded_leaves_no_experiment() -> None:
+    host = Breaking()
+    place = Place(host=host)
+    place.deploy()
+    host.problem = Conflict("The bytes are not those that were signed.")
+    with pytest.raises(Conflict, match="signed"):
+        place.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="x")
+    host.problem = None
+    place.rollouts.reconcile()
+    assert place.arms() == {"champion": "1"}
+    assert place.rollouts.busy("delay") is None
+    with pytest.raises(NotFound):
+        place.rollouts.experiments.show(Ref("experiment", "delay", "1"))
+
+
+def test_without_an_experiment_there_is_nothing_to_weigh_or_to_end() -> None:
+    place = Place()
+    place.deploy()
+    with pytest.raises(Conflict, match="No experiment"):
+        place.rollouts.experiments.weigh(ANNA, ENDPOINT, weights=WEIGHTS, reason="x")
+    with pytest.raises(Conflict, match="No experiment"):
+        place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="b", reason="x")
+    begun(place)
+    with pytest.raises(NotFound, match="variant"):
+        place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="d", reason="x")
+
+
+def test_the_record_of_a_long_experiment_stays_small() -> None:
+    from falaj.core.codec import canonical, encode
+
+    place = begun()
+    for n in range(120):
+        place.rollouts.experiments.weigh(
+            ANNA, ENDPOINT, weights={"b": (n % 40 + 1) / 100, "c": (n * 7 % 40 + 1) / 100}, reason="r" * 120
+        )
+    assert max(len(canonical(encode(event))) for event in place.ledger.events()) < 48_000
