@@ -261,11 +261,14 @@ class App:
     def registry(self) -> Registry:
         from falaj.adapters.local.signing import open_key, sign_envelope
         from falaj.stages.registry.service import Registry
+        from falaj.stages.training.classes import classes_of
 
         key = open_key(self.state / "keys" / "model.ed25519")
         return Registry(
             self.kernel, self.blobs, sign=lambda payload, kind: sign_envelope(payload, kind, key),
             places=lambda recipe: {name: list(self.features.view(name).places) for name in recipe.views}, mirror=self.mirror,
+            classes=lambda name, recipe: classes_of(
+                recipe, getattr(self.project.trainings.get(name), "spine", ""), self.features.views, self.contracts.contract),
         )  # fmt: skip
 
     @cached_property

@@ -29,6 +29,7 @@ from falaj.inference.batch import Batcher
 from falaj.inference.http import SWEEP_S, Edge
 from falaj.inference.listening import hand_out, lend
 from falaj.inference.log import PredictionLog
+from falaj.inference.mask import mask_key
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Device, Models, check_device
 from falaj.inference.predict import Predictor
@@ -179,7 +180,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-            watch = Watch(folder, Models(blobs, verify, device), predictor, place, about, complain)
+            watch = Watch(folder, Models(blobs, verify, mask_key(pepper), device), predictor, place, about, complain)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):

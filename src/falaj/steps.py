@@ -28,10 +28,25 @@ def release(app: App, run: Run) -> tuple[Ref, ...]:
     decision = app.gates.evaluate(RUNNER, candidate, gate=app.project.one("gates", training.model))
     if not decision.allowed:
         return (candidate,)
+    # As the ledger has it, which keeps milliseconds: what is given must be what was recorded.
+    decision = app.gates.decision(candidate)
     return (candidate, app.registry.register(RUNNER, Ref("model", training.model), candidate=candidate, decision=decision))
 
 
-STEPS: Mapping[str, Callable[[App, Run], tuple[Ref, ...]]] = {"release": release}
+def score(app: App, run: Run) -> tuple[Ref, ...]:
+    """Scores a file or a period of a dataset; what was cut short goes on where it stopped.
+
+    params: model, output, and input or dataset, since, until; features, carry, endpoint. As `falaj model score` takes them.
+    """
+    from falaj.scoring import model_of
+    from falaj.scoring import score as scored
+
+    model = model_of(app, str(run.params.get("model", "")), str(run.params.get("endpoint") or ""))
+    asked = {name: value for name, value in run.params.items() if name != "model"}
+    return (scored(app, RUNNER, model, asked, run.id),)
+
+
+STEPS: Mapping[str, Callable[[App, Run], tuple[Ref, ...]]] = {"release": release, "score": score}
 
 
 def execute(app: App, step: str, run_id: str) -> None:

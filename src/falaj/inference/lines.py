@@ -16,7 +16,7 @@ from falaj.inference.text import quoted
 def about(endpoint: str, live: Live) -> str:
     """What all predictions of an arm have in common: the inside of a JSON object."""
     arm = live.arm
-    facts = {
+    facts: dict[str, Any] = {
         "endpoint": endpoint,
         "release": arm.release,
         "model": arm.model,
@@ -24,6 +24,8 @@ def about(endpoint: str, live: Live) -> str:
         "arm": arm.role,
         "share": arm.share,
     }
+    if live.mask.is_on:
+        facts["masked"] = live.mask.marker
     return orjson.dumps(facts).decode()[1:-1]
 
 
@@ -69,7 +71,7 @@ def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[s
             "unit": unit,
             "forced": forced,
             "code": error.code,
-            "message": error.message[:500],
+            "message": live.mask.message(error.message[:500]),
         }
     )
 

@@ -155,13 +155,11 @@ class Predictor:
 
     def label(self, labels: Sequence[Label], actor: Actor) -> None:
         """Appends labels, all or none. Raises Unavailable."""
+        serving = self.serving
+        if serving is None:
+            raise Unavailable("No model is served here yet.", "falaj status says why.")
         wrote = iso(self.now())
-        lines = []
-        for label in labels:
-            record = {"kind": "label", "id": label.id, "at": iso(label.at), "wrote": wrote, "label": label.value}
-            if label.facts is not None:
-                record["facts"] = label.facts
-            lines.append(line({**record, "by": actor.name}))
+        lines = [line({**label.record(serving.mask), "wrote": wrote, "by": actor.name}) for label in labels]
         self.log.append(lambda _segment, _row: lines)
         self.metrics.labels_taken += len(lines)
 
@@ -306,10 +304,13 @@ class Predictor:
 
     def _line(self, job: _Job, call: TensorCall, place: tuple[int, int], turn: _Turn, ms: float) -> bytes:
         part = job.parts[0]
+        mask, names = part.live.mask, (job.unit, job.request_id)
+        if mask.is_on:
+            call, names = mask.tensor(call), mask.names(*names)
         job.id = issue(*place, job.at_ms, self.log.key, len(part.scores))
         return tensor_line(
             call, part.scores, issued=job.id, times=(job.at, turn.text), facts=turn.about[id(part.live)],
-            names=(job.unit, job.request_id), ms=ms, forced=job.forced,
+            names=names, ms=ms, forced=job.forced,
         )  # fmt: skip
 
     def _fail(self, job: _Job, error: FalajError, found: Outcomes) -> None:
@@ -317,10 +318,12 @@ class Predictor:
         found[job.place] = error
         wrote = iso(self.now())
         at = job.at or (iso(job.rows[0].at) if job.rows else wrote)
-        asked = [(row.live, row.unit, row.forced) for row in job.rows] or [(p.live, job.unit, job.forced) for p in job.parts]
+        asked = [(row.live, (row.unit, row.request_id), row.forced) for row in job.rows]
+        asked = asked or [(part.live, (job.unit, job.request_id), job.forced) for part in job.parts]
         lives = {id(one[0]): one for one in asked}.values()
         lines = [
-            failure_line(job.call.name, live, error, times=(at, wrote), unit=unit, forced=forced) for live, unit, forced in lives
+            failure_line(job.call.name, live, error, times=(at, wrote), unit=live.mask.names(*names)[0], forced=forced)
+            for live, names, forced in lives
         ]
         for live, _, _ in lives:
             self.metrics.failed(live.labels)

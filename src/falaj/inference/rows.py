@@ -84,7 +84,8 @@ def _fresh(row: Row, stored: Mapping[str, Stored | None]) -> dict[str, Sequence[
 
 def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
     """How a request by entity is logged."""
-    arm, caller = row.live.arm, call.caller
+    arm, caller, mask = row.live.arm, call.caller, row.live.mask
+    unit, request_id = mask.names(row.unit, row.request_id)
     record = {
         "kind": "prediction",
         "id": row.id,
@@ -96,17 +97,19 @@ def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
         "digest": arm.digest,
         "arm": arm.role,
         "share": arm.share,
-        "unit": row.unit,
-        "request_id": row.request_id,
+        "unit": unit,
+        "request_id": request_id,
         "via": call.via,
         "by": caller.actor.name,
-        "request": row.request,
-        "features": row.features,
+        "request": mask.request(row.request),
+        "features": mask.features(row.features),
         "stored_at": row.stored_at,
         "score": row.score,
         "ms": round(ms, 3),
         "forced": row.forced,
     }
+    if mask.is_on:
+        record["masked"] = mask.marker
     if caller.trace:
         record["trace"] = caller.trace
     return line(record)

@@ -253,7 +253,7 @@ class Shadows:
         """One call's rows must not fail another's. What fails by itself is logged with the code of its error."""
         if len(batch) == 1:
             self.of(batch[0].shadow).failed += len(batch[0].ids)
-            told = {"code": error.code, "message": error.message[:300]}
+            told = {"code": error.code, "message": batch[0].shadow.mask.message(error.message[:300])}
             return [orjson.dumps(about | told) for about in self._about(batch[0])]
         lines = []
         for copied in batch:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from falaj.core.codec import decode
 from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.masking import hides_request, masked_of
 from falaj.core.moments import from_millis, iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -176,6 +177,11 @@ def _column(asked: Asked) -> Any:
     if record is None:
         raise NotFound(f"No prediction log holds {text}.", "name its endpoint with --endpoint.")
     recipe = decode(Recipe, app.registry.manifest(Ref.parse(record["model"]))["recipe"])
+    if hides_request(record, recipe):
+        raise InvalidInput(
+            f"The request of {text} is masked: the log does not hold {', '.join(sorted(masked_of(record)[0]))}.",
+            "ask about the same entity and time with falaj feature explain.",
+        )
     told = app.features.explain_column(recipe, asked["column"], record.get("request") or {}, moment(record["at"]))
     return {
         "why": told.why,
@@ -183,7 +189,7 @@ def _column(asked: Asked) -> Any:
         "column": told.column,
         "op": told.op,
         "value": told.value,
-        "logged": record["features"][recipe.names.index(told.column)],
+        "logged": "masked" if told.column in masked_of(record)[1] else record["features"][recipe.names.index(told.column)],
         "request": told.request,
         "cells": [_told(cell) for cell in told.cells],
     }

@@ -51,6 +51,22 @@ def _register(asked: Asked) -> Any:
     return app.registry.register(asked.actor, asked.about, candidate=candidate, decision=decision)
 
 
+def _score(asked: Asked) -> Any:
+    from falaj.scoring import model_of, score
+
+    endpoint = str(asked["endpoint"] or "").removeprefix("endpoint/")
+    model = model_of(asked.app, str(asked.about), endpoint)
+    named = ("input", "dataset", "since", "until", "output", "features", "carry")
+    given = {name: asked[name] for name in named} | {"endpoint": endpoint}
+    scores = score(asked.app, asked.actor, model, given)
+    body = asked.app.ledger.get("asset", str(scores)) or {}
+    shown = ("rows", "problems", "parts", "plan")
+    return {
+        "scores": str(scores), "model": str(model), "output": asked["output"], "digest": body.get("digest"),
+        **{name: body.get("labels", {}).get(name) for name in shown}, "run": body.get("run"),
+    }  # fmt: skip
+
+
 def _promote(asked: Asked) -> Any:
     return asked.app.registry.promote(asked.actor, asked.about, alias=asked["alias"], reason=asked["reason"])
 
@@ -105,6 +121,30 @@ OPERATIONS: tuple[Operation, ...] = (
         _register,
         MODEL,
         (Argument("candidate", "what a training made", required=True),),
+    ),
+    Operation(
+        "model",
+        "score",
+        "Scores a Parquet file, a folder of them or a period of a dataset, into Parquet files.",
+        _score,
+        EITHER,
+        (
+            Argument("output", "a folder of its own in the project, for the scores", required=True),
+            Argument("input", "a Parquet file in the project's folder, or a folder of them"),
+            Argument("dataset", "a dataset instead of a file"),
+            Argument("since", "of a dataset: rows after that time", "time"),
+            Argument("until", "of a dataset: rows up to that time (default: now)", "time"),
+            Argument(
+                "features",
+                "as of each row's own time, or as the online store has them now",
+                default="as_of",
+                one_of=("as_of", "online"),
+            ),
+            Argument(
+                "carry", "columns that go into the output (default: the time and all that the model does not read)", "list", ()
+            ),
+            Argument("endpoint", "its champion and its threshold, instead of the version that is named"),
+        ),
     ),
     Operation("model", "promote", "Points an alias at a version that its gates allowed.", _promote, VERSION, (_ALIAS, _REASON)),
     Operation("model", "rollback", "Points an alias back at the version before.", _rollback, MODEL, (_ALIAS, _REASON)),

@@ -295,6 +295,17 @@ def test_a_feature_that_was_served_wrong_is_named_with_both_values() -> None:
     assert event.facts["mismatches"] == 6
 
 
+def test_what_the_log_was_not_to_hold_is_no_difference() -> None:
+    made = features()
+    record = logged(made, 60, 0)
+    name = RECIPE.names[0]
+    without = {**record, "features": [None, *record["features"][1:]], "masked": {"request": [], "features": [name]}}
+    assert made.verify(ME, Ref("endpoint", "delay"), records=[without], recipe=RECIPE).verdict == "allow"
+    hidden = {**record, "masked": {"request": [RECIPE.request_fields[-1]], "features": []}}
+    decision = made.verify(ME, Ref("endpoint", "delay"), records=[hidden], recipe=RECIPE)
+    assert (decision.verdict, decision.checks[0].seen) == ("hold", "masked requests: 1")
+
+
 def test_predictions_that_no_snapshot_covers_yet_are_not_judged() -> None:
     made = features()
     record = logged(made, 41 * 60, 0)

@@ -145,7 +145,6 @@ def test_a_label_at_the_very_time_of_its_prediction_is_taken() -> None:
         {"id": None},
         {"label": "1"},
         {"label": True},
-        {"label": None},
         {"label": []},
         {"at": "yesterday"},
         {"at": "2013-05-01T12:00:00"},

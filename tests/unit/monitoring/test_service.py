@@ -221,3 +221,24 @@ def test_what_is_read_again_from_the_log_gives_the_same_blocks(place: Place) -> 
     again.follow("delay", place.now)
     assert again.blocks(rollout) == place.monitors.blocks(rollout)
     assert {block.guard for block in again.blocks(rollout)} == {"wrong", "failure", "slow"}
+
+
+def test_a_masked_feature_is_no_drift_and_the_window_says_so(place: Place) -> None:
+    place.start()
+    masked = {"request": ["temp"], "features": ["temp"]}
+    ask = place.ask
+
+    def without(shift: float, wrong: tuple[float, float], broken: float) -> None:
+        ask(shift, wrong, broken)
+        lines = (place.folder / "000000.jsonl").read_text().splitlines()
+        made = json.loads(lines[-2])
+        lines[-2] = json.dumps(made | {"features": [None, *made["features"][1:]], "masked": masked})
+        (place.folder / "000000.jsonl").write_text("\n".join(lines) + "\n")
+
+    place.ask = without  # type: ignore[method-assign]
+    place.live(4, shift=3.0)
+    assert place.look()["drift"] == "allow"
+    ((_, window),) = place.ledger.find("window")
+    assert window["masked"] == ["temp"]
+    assert [seen["name"] for seen in window["inputs"]] == ["hour", "(score)"]
+    assert window["labels"] == {"late": 0, "unmatched": 0}

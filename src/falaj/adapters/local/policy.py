@@ -34,6 +34,7 @@ _MAKES = frozenset(
         "model.train",
         "model.evaluate",
         "model.register",
+        "model.score",
     }
 )
 _WATCHES = frozenset(
@@ -51,6 +52,7 @@ _WATCHES = frozenset(
         "endpoint.rollback",
     }
 )
+_LABELS = frozenset({"label.take"})
 _TELLS = frozenset({"lineage.export"})
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
 _SPLITS = frozenset(
@@ -81,7 +83,7 @@ _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS,
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
     "approver": READS
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
@@ -96,6 +98,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _DOORS
     | _AUDITS
     | _TELLS
+    | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The worker promotes too: when a rollout's evidence has decided.
@@ -106,6 +109,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SHIPS
     | _AUDITS
     | _TELLS
+    | _LABELS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from falaj.core.codec import decode, digest, digest_of
 from falaj.core.envelope import open_envelope
 from falaj.core.errors import Conflict, FalajError, InvalidInput
+from falaj.core.masking import masking
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
+from falaj.inference.mask import NOTHING, Mask
 from falaj.inference.models.model import Model, Stored
 from falaj.inference.models.sessions import HERE, Device
 from falaj.ports.blobs import Blobs
@@ -31,6 +33,8 @@ class Live:
     arm: Arm
     model: Model
     version: str
+    mask: Mask = NOTHING
+    """What the log may not hold of its predictions."""
 
     @property
     def role(self) -> str:
@@ -53,21 +57,27 @@ class Serving:
     name: str
     arms: tuple[Live, ...]
 
+    @property
+    def mask(self) -> Mask:
+        """For what belongs to no arm, such as a label: units and fields are masked alike on all of them."""
+        return self.arms[0].mask
+
 
 class Models:
     """Opens what is wanted; a model that is open already is not opened again."""
 
-    def __init__(self, blobs: Blobs, verify: Verify, device: Device = HERE) -> None:
+    def __init__(self, blobs: Blobs, verify: Verify, mask_key: bytes = b"", device: Device = HERE) -> None:
+        """`mask_key`: what masked values are hashed with; without one an endpoint that masks is not served."""
         self._blobs = blobs
         self._verify = verify
-        self._device = device
+        self._mask_key, self._device = mask_key, device
         self._known: dict[tuple[str, str], Model] = {}
 
     def open(self, wanted: Wanted) -> Serving:
         """Raises Conflict where a signature or digest is wrong, NotFound for a missing model, InvalidInput for a broken one."""
         if not wanted.arms or len({arm.role for arm in wanted.arms}) != len(wanted.arms):
             raise InvalidInput(
-                f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes a champion and at most one challenger."
+                f"Revision {wanted.revision} names {len(wanted.arms)} arms.", "it takes one champion, and every other role once."
             )
         known: dict[tuple[str, str], Model] = {}
         arms = []
@@ -76,7 +86,17 @@ class Models:
             model = known[key] = self._known.get(key) or self._load(arm)
             arms.append(Live(arm, model, Ref.parse(arm.model).version or "0"))
         self._known = known
-        return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(arms))
+        return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(self._masked(wanted, arms)))
+
+    def _masked(self, wanted: Wanted, arms: list[Live]) -> list[Live]:
+        rules = masking(wanted.mask)
+        if not rules.is_on:
+            return arms
+        if not self._mask_key:
+            raise InvalidInput(f"{wanted.endpoint} masks its log, and no key was given to do so.", "start it by its host.")
+        read = [(live.model.recipe, live.model.classes) for live in arms]
+        masks = [Mask(rules, self._mask_key, read, arm=place, unit=wanted.unit) for place in range(len(arms))]
+        return [replace(live, mask=mask) for live, mask in zip(arms, masks, strict=True)]
 
     def _load(self, arm: Arm) -> Model:
         body = _manifest(arm, self._verify)
@@ -87,7 +107,9 @@ class Models:
             raise Conflict(f"The bytes of {arm.model} are not those that were signed.", "falaj audit verify", model=arm.model)
         places = {str(view): tuple(map(str, names)) for view, names in dict(body.get("places", {})).items()}
         recipe = decode(Recipe, body["recipe"])
-        return Model(data, recipe, places, Stored(str(body.get("format", "onnx")), len(recipe.columns), body, self._device))
+        model = Model(data, recipe, places, Stored(str(body.get("format", "onnx")), len(recipe.columns), body, self._device))
+        model.classes = body.get("classification") or {}
+        return model
 
 
 def _manifest(arm: Arm, verify: Verify) -> Mapping[str, Any]:

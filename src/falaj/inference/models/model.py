@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falaj.core.errors import Bug, FalajError, InvalidInput
+from falaj.core.masking import Classes
 from falaj.core.recipe import Reader, Recipe
 from falaj.inference.models.sessions import HERE, Device
 
@@ -61,6 +62,8 @@ class Model:
 
     def __init__(self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]], stored: Stored | None = None) -> None:
         self.recipe = recipe
+        self.classes: Classes = {}
+        """What the signed manifest says of whom its fields and features concern."""
         self.reader = Reader(recipe, _zone, places)
         self.width = len(recipe.columns)
         stored = stored or Stored(columns=self.width)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from falaj.core.masking import LEVELS
 from falaj.stages.contracts.bounds import RANGES, compared, edges
 from falaj.stages.contracts.contract import Column, Contract
 from falaj.stages.contracts.edit import Edit, both, consumers, nobody, producers, sided, wording
-
-_LEVELS = ("public", "open", "internal", "confidential", "restricted", "secret")
 
 
 def column_changes(old: Contract, new: Contract) -> Iterator[Edit]:
@@ -25,7 +24,7 @@ def column_changes(old: Contract, new: Contract) -> Iterator[Edit]:
 
 def level(place: str, was: str, now: str) -> Edit:
     """A classification that changed: a higher one keeps people out who could read before."""
-    one, other = (_LEVELS.index(text.lower()) if text.lower() in _LEVELS else None for text in (was, now))
+    one, other = (LEVELS.index(text.lower()) if text.lower() in LEVELS else None for text in (was, now))
     if not was and other is not None:
         one = 0
     if not now:

@@ -212,12 +212,14 @@ def row_checks(view: AnyView, tally: Tally, waiting: int) -> tuple[tuple[Check, 
     return (total, *named[:NAMED]), reason
 
 
-def prediction_checks(found: Sequence[Mismatch], predictions: int, columns: int) -> tuple[Check, ...]:
+def prediction_checks(found: Sequence[Mismatch], predictions: int, columns: int, masked: int = 0) -> tuple[Check, ...]:
+    """`masked`: predictions that cannot be recomputed, since the log was not to hold their request."""
+    unseen = f"masked requests: {masked}" if masked else "no prediction that snapshots cover yet"
     seen = f"{len(found)} of {predictions * columns} values of {predictions} predictions differ"
     total = Check(
         "parity",
         "every value as offline",
-        seen if predictions else "no prediction that snapshots cover yet",
+        seen if predictions else unseen,
         not found if predictions else None,
     )
     named = (Check(f"{m.prediction}.{m.feature}", f"offline {m.offline}", f"online {m.online}", False) for m in found[:NAMED])

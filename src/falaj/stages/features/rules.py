@@ -179,9 +179,14 @@ class Mismatch:
 
 
 def mismatches(
-    names: Sequence[str], logged: Mapping[str, Sequence[float | None]], truth: Vectors, *, tolerance: float
+    names: Sequence[str],
+    logged: Mapping[str, Sequence[float | None]],
+    truth: Vectors,
+    *,
+    tolerance: float,
+    masked: Mapping[str, frozenset[str]] | None = None,
 ) -> list[Mismatch]:
-    """Where logged features (prediction id → values) differ from the truth, row by row.
+    """Where logged features (prediction id → values) differ from the truth, row by row. `masked`: what was not logged of it.
 
     Both sides are compared as 32-bit numbers, which is what the model read; equal means |a - b| ≤ tolerance · max(1, |b|).
     """
@@ -195,7 +200,10 @@ def mismatches(
         both = np.isnan(online) & np.isnan(offline)
         with np.errstate(invalid="ignore"):
             near = np.abs(online - offline) <= tolerance * np.maximum(1.0, np.abs(offline))
+        hidden = (masked or {}).get(prediction, frozenset())
         for place in np.flatnonzero(~(both | near | (online == offline))).tolist():
+            if names[place] in hidden:
+                continue
             found.append(Mismatch(prediction, names[place], _plain(online[place]), _plain(offline[place])))
     return found
 

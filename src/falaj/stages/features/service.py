@@ -13,6 +13,7 @@ import polars as pl
 
 from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.masking import hides_request, masked_of
 from falaj.core.moments import from_millis, iso, millis, moment
 from falaj.core.recipe import Recipe, entity_of
 from falaj.core.ref import Ref
@@ -124,25 +125,30 @@ class Features:
     ) -> Decision:
         """Parity: the features that predictions were logged with, against the truth recomputed from snapshots.
 
-        `records`: records of the prediction log; those without a request by entity are passed over. A prediction later
-        than the snapshots of every dataset it reads cannot be judged yet. Denied where any feature differs, each
+        `records`: records of the prediction log; those without a request by entity, or with one that was masked where a
+        feature comes from, are passed over, and so is each masked feature. A prediction later than the snapshots of every
+        dataset it reads cannot be judged yet. Denied where any feature differs, each
         difference named (prediction, feature, online, offline); held where nothing could be judged.
         """
-        whole = [r for r in records if r.get("kind") == "prediction" and has_fields(r.get("request"), recipe)]
+        known = [r for r in records if r.get("kind") == "prediction" and has_fields(r.get("request"), recipe)]
+        whole = [r for r in known if not hides_request(r, recipe)]
         covered = self.covered(recipe.views)
         judged = [r for r in whole if covered is not None and moment(r["at"]) <= covered]
         found: list[Mismatch] = []
         if judged:
             spine = spine_of(recipe, [r["request"] for r in judged], [moment(r["at"]) for r in judged])
             truth, _ = self.training_frame(recipe, spine)
-            found = mismatches(recipe.names, {r["id"]: r["features"] for r in judged}, truth, tolerance=tolerance)
-        checks = prediction_checks(found, len(judged), len(recipe.columns))
+            masked = {r["id"]: masked_of(r)[1] for r in judged}
+            logged = {r["id"]: r["features"] for r in judged}
+            found = mismatches(recipe.names, logged, truth, tolerance=tolerance, masked=masked)
+        checks = prediction_checks(found, len(judged), len(recipe.columns), len(known) - len(whole))
         decision = Decision(subject.bare, "parity", judge(checks), checks, act.actor, act.now)
         with act.change() as draft:
             draft.decide(decision)
             draft.note(
                 predictions=len(judged),
                 not_yet=len(whole) - len(judged),
+                masked=len(known) - len(whole),
                 values=len(judged) * len(recipe.columns),
                 mismatches=len(found),
             )

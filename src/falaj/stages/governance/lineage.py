@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from falaj.core.asset import Asset
 from falaj.core.codec import digest, digest_of, encode
 from falaj.core.errors import FalajError, NotFound
+from falaj.core.masking import hides_request, masked_of
 from falaj.core.moments import iso, moment
 from falaj.core.recipe import Recipe, entity_of
 from falaj.core.ref import Ref
@@ -128,6 +129,10 @@ def _features(trail: Trail, draft: HopDraft) -> None:
     if not isinstance(request, Mapping):
         draft.check("features", "a request by entity", "the caller sent the vector itself: nothing was looked up", None)
         return
+    if hides_request(record, recipe):
+        hidden = ", ".join(sorted(masked_of(record)[0]))
+        draft.check("features", "the request that they come from", f"masked: the log does not hold {hidden}", None)
+        return
     behind = trail.trace.features
     draft.note(views={name: _explained(trail, draft, name, entity_of(request, fields)) for name, fields in recipe.views.items()})
     late = [name for name in recipe.views if not _covers(trail, behind.view(name).dataset)]
@@ -136,10 +141,12 @@ def _features(trail: Trail, draft: HopDraft) -> None:
         draft.check("features", "snapshots up to the time of the prediction", seen, None)
         return
     truth, _ = behind.training_frame(recipe, spine_of(recipe, [request], [trail.at]))
-    found = mismatches(recipe.names, {trail.text: logged}, truth, tolerance=TOLERANCE)
+    masked = masked_of(record)[1]
+    found = mismatches(recipe.names, {trail.text: logged}, truth, tolerance=TOLERANCE, masked={trail.text: masked})
     for wrong in found[:NAMED]:
         draft.check(f"feature {wrong.feature}", f"{wrong.offline}, recomputed", f"{wrong.online}, logged", False)
-    seen = f"{len(recipe.names) - len(found)} of {len(recipe.names)} equal"
+    seen = f"{len(recipe.names) - len(masked) - len(found)} of {len(recipe.names)} equal"
+    seen += f", {len(masked)} masked" if masked else ""
     draft.check("features", "every logged feature as recomputed from snapshots", seen, not found)
 
 
@@ -182,6 +189,9 @@ def _row(trail: Trail, draft: HopDraft) -> Ref | None:
     value = request.get(trail.unit, trail.record.get("unit")) if trail.unit else None
     if value is None or trail.asset is None or trail.at is None:
         draft.check("row", "an endpoint that names its unit", "this one does not: no row can be looked up", None)
+        return None
+    if trail.unit in masked_of(trail.record)[0]:
+        draft.check("row", f"the row where {trail.unit} is the prediction's", f"masked: the log does not hold {trail.unit}", None)
         return None
     missing = ""
     for dataset in dict.fromkeys(ref.name for ref in trail.asset.inputs):

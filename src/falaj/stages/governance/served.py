@@ -18,6 +18,7 @@ from falaj.core.recipe import Recipe
 from falaj.core.segment import Seal, records_of
 from falaj.stages.governance.hop import HopDraft
 from falaj.stages.governance.proofs import Tree
+from falaj.stages.monitoring.outcomes import said_of
 from falaj.stages.registry.service import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
@@ -87,19 +88,23 @@ def _sealed(trail: Trail, draft: HopDraft, lines: list[bytes]) -> None:
 
 
 def _label(trail: Trail, draft: HopDraft, lines: list[bytes]) -> None:
-    """What really happened, if it is known: the last label of an id counts."""
-    stream, wanted, found = trail.trace.predictions_of(trail.endpoint), trail.text.encode(), None
+    """What really happened, if it is known, of the prediction or of its unit: the last that was said counts."""
+    stream, names = trail.trace.predictions_of(trail.endpoint), [trail.text.encode()]
+    if trail.record.get("unit"):
+        names.append(json.dumps(trail.record["unit"], ensure_ascii=False).encode())
+    records: list[Mapping[str, Any]] = []
     for number in range(trail.id.segment, trail.id.segment + LABELS_WITHIN):
         try:
             held = lines if number == trail.id.segment else stream.lines(number)
         except NotFound:
             break
         for line in held:
-            if wanted in line and b'"label"' in line:
-                record = json.loads(line)
-                found = record if record.get("kind") == "label" and record.get("id") == trail.text else found
+            if any(name in line for name in names):
+                records += records_of(json.loads(line))
+    found = said_of(trail.record, records) if trail.record else None
     if found is not None:
-        draft.note(label=found.get("label"), label_known_at=found.get("at"))
+        by = {} if "id" in found else {"label_of": "its unit"}
+        draft.note(label="withdrawn" if found["label"] is None else found["label"], label_known_at=found.get("at"), **by)
 
 
 def release(trail: Trail, draft: HopDraft) -> None:

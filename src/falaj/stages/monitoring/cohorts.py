@@ -2,7 +2,8 @@
 
 A cohort holds the predictions of a period of event time. It is cut where a rollout changes the share, and closed
 `maturity` after its end, all at once: labels do not count by arrival, for wrong predictions may be noticed sooner.
-Which records make up a closed cohort does not depend on the order in which they came, nor on how often.
+Which records make up a closed cohort does not depend on the order in which they came, nor on how often. What a label means
+is said in `outcomes`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falaj.core.errors import InvalidInput
+from falaj.core.masking import masked_of
 from falaj.core.moments import millis, moment
 from falaj.core.segment import PredictionId
+from falaj.stages.monitoring.outcomes import Outcomes, Rows, Said, copy
 from falaj.stages.rollouts.rules import SEEN_FROM_LABELS, Block
 
 Floats = NDArray[np.floating[Any]]
@@ -81,18 +84,10 @@ class _Shelf:
     features: array[float] = field(default_factory=lambda: array("f"))
 
 
-@dataclass(slots=True)
-class _Labels:
-    ids: array[int] = field(default_factory=lambda: array("Q"))
-    at: array[int] = field(default_factory=lambda: array("q"))
-    wrote: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-
-
 class Joiner:
     """Takes log records in any order and gives cohorts. It keeps open cohorts only, and can be made again from the log.
 
-    `rollouts_only`: takes nothing outside rollouts and keeps no features; for the guards that need no label.
+    `rollouts_only`: takes nothing outside rollouts and keeps neither features nor labels; for the guards that need no label.
     """
 
     def __init__(self, *, cohort: timedelta, maturity: timedelta, rollouts_only: bool = False) -> None:
@@ -101,12 +96,13 @@ class Joiner:
         self.rollouts_only = rollouts_only
         self.cuts: tuple[Cut, ...] = ()
         self.late = 0
-        """Records that came after their cohort was closed, or that could not be read."""
+        """Predictions and failures that came after their cohort was closed, and records that could not be read."""
         self._times: list[int] = []
         self._open: dict[int, dict[tuple[str, str], _Shelf]] = {}
         self._failures: dict[int, dict[str, set[int]]] = {}
-        self._labels: dict[int, _Labels] = {}
-        """By period before cutting, since a label does not know of cuts."""
+        self.masked: dict[str, frozenset[str]] = {}
+        """Model → features that its predictions were logged without: nothing can be said of their drift."""
+        self._outcomes = Outcomes()
         self._closed_ms = -(2**62)
         self._scope = ""
         self._met: list[NDArray[np.uint64]] = []
@@ -149,9 +145,18 @@ class Joiner:
         # What is over is over also where nothing came: a straggler must not open an old cohort again.
         behind = at - self.maturity_ms
         self._closed_ms = max(self._closed_ms, self._edge(behind))
-        for floor in [f for f in self._labels if f + self.size_ms <= behind]:
-            del self._labels[floor]
+        self._outcomes.forget(lambda period: period + self.size_ms <= behind, self._closed_ms)
         return closed
+
+    @property
+    def late_labels(self) -> int:
+        """Different labels that were known or came too late for the cohort of their prediction. The log has them all."""
+        return self._outcomes.late.count
+
+    @property
+    def unmatched_labels(self) -> int:
+        """Different labels by unit that no prediction was open for until they could mean none any more."""
+        return self._outcomes.unmatched.count
 
     @property
     def open_rows(self) -> int:
@@ -167,6 +172,8 @@ class Joiner:
         score, latency, share = float(record["score"]), float(record["ms"]), float(record["share"])
         request = str(record.get("request_id") or record["id"])
         unit = str(record.get("unit") or request)
+        if record.get("masked"):
+            self.masked[model] = self.masked.get(model, frozenset()) | masked_of(record)[1]
         shelf = self._open.setdefault(start, {}).setdefault((arm, model), _Shelf())
         if shelf.ids and len(features) * len(shelf.ids) != len(shelf.features):
             raise InvalidInput(f"A prediction of {model} has {len(features)} features.")
@@ -181,16 +188,24 @@ class Joiner:
         shelf.features.extend(features)
 
     def _take_label(self, record: Mapping[str, Any]) -> None:
-        place = PredictionId.read(record["id"])
-        start = self._start(place.millis)
-        if start is None:
+        if self.rollouts_only:
             return
-        at, wrote, value = _millis(record["at"]), _millis(record.get("wrote") or record["at"]), float(record["label"])
-        labels = self._labels.setdefault(place.millis // self.size_ms * self.size_ms, _Labels())
-        labels.ids.append(place.number)
-        labels.at.append(at)
-        labels.wrote.append(wrote)
-        labels.values.append(value)
+        value = _NAN if record["label"] is None else float(record["label"])
+        said = Said(_millis(record["at"]), _millis(record.get("wrote") or record["at"]), value)
+        if "id" not in record:
+            since, until = (_millis(record[name]) if record.get(name) else None for name in ("since", "until"))
+            unit, last = _hash(str(record["unit"])), said.at if until is None else min(until, said.at)
+            if last < self._closed_ms:
+                self._outcomes.late.add(_hash(f"{unit}|{since}|{until}|{said.at}|{value}"))
+            else:
+                self._outcomes.of_unit(unit, said, since, until)
+            return
+        place = PredictionId.read(record["id"])
+        start = self._edge(place.millis)
+        if start < self._closed_ms or said.at > self._end(start) + self.maturity_ms:
+            self._outcomes.late.add(_hash(f"{record['id']}|{said.at}|{value}"))
+        else:
+            self._outcomes.of_id(place.millis // self.size_ms * self.size_ms, place.number, said)
 
     def _take_failure(self, record: Mapping[str, Any]) -> None:
         if record.get("forced"):
@@ -230,23 +245,22 @@ class Joiner:
 
     def _joined(self, start: int) -> Cohort:
         end, cut = self._end(start), self._cut_of(start)
-        labels = self._latest_labels(start, end + self.maturity_ms)
+        labels = self._outcomes.latest(
+            start // self.size_ms * self.size_ms, end + self.maturity_ms, lambda: self._rows_from(start)
+        )
         parts = [_part(arm, model, shelf, labels, cut) for (arm, model), shelf in sorted(self._open.get(start, {}).items())]
         failures = {arm: len(marks) for arm, marks in self._failures.get(start, {}).items()}
         return Cohort(start, end, cut, self._counted(parts, cut), failures)
 
-    def _latest_labels(self, start: int, deadline: int) -> tuple[NDArray[np.uint64], Floats]:
-        """Ids and values, sorted by id: of each id the last label that was known before the deadline."""
-        kept = self._labels.get(start // self.size_ms * self.size_ms)
-        if kept is None:
-            return np.empty(0, np.uint64), np.empty(0)
-        ids, at, wrote, values = _copy(kept.ids, "Q"), _copy(kept.at, "q"), _copy(kept.wrote, "q"), _copy(kept.values, "d")
-        in_time = at <= deadline
-        ids, at, wrote, values = ids[in_time], at[in_time], wrote[in_time], values[in_time]
-        order = np.lexsort((values, wrote, at, ids))
-        ids, values = ids[order], values[order]
-        last = np.append(ids[1:] != ids[:-1], True) if len(ids) else np.empty(0, bool)
-        return ids[last], values[last]
+    def _rows_from(self, start: int) -> Rows:
+        """The predictions of that cohort and of all after it, a request once: what a unit's latest may be among."""
+        shelves = [shelf for first, held in self._open.items() if first >= start for shelf in held.values()]
+        kept = [(shelf, _firsts(shelf)) for shelf in shelves]
+        # An empty one in front: there is nothing to put together where no cohort is open.
+        ids = np.concatenate([np.empty(0, np.uint64), *(copy(shelf.ids, "Q")[rows] for shelf, rows in kept)])
+        units = np.concatenate([np.empty(0, np.uint64), *(copy(shelf.units, "Q")[rows] for shelf, rows in kept)])
+        at = np.concatenate([np.empty(0, np.int64), *(copy(shelf.at, "q")[rows] for shelf, rows in kept)])
+        return Rows(ids, units, at)
 
     def _counted(self, parts: list[Part], cut: Cut | None) -> tuple[Part, ...]:
         """The same parts, in which a unit counts only at its first prediction of the rollout."""
@@ -306,30 +320,30 @@ def _figures(cohort: Cohort, arm: str, guard: str, threshold: float, slow_ms: fl
 
 
 def _part(arm: str, model: str, shelf: _Shelf, labels: tuple[NDArray[np.uint64], Floats], cut: Cut | None) -> Part:
-    ids, at, requests = _copy(shelf.ids, "Q"), _copy(shelf.at, "q"), _copy(shelf.requests, "Q")
-    # Of a request the first prediction counts; the same record twice is the same request.
-    order = np.lexsort((ids, at, requests))
-    first = order[np.append(True, requests[order][1:] != requests[order][:-1])] if len(order) else order
-    rows = first[np.lexsort((ids[first], at[first]))]
+    ids, at, rows = copy(shelf.ids, "Q"), copy(shelf.at, "q"), _firsts(shelf)
     found = np.full(len(rows), np.nan)
     if len(labels[0]):
         places = np.minimum(np.searchsorted(labels[0], ids[rows]), len(labels[0]) - 1)
         hit = labels[0][places] == ids[rows]
         found[hit] = labels[1][places[hit]]
-    forced = _copy(shelf.forced, "b")[rows] != 0
+    forced = copy(shelf.forced, "b")[rows] != 0
     may = ~forced & (arm in ARMS)
     if cut is not None and cut.scope:
         share = cut.share if arm == "challenger" else 1 - cut.share
-        may &= np.abs(_copy(shelf.shares, "f")[rows] - share) < 1e-4
+        may &= np.abs(copy(shelf.shares, "f")[rows] - share) < 1e-4
     width = len(shelf.features) // max(len(shelf.ids), 1)
-    features = _copy(shelf.features, "f").reshape(len(shelf.ids), width)[rows]
-    scores, latency = _copy(shelf.scores, "d")[rows], _copy(shelf.latency, "f")[rows]
-    return Part(arm, model, at[rows], _copy(shelf.units, "Q")[rows], scores, latency, found, features, forced, may)
+    features = copy(shelf.features, "f").reshape(len(shelf.ids), width)[rows]
+    scores, latency = copy(shelf.scores, "d")[rows], copy(shelf.latency, "f")[rows]
+    return Part(arm, model, at[rows], copy(shelf.units, "Q")[rows], scores, latency, found, features, forced, may)
 
 
-def _copy(values: array[Any], kind: str) -> NDArray[Any]:
-    """A copy, since an array that lends its memory out cannot grow."""
-    return np.array(np.frombuffer(values, dtype=kind)) if values else np.empty(0, dtype=kind)
+def _firsts(shelf: _Shelf) -> NDArray[np.int64]:
+    """The rows that count, in order of time: of a request the first prediction; the same record twice is the same request."""
+    ids, at, requests = copy(shelf.ids, "Q"), copy(shelf.at, "q"), copy(shelf.requests, "Q")
+    order = np.lexsort((ids, at, requests))
+    first = order[np.append(True, requests[order][1:] != requests[order][:-1])] if len(order) else order
+    rows: NDArray[np.int64] = first[np.lexsort((ids[first], at[first]))]
+    return rows
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

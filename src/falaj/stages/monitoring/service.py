@@ -95,7 +95,8 @@ class Monitors:
         recent, matured = self._windows(monitor, record, now)
         reference = self._reference(record["reference"])
         counts = figures.counts_of(reference, recent)
-        judged, kept = figures.without(reference, counts, monitor.ignore)
+        masked = self._watches[monitor.endpoint].days.masked.get(record["model"], frozenset())
+        judged, kept = figures.without(reference, counts, (*monitor.ignore, *masked))
         alpha = alpha_of(monitor)
         found = drift.drift_verdict(judged, kept, alpha=alpha, min_rows=monitor.min_rows)
         detectors, judged_ms = self._observed(monitor, record, endpoint.threshold)
@@ -110,7 +111,8 @@ class Monitors:
         with act.change() as draft:
             draft.put("window", f"{subject.name}/{iso(now)}", {
                 "monitor": subject, "model": record["model"], "from": now - length(monitor.window), "to": now,
-                "verdicts": {d.rule: d.verdict for d in decisions}, "process": self._process(monitor.endpoint), **window,
+                "verdicts": {d.rule: d.verdict for d in decisions}, "process": self._process(monitor.endpoint),
+                "labels": self.labels(monitor.endpoint), "masked": sorted(masked), **window,
             })  # fmt: skip
             asked = {"asked_at": iso(now), "asked_for": asked_for} if asked_for else {}
             draft.put(
@@ -164,6 +166,11 @@ class Monitors:
         """Every closed block of a rollout, for `Rollouts.look`. Follow the endpoint first."""
         watch = self._watches.get(rollout.name)
         return tuple(sorted(watch.blocks.get(str(rollout), ()), key=lambda b: (b.end_ms, b.guard))) if watch else ()
+
+    def labels(self, endpoint: str) -> Mapping[str, int]:
+        """How many different labels came too late, and how many by unit found no prediction, since this process began to read."""
+        days = self._watch(endpoint).days
+        return {"late": days.late_labels, "unmatched": days.unmatched_labels}
 
     def usual_latency(self, endpoint: str, now: datetime, *, percent: float = 95) -> float | None:
         """The champion's latency over the last window in milliseconds, frozen before a rollout; None below 100 predictions."""

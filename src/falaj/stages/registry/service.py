@@ -23,17 +23,22 @@ KEPT = 20
 
 Sign = Callable[[bytes, str], Mapping[str, Any]]
 Places = Callable[[Recipe], Mapping[str, list[str]]]
+Classify = Callable[[str, Recipe], Mapping[str, Mapping[str, str]]]
 
 
 class Registry:
-    """`sign(payload, type)` gives a DSSE envelope; `places(recipe)` the order of the features in each view's stored rows."""
+    """`sign(payload, type)` gives a DSSE envelope; `places(recipe)` the order of the features in each view's stored rows;
+    `classes(training, recipe)` what the contracts say of the fields and features that it reads."""
 
-    def __init__(self, kernel: Kernel, blobs: Blobs, *, sign: Sign, places: Places, mirror: Mirror) -> None:
+    def __init__(
+        self, kernel: Kernel, blobs: Blobs, *, sign: Sign, places: Places, mirror: Mirror, classes: Classify | None = None
+    ) -> None:
         self.kernel = kernel
         self.blobs = blobs
         self.sign = sign
         self.places = places
         self.mirror = mirror
+        self.classes = classes
 
     @action("model.register")
     def register(self, act: Act, subject: Ref, *, candidate: Ref, decision: Decision) -> Ref:
@@ -149,6 +154,7 @@ class Registry:
             "candidate": str(asset.ref),
             "gate": {"verdict": decision.verdict, "at": encode(decision.at), "by": str(decision.actor)},
             "threshold": asset.labels["threshold"],
+            "classification": self.classes(str(asset.labels["training"]), recipe) if self.classes else {},
         }
 
     def _point(self, draft: Draft, act: Act, model: Ref, alias: str, why: tuple[str, list[str]]) -> None:

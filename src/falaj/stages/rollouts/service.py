@@ -77,7 +77,7 @@ class Rollouts:
             made = release(draft, act, endpoint, model, reason)
             arms = crowned(held.wanted.arms, new_arm("champion", model, digest, 1.0, made))
             held = held.serving(arms, salt=_salt(endpoint, 0, 0))
-            wanted = replace(held.wanted, threshold=endpoint.threshold, unit=endpoint.unit)
+            wanted = _as_declared(held.wanted, endpoint)
             keep(draft, replace(held, wanted=wanted))
             crown(draft, act, endpoint, model, f"{made}|deploy")
             undo = undo_of(draft)
@@ -110,7 +110,7 @@ class Rollouts:
             status = begin(plan, act.now)
             arms = (*held.wanted.arms, new_arm("challenger", challenger, digest, status.share, made))
             held = held.serving(shared(arms, status.share), salt=_salt(endpoint, version, seed))
-            wanted = replace(held.wanted, threshold=endpoint.threshold, unit=endpoint.unit)
+            wanted = _as_declared(held.wanted, endpoint)
             keep(draft, replace(held, wanted=wanted, rollout=str(rollout)))
             draft.put("rollout", key_of(rollout), {
                 "ref": rollout, "endpoint": subject, "champion": champion.model, "challenger": challenger, "release": made,
@@ -232,6 +232,11 @@ def _seeing(plan: Canary, slow_ms: float | None) -> Canary:
 def _first(endpoint: Endpoint) -> Held:
     """An endpoint that has served nothing yet."""
     return Held(Wanted(endpoint.name, 0, (), "", endpoint.threshold, endpoint.unit))
+
+
+def _as_declared(wanted: Wanted, endpoint: Endpoint) -> Wanted:
+    """What the project says of the endpoint now; it holds from this release on."""
+    return replace(wanted, threshold=endpoint.threshold, unit=endpoint.unit, mask=dict(endpoint.masked))
 
 
 def _salt(endpoint: Endpoint, version: int, seed: int) -> str:

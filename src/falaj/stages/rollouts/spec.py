@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from falaj.core.errors import InvalidInput
+from falaj.core.masking import CLASS, masking
 from falaj.core.moments import length
 
 GUARDS: Mapping[str, str] = {
@@ -63,14 +65,28 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is asked. `unit` is the request field whose values are split between models, and counted once each."""
+    """Where a model is asked. `unit` is the request field whose values are split between models, and counted once each.
+
+    `mask`: what its prediction log may not hold. Classifications, as in ("restricted", "confidential"), are hashed. A mapping
+    says it by name: a field of the request, `view.feature` or `class:restricted` → `hash`, `drop` or `keep`. It holds from
+    the next release on.
+    """
 
     name: str
     model: str
     unit: str = ""
     threshold: float = 0.5
     rollout: Canary = field(default_factory=Canary)
+    mask: tuple[str, ...] | Mapping[str, str] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise InvalidInput(f"The threshold {self.threshold} of endpoint {self.name!r} must be from 0 to 1.")
+        if isinstance(cast(Any, self.mask), str):
+            raise InvalidInput(f"The mask of endpoint {self.name!r} is one text.", f"write mask=({self.mask!r},).")
+        masking(self.masked)
+
+    @property
+    def masked(self) -> Mapping[str, str]:
+        """The mask by name, as `core.masking` reads it."""
+        return self.mask if isinstance(self.mask, Mapping) else {f"{CLASS}{name}": "hash" for name in self.mask}

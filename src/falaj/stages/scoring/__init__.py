@@ -1,0 +1,1 @@
+"""Scoring: whole files and periods of a dataset, scored by a registered model, with the recipe that it was trained with."""
