@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,8 +11,9 @@ from falaj.core.errors import InvalidInput
 LARGEST_VALUE = 1 << 20
 """Bytes, where the broker does not set a lower limit."""
 LONGEST_NAME = 1_000
-"""Characters of a key, an id or a header's name."""
+"""Characters of a key or an id."""
 LONGEST_HEADER = 8_000
+_NAME = re.compile(r"[A-Za-z0-9_.~+\-]{1,200}")
 MOST_HEADERS = 64
 
 
@@ -48,11 +50,11 @@ def check_messages(messages: Sequence[Message], largest: int = LARGEST_VALUE) ->
             )
         if len(message.headers) > MOST_HEADERS:
             raise InvalidInput(f"Message {place} has {len(message.headers)} headers.", f"{MOST_HEADERS} are the most.")
-        for name in (message.key, message.id, *message.headers):
-            _check_text(place, "A key, id or header name", name, LONGEST_NAME)
+        for text in (message.key, message.id):
+            _check_text(place, "A key or id", text, LONGEST_NAME)
         for name, value in message.headers.items():
-            if not name:
-                raise InvalidInput(f"Message {place} has a header without a name.")
+            if not _NAME.fullmatch(name):
+                raise InvalidInput(f"Message {place} has a header of the name {name[:80]!r}.", "letters, digits and -_.~+ are taken.")
             _check_text(place, f"The header {name[:80]!r}", value, LONGEST_HEADER)
 
 
