@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from falaj.adapters.kafka.stream import KafkaStream
 from falaj.adapters.nats.stream import NatsStream
 from falaj.adapters.redis.stream import RedisStream
 from falaj.ports.stream import Stream
 from falaj.testing.stream import Opened, StreamSuite
-from tests.kits.servers import nats_server, redis_server
+from tests.kits.servers import kafka_server, nats_server, redis_server
 
 
 class ServerSuite(StreamSuite):
@@ -37,7 +38,7 @@ class ServerSuite(StreamSuite):
         name = f"requests-{secrets.token_hex(4)}"
         streams: list[Stream] = []
         self.server, self.folder = ExitStack(), tmp_path
-        if "comes_back" in request.node.name:
+        if not self.fixture or "comes_back" in request.node.name:
             self.url = self.server.enter_context(self.serve(tmp_path))
         else:
             self.url = request.getfixturevalue(self.fixture)
@@ -75,3 +76,15 @@ class TestNatsStream(ServerSuite):
 
     def open_stream(self, url: str, name: str, **options: Any) -> Stream:
         return NatsStream(url, name, **options)
+
+
+class TestKafkaStream(ServerSuite):
+    """Against librdkafka's own broker, one each test: a group needs three seconds to form there, longer where it had others."""
+
+    visible_s = 6.0
+
+    def serve(self, folder: Path, port: int = 0) -> AbstractContextManager[str]:
+        return kafka_server()
+
+    def open_stream(self, url: str, name: str, **options: Any) -> Stream:
+        return KafkaStream(url, name, timeout_s=2.0, **options)

@@ -127,6 +127,7 @@ class StreamSuite:
 
     def test_what_is_extended_stays_with_its_consumer(self, opened: Opened) -> None:
         stream = opened(visible_s=self.visible_s)
+        needs(stream, "leases")
         stream.produce([Message(b"long")])
         found = took(stream, 1)
         other = opened(visible_s=self.visible_s)
