@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import uvloop
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
@@ -21,11 +22,13 @@ from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
 from falaj.inference.auth import Keyring
-from falaj.inference.http import listen, uvicorn_server
+from falaj.inference.batch import Batcher
+from falaj.inference.http import SWEEP_S, Edge, listen
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models
 from falaj.inference.predict import Predictor
+from falaj.inference.seals import Sealer
 from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, read_settings
 from falaj.inference.watch import GroupSync, Watch, keep_looking
@@ -81,7 +84,8 @@ def serve(folder: Path) -> None:
     pepper = _bytes(Path(settings.pepper))
     verify = checker(load_public(Path(settings.public_key)))
     try:
-        log = PredictionLog(folder / "segments", settings.endpoint, rows=settings.segment_rows, idle_s=settings.segment_idle_s)
+        log = PredictionLog(folder / "segments", rows=settings.segment_rows)
+        sealer = Sealer(folder / "segments", settings.endpoint, idle_s=settings.segment_idle_s)
     except OSError as exc:
         raise Unavailable(
             f"{folder / 'segments'} cannot be written: {exc.strerror}.", "check who owns it and the disk's space."
@@ -101,42 +105,49 @@ def serve(folder: Path) -> None:
         predictor = Predictor(log, online, Metrics(), settings.clock, wall)
         blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
         watch = Watch(folder, Models(blobs, verify), predictor, about, _complain)
-        app = Server(
-            settings,
-            Keyring(folder / "keys.json", pepper),
-            predictor,
-            GroupSync(log.settle) if settings.sync == "always" else None,
-        )
+        batcher = Batcher(
+            predictor, rows=settings.batch_rows, waiting=settings.max_waiting,
+            after=GroupSync(log.sync) if settings.sync == "always" else None,
+        )  # fmt: skip
+        server = Server(settings, Keyring(folder / "keys.json", pepper), predictor, batcher)
         with contextlib.suppress(FalajError):
             online.get([])  # opened before the first request, which should not pay for it
         watch.report()
         watch.look()
         # What was imported and loaded stays for good: there is no use in walking through it again and again.
         gc.freeze()
-        _run(app, settings, listener, watch, log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(server, settings, listener, watch, sealer))
         online.close()
     finally:
         log.close()
+        sealer.close()
 
 
-def _run(app: Server, settings: ServerSettings, listener: Any, watch: Watch, log: PredictionLog) -> None:
-    server = uvicorn_server(app, settings)
+async def _run(server: Server, settings: ServerSettings, listener: Any, watch: Watch, sealer: Sealer) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has taken on."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    edge = Edge(server, settings)
+    listening = await loop.create_server(edge.connection, sock=listener)
+    looking = asyncio.create_task(keep_looking(watch, server.predictor.log, sealer, over.is_set))
+    sweeping = asyncio.create_task(_sweep(edge))
+    await over.wait()
+    listening.close()
+    edge.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.drain_s):
+            while edge.connections:
+                await asyncio.sleep(0.01)
+    sweeping.cancel()
+    await looking
 
-    def leave(_number: int, _frame: Any) -> None:
-        server.should_exit = True
 
-    # uvicorn listens to signals once it runs, and raises them again when it is done; the log still has to be closed then.
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-
-    async def main() -> None:
-        looking = asyncio.create_task(keep_looking(watch, log, lambda: server.should_exit))
-        await server.serve(sockets=[listener])
-        await looking
-
-    factory = server.config.get_loop_factory()
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+async def _sweep(edge: Edge) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        edge.sweep()
 
 
 def _complain(error: FalajError) -> None:

@@ -23,6 +23,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "httptools": ("falaj.inference", "falaj.serve"),
     "ibis": ("falaj.adapters.warehouse",),
     "jsonschema": ("falaj.stages.contracts",),
+    "jwt": ("falaj.inference.tokens",),
     "lightgbm": ("falaj.stages.training", "falaj.stages.gates"),
     "lmdb": ("falaj.adapters.local",),
     "matplotlib": ("falaj.stages.training", "falaj.stages.gates", "falaj.report"),

@@ -13,6 +13,8 @@ EXCEPTIONS: Mapping[str, str] = {
     # "path" or "path:Class.function": why it is better as it is
     "src/falaj/adapters/local/webhook.py:_NoRedirect.redirect_request": "urllib calls it with these six",
     "src/falaj/console/charts.py:box": "a rectangle's four numbers come first, as SVG has them",
+    "src/falaj/inference/http.py:Connection": "asyncio and llhttp call it by names of their own, six each",
+    "src/falaj/inference/lines.py:tensor_line": "a log line's own fields, six of them keyword-only",
     "src/falaj/stages/alerts/rules.py:opened": "an alert's own fields, three of them keyword-only",
     "src/falaj/stages/features/entity.py:Entity.__new__": "an entity's own fields, four of them keyword-only",
     "src/falaj/stages/features/join.py:as_of": "a join has two sides, each with its own columns",

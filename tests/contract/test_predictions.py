@@ -10,6 +10,7 @@ import pytest
 from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.errors import Conflict
 from falaj.inference.log import PredictionLog
+from falaj.inference.seals import Sealer
 from falaj.ports.predictions import Cursor, Predictions
 from falaj.testing.predictions import PredictionsContract
 
@@ -20,19 +21,22 @@ class TestSegmentPredictions(PredictionsContract):
     @pytest.fixture(autouse=True)
     def _log(self, tmp_path: Path) -> Any:
         self.folder = tmp_path
-        self.log = PredictionLog(tmp_path, "delay", idle_s=1.0)
+        self.now = 1.0
+        self.log = PredictionLog(tmp_path, clock=lambda: self.now)
+        self.sealer = Sealer(tmp_path, "delay", idle_s=1.0, clock=lambda: self.now)
         yield
         self.log.close()
+        self.sealer.close()
 
     def predictions(self) -> Predictions:
         return SegmentPredictions(self.folder)
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        self.log.append([orjson.dumps(record) for record in records], ["2013-05-01T09:30:00.000Z"] * len(records), 1.0)
+        self.log.append(lambda _segment, _row: [orjson.dumps(record) for record in records])
 
     def close_segment(self) -> None:
-        self.log.tick(1e9)
-        self.log.settle()
+        self.now += 10.0
+        self.sealer.look()
 
     def test_a_torn_last_line_is_not_there_until_it_is_whole(self) -> None:
         self.write([{"n": 0}])
@@ -69,3 +73,14 @@ class TestSegmentPredictions(PredictionsContract):
 
     def test_a_folder_that_does_not_exist_yet_is_an_empty_stream(self) -> None:
         assert list(SegmentPredictions(self.folder / "later").follow()) == []
+
+    def test_a_line_of_several_predictions_comes_as_one_record_each(self) -> None:
+        several = {"kind": "predictions", "id": "p0-0-0x2-0", "request_id": "r", "features": [1, 2, 3, 4], "scores": [0.1, 0.2]}
+        self.write([several, {"n": 1}])
+        found = list(self.predictions().follow())
+        assert [record.get("id") for _, record in found] == ["p0-0-0x2-0.0", "p0-0-0x2-0.1", None]
+        assert [record.get("features") for _, record in found] == [[1, 2], [3, 4], None]
+        assert [record.get("score") for _, record in found] == [0.1, 0.2, None]
+        assert [cursor for cursor, _ in found] == [Cursor(0, 0, 1), Cursor(0, 1), Cursor(0, 2)]
+        for place, (cursor, _) in enumerate(found):
+            assert [record for _, record in self.predictions().follow(cursor)] == [record for _, record in found[place + 1 :]]

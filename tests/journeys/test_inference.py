@@ -143,13 +143,13 @@ def test_a_model_that_does_not_exist_is_not_found(app: httpx.Client) -> None:
         ({"shape": [2, 4]}, "8"),
         ({"datatype": "BYTES"}, "BYTES"),
         ({"datatype": "INT64"}, "INT64"),
-        ({"data": ["a", 1, 2, 3]}, "'a'"),
+        ({"data": ["a", 1, 2, 3]}, "str"),
         ({"name": "Y"}, "'Y'"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_refused(app: httpx.Client, changes: dict[str, Any], word: str) -> None:
     answer = app.post(INFER, json={**CALL, "inputs": [{**TENSOR, **changes}]})
-    assert answer.status_code in (404, 422)
+    assert answer.status_code in (400, 404, 422)
     assert word in answer.text
     assert isinstance(answer.json()["error"], str)
     assert {"code", "hint"} <= set(answer.json()) or "shape" in changes
@@ -222,14 +222,24 @@ def test_a_role_that_may_not_is_denied(place: Place) -> None:
 def test_what_is_no_route_does_not_exist(app: httpx.Client) -> None:
     for method, path in (
         ("GET", "/"),
-        ("POST", "/v2"),
-        ("DELETE", "/v2/models/delay"),
         ("GET", "/v2/models/"),
         ("POST", "/v1/models/:predict"),
         ("GET", "/../etc/passwd"),
     ):
         answer = app.request(method, path)
         assert answer.status_code == 404, (method, path)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v2"), ("DELETE", "/v2/models/delay"), ("GET", INFER)])
+def test_a_route_with_another_method_says_which_it_takes(app: httpx.Client, method: str, path: str) -> None:
+    answer = app.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST" if path == INFER else "GET")
+
+
+def test_head_is_answered_without_a_body(app: httpx.Client) -> None:
+    answer = app.head("/v2/health/live")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
 
 
 def test_a_revoked_key_is_refused_on_the_very_next_call(place: Place) -> None:

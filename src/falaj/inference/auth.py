@@ -1,11 +1,14 @@
-"""Who may call: keys are kept only as HMACs, and a key that was taken back is refused on the very next call."""
+"""Who may call: by key, token or certificate; whoever was taken back is refused on the very next call."""
 
 from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
@@ -20,6 +23,31 @@ PERMISSIONS: Mapping[str, frozenset[str] | None] = {
     "metrics": frozenset({"service", "operator"}),
     "force": frozenset({"ml_engineer", "operator"}),
 }
+REMEMBERED = 4096
+"""Keys and tokens that were good and need no second look; with one more, all of them are looked at again."""
+_UNKNOWN = "The key is unknown or was revoked."
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token whose signature and times were good. `id`: its jti, empty where it has none; times in seconds since 1970."""
+
+    actor: Actor
+    id: str
+    issued: float
+    until: float
+
+
+class Tokens(Protocol):
+    """What verifies tokens: see falaj.inference.tokens."""
+
+    def look(self) -> bool:
+        """Reads the issuers' keys again where they changed; True where they did."""
+        ...
+
+    def read(self, text: bytes, now: float) -> Token:
+        """Raises Unauthenticated."""
+        ...
 
 
 def hmac_of(pepper: bytes, key: bytes) -> str:
@@ -39,53 +67,116 @@ def demand(actor: Actor, permission: str) -> None:
         raise Denied(f"{actor} may not {permission} here.", f"it takes one of the roles: {wanted}.", permission=permission)
 
 
-class Keyring:
-    """`keys.json`: HMAC of a key → its actor. Its stat is compared on each request; what cannot be read opens nothing."""
+@dataclass(slots=True)
+class _Allowed:
+    """`keys.json` as it was read. A name says what its entry is about:
 
-    def __init__(self, path: Path, pepper: bytes) -> None:
+    64 hexadecimal digits: the HMAC of a key · `certificate:<identity>` · `jti:<id>` and `sub:<name>`: tokens taken back.
+    """
+
+    keys: dict[str, Actor]
+    certificates: dict[str, Actor]
+    revoked: dict[str, float]
+    """`jti:…` and `sub:…` → when it was taken back."""
+
+
+class Keyring:
+    """`keys.json` and the issuers of tokens. What cannot be read opens nothing.
+
+    `look` compares the files with what was read, and is for once before the calls that arrived together; `actor` and
+    `holder` are lookups in a dict for whoever was good before. A call that arrives after a key was taken back finds it gone.
+    """
+
+    def __init__(self, path: Path, pepper: bytes, tokens: Tokens | None = None, now: Callable[[], float] = time.time) -> None:
         self._path = str(path)
         self._pepper = pepper
+        self._tokens, self._now = tokens, now
         self._seen: tuple[int, int, int] | None = None
-        self._actors: dict[str, Actor] = {}
+        self._allowed = _Allowed({}, {}, {})
         self._met: dict[bytes, Actor] = {}
-        """Keys that were good since the file last changed: their HMAC need not be made again."""
+        """Keys and tokens that were good when the files last changed: they need not be looked at again."""
+        self._until = float("inf")
+        """When the first of the tokens among them ends."""
 
-    def actor(self, key: bytes) -> Actor:
-        """Raises Unauthenticated for a key that is unknown, revoked or missing."""
-        self._look()
-        found = self._met.get(key)
-        if found is not None:
-            return found
-        found = self._actors.get(hmac_of(self._pepper, key)) if key else None
-        if found is None:
-            if not key:
-                raise Unauthenticated("No key came with the request.", "send the header `Authorization: Bearer <key>`.")
-            raise Unauthenticated("The key is unknown or was revoked.", "ask the operator for a key: falaj key create.")
-        self._met[key] = found
-        return found
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Takes in what changed. Costs one `stat` of each file; call it once for all requests that arrived together."""
+        if self._now() >= self._until or (self._tokens is not None and self._tokens.look()):
+            self._forget()
         try:
-            stat = os.stat(self._path)  # noqa: PTH116  # on each request: a Path takes twice as long
+            stat = os.stat(self._path)  # noqa: PTH116  # for each request that comes alone: a Path takes twice as long
             seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if seen == self._seen:
                 return
-            self._met.clear()
-            self._actors = _read(self._path)
+            self._forget()
+            self._allowed = _read(self._path)
             self._seen = seen
         except (OSError, ValueError, TypeError, AttributeError):
-            self._seen, self._actors, self._met = None, {}, {}
+            self._forget()
+            self._seen, self._allowed = None, _Allowed({}, {}, {})
+
+    def actor(self, key: bytes) -> Actor:
+        """Whose key or token that is, as of the last look. Raises Unauthenticated for one that is unknown, over or revoked."""
+        found = self._met.get(key)
+        return found if found is not None else self._meet(key)
+
+    def holder(self, identity: str) -> Actor:
+        """Whose certificate names that identity, as of the last look. Raises Unauthenticated.
+
+        The certificate itself was checked when the connection was made.
+        """
+        found = self._allowed.certificates.get(identity)
+        if found is None:
+            raise Unauthenticated(
+                f"No one is known by the certificate of {identity[:200]!r}.", "ask the operator: falaj certificate allow."
+            )
+        return found
+
+    def _meet(self, key: bytes) -> Actor:
+        if not key:
+            raise Unauthenticated("No key came with the request.", "send the header `Authorization: Bearer <key>`.")
+        if key.count(b".") == 2:
+            return self._meet_token(key)
+        found = self._allowed.keys.get(hmac_of(self._pepper, key))
+        if found is None:
+            raise Unauthenticated(_UNKNOWN, "ask the operator for a key: falaj key create.")
+        self._remember(key, found)
+        return found
+
+    def _meet_token(self, text: bytes) -> Actor:
+        if self._tokens is None:
+            raise Unauthenticated(_UNKNOWN, "tokens are not taken here: send a key.")
+        token = self._tokens.read(text, self._now())
+        revoked = self._allowed.revoked
+        if f"jti:{token.id}" in revoked or token.issued <= revoked.get(f"sub:{token.actor.name}", 0.0):
+            raise Unauthenticated("The token was revoked.", "ask its issuer for a new one.")
+        self._remember(text, token.actor)
+        self._until = min(self._until, token.until)
+        return token.actor
+
+    def _remember(self, key: bytes, actor: Actor) -> None:
+        if len(self._met) >= REMEMBERED:
+            self._forget()
+        self._met[key] = actor
+
+    def _forget(self) -> None:
+        self._met.clear()
+        self._until = float("inf")
 
 
-def _read(path: str) -> dict[str, Actor]:
-    body = orjson.loads(Path(path).read_bytes())
-    return {
-        str(hashed): Actor(
-            str(who["name"]),
-            str(who.get("kind", "service")),
-            tuple(map(str, who.get("roles", ()))),
-            str(who.get("zone", "local")),
-        )
-        for hashed, who in body.items()
-        if isinstance(who, dict) and "name" in who and not who.get("revoked_at")
-    }
+def _read(path: str) -> _Allowed:
+    """Raises OSError, ValueError, TypeError or AttributeError for what is no table of keys."""
+    keys: dict[str, Actor] = {}
+    certificates: dict[str, Actor] = {}
+    revoked: dict[str, float] = {}
+    for name, who in orjson.loads(Path(path).read_bytes()).items():
+        if name.startswith(("jti:", "sub:")):
+            revoked[name] = float(who["revoked"])
+        elif isinstance(who, dict) and "name" in who and not who.get("revoked_at"):
+            table = certificates if name.startswith("certificate:") else keys
+            table[name.removeprefix("certificate:")] = Actor(
+                str(who["name"]),
+                str(who.get("kind", "service")),
+                tuple(map(str, who.get("roles", ()))),
+                str(who.get("zone", "local")),
+            )
+    return _Allowed(keys, certificates, revoked)

@@ -19,10 +19,34 @@ class TooLarge(InvalidInput):
     http_status = 413
 
 
+class HeadersTooLarge(InvalidInput):
+    """More header bytes than the server reads."""
+
+    http_status = 431
+
+
+class TooSlow(InvalidInput):
+    """The request did not arrive in time."""
+
+    http_status = 408
+
+
+class NotThatMethod(InvalidInput):
+    """The route exists, with other methods."""
+
+    http_status = 405
+
+
 class Busy(Unavailable):
     """More requests wait than the server takes on."""
 
     http_status = 429
+
+
+class Late(Unavailable):
+    """Nobody waits for the answer any more."""
+
+    http_status = 504
 
 
 RETRY_AFTER_S = 1

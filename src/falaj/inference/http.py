@@ -1,138 +1,353 @@
-"""HTTP at its edge: uvicorn's parser with limits on headers, time, connections and waiting requests."""
+"""HTTP/1.1 at its edge: llhttp parses (through httptools), this module sets limits and keeps answers in order."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
-from typing import Any, ClassVar
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import httptools
 import orjson
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from falaj.core.errors import Conflict, FalajError, InvalidInput, Unavailable
-from falaj.inference.errors import RETRY_AFTER_S, Busy, body_of
+from falaj.core.errors import Bug, Conflict, FalajError, Unavailable
+from falaj.inference.errors import RETRY_AFTER_S, Busy, HeadersTooLarge, Malformed, TooLarge, TooSlow, body_of
 from falaj.inference.settings import ServerSettings
 
+JSON = b"content-type: application/json\r\n"
+WANTED = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"inference-header-content-length",
+        b"traceparent",
+        b"tracestate",
+        b"x-falaj-arm",
+        b"x-falaj-key",
+        b"x-request-id",
+        b"x-request-timeout-ms",
+    }
+)
+"""Headers that anything here looks at; the others are counted and forgotten."""
+SWEEP_S = 0.5
+_PIPELINED = 16
+"""Requests of one connection that may wait behind an answer before no more is read from it."""
+_REASONS: Mapping[int, bytes] = {
+    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
+    408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large", 422: b"Unprocessable Content",
+    429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    503: b"Service Unavailable", 504: b"Gateway Timeout",
+}  # fmt: skip
+_HEADS = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
 
-class HeadersTooLarge(InvalidInput):
-    """More header bytes than the server reads."""
 
-    http_status = 431
+@dataclass(slots=True)
+class Request:
+    """A whole request. `open`: what `Service.admit` made of its head."""
+
+    method: bytes
+    path: str
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    started: float
+    opened: Any
+    keep: bool
 
 
-class TooSlow(InvalidInput):
-    """The request did not arrive in time."""
+@dataclass(slots=True)
+class Answer:
+    """`head`: header lines, each with its line end; the length and what the connection needs are added."""
 
-    http_status = 408
+    status: int
+    body: bytes
+    head: bytes = JSON
 
 
-class Guarded(HttpToolsProtocol):
-    """uvicorn's protocol with limits. What is over them is answered here, before anything was read into memory."""
+Respond = Callable[[Answer], None]
 
-    settings: ClassVar[ServerSettings]
-    _head = 0
-    _is_whole = True
-    _timer: asyncio.TimerHandle | None = None
+
+class Service(Protocol):
+    def admit(self, method: bytes, path: str, headers: Mapping[bytes, bytes]) -> Any:
+        """Whether the request may go on, before its body is read. Raises FalajError."""
+        ...
+
+    def handle(self, request: Request, respond: Respond) -> None:
+        """Answers once, now or later on this loop. Never raises."""
+        ...
+
+    def refused(self, error: FalajError) -> None:
+        """Counts what was refused at the edge."""
+        ...
+
+
+class Edge:
+    """What all connections of a server share. `sweep` closes those that are too slow; call it every SWEEP_S seconds."""
+
+    def __init__(self, service: Service, settings: ServerSettings) -> None:
+        self.service, self.settings = service, settings
+        self.connections: set[Connection] = set()
+        self.most_head = settings.max_header_bytes
+        self.is_draining = False
+        self.time = time.perf_counter
+
+    def connection(self) -> Connection:
+        return Connection(self)
+
+    def sweep(self) -> None:
+        now, settings = self.time(), self.settings
+        for one in list(self.connections):
+            one.check(now - settings.request_timeout_s, now - settings.keep_alive_s)
+
+    def drain(self) -> None:
+        """Idle connections are closed, the others with their next answer."""
+        self.is_draining = True
+        for one in list(self.connections):
+            one.leave_if_idle()
+
+
+class Connection(asyncio.Protocol):
+    """One connection: a request at a time is answered, in the order in which they came."""
+
+    __slots__ = (
+        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue",
+        "_since", "_started", "_transport", "_url", "_waits_for",
+    )  # fmt: skip
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._queue: deque[Request] = deque()
+        self._is_busy = self._is_over = False
+        self._since = edge.time()
+        """When the request began that is being read; where none is, when the last thing happened."""
+        self._waits_for = ""
+        """`request` while one is being read, `room` while the caller does not read its answers."""
+        self._url, self._head, self._length = b"", 0, 0
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._opened: Any = None
+        self._farewell: FalajError | None = None
+        """What is wrong with what came behind the requests that are being answered."""
+        self._started = 0.0
+
+    # --- asyncio's calls ---
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > self.settings.max_connections:
-            self._end(Busy(f"There are {self.settings.max_connections} connections already.", "come back in a second."))
-        else:
-            self._watch()
+        self._transport = transport
+        self._edge.connections.add(self)
+        most = self._edge.settings.max_connections
+        if len(self._edge.connections) > most:
+            self._end(Busy(f"There are {most} connections already.", "come back in a second."))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        super().connection_lost(exc)
+        self._edge.connections.discard(self)
+        self._is_over = True
+        self._queue.clear()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_whole:
-            self._unwatch()
-        elif self._timer is None:
-            self._watch()
-
-    def on_message_begin(self) -> None:
-        self._head, self._is_whole = 0, False
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def on_message_complete(self) -> None:
-        self._is_whole = True
-        super().on_message_complete()
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        super()._start_asgi_task(cycle, app if len(self.tasks) < self.settings.max_waiting else _busy)
-
-    def _should_upgrade(self) -> bool:
+    def eof_received(self) -> bool:
+        """A caller that is done with sending may still wait for its answer."""
+        if self._is_busy and not self._waits_for and self._transport.get_extra_info("sslcontext") is None:
+            self._queue.clear()
+            self._is_over = True
+            return True
         return False
 
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > self.settings.max_header_bytes:
-            self._end(HeadersTooLarge(f"The headers are longer than {self.settings.max_header_bytes} bytes."))
-            raise ValueError("headers too large")  # makes the parser stop
+    def pause_writing(self) -> None:
+        self._waits_for, self._since = "room", self._edge.time()
+        self._transport.pause_reading()
 
-    def _watch(self) -> None:
-        self._timer = self.loop.call_later(self.settings.request_timeout_s, self._late)
+    def resume_writing(self) -> None:
+        self._waits_for, self._since = "", self._edge.time()
+        self._read_on()
 
-    def _unwatch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Nothing is spoken here but HTTP/1.1; the request itself was read and is answered, what follows it is not.
+            self._is_over = True
+        except httptools.HttpParserCallbackError as exc:
+            cause = exc.__context__
+            self._end(cause if isinstance(cause, FalajError) else Bug(f"The request could not be read: {cause!r:.200}."))
+        except httptools.HttpParserError as exc:
+            self._end(Malformed(f"This is not HTTP/1.1: {exc}.", "speak HTTP/1.1 to this port."))
 
-    def _late(self) -> None:
-        self._timer = None
-        if not self._is_whole:
-            self._end(TooSlow(f"The request took longer than {self.settings.request_timeout_s} s to arrive."))
+    # --- llhttp's calls ---
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers, self._body, self._head, self._length = b"", {}, b"", 0, 0
+        self._since = self._started = self._edge.time()
+        self._waits_for = "request"
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head += len(url)
+        if self._head > self._edge.most_head:
+            raise self._too_long()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value)
+        name = name.lower()
+        if name in WANTED:
+            if name in self._headers:
+                raise Malformed(f"The header {name.decode('latin-1')} came twice.", "send it once.")
+            self._headers[name] = value
+        elif name == b"content-length":
+            # llhttp refuses what is no number, two of them, and one beside a transfer coding.
+            self._length = int(value) if value.strip().isdigit() else 0
+        elif name == b"transfer-encoding":
+            # llhttp asks only that `chunked` is the last one; a coding before it would be taken for the body itself.
+            if value.strip().lower() != b"chunked":
+                raise Malformed(f"The transfer coding {value[:40]!r} is not taken here.", "send the body as it is.")
+            self._length = -1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self._headers[b"expect"] = value
+        if self._head > self._edge.most_head:
+            raise self._too_long()
+
+    def on_headers_complete(self) -> None:
+        if self._length > self._edge.settings.max_body_bytes:
+            raise self._too_large()
+        try:
+            path = self._url.partition(b"?")[0].decode("ascii")
+        except UnicodeDecodeError as exc:
+            raise Malformed("The path is not ASCII.", "write other characters as %XX.") from exc
+        try:
+            self._opened = self._edge.service.admit(self._parser.get_method(), path, self._headers)
+        except FalajError as exc:
+            if self._length:
+                raise  # a body that nobody reads would be taken for the next request: the connection ends here
+            self._opened = exc
+        if b"expect" in self._headers and not self._is_busy:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if not self._body:
+            self._body = body
         else:
-            self.transport.close()
+            # One growing buffer: a body in very many pieces must not be copied as many times.
+            self._body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
+            self._body += body
+        if len(self._body) > self._edge.settings.max_body_bytes:
+            raise self._too_large()
+
+    def on_message_complete(self) -> None:
+        self._waits_for, self._since = "", self._edge.time()
+        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        path = self._url.partition(b"?")[0].decode("ascii")
+        body = self._body if type(self._body) is bytes else bytes(self._body)
+        request = Request(self._parser.get_method(), path, self._headers, body, self._started, self._opened, keep)
+        self._body = b""
+        if self._is_busy:
+            self._queue.append(request)
+            if len(self._queue) >= _PIPELINED:
+                self._transport.pause_reading()
+        else:
+            self._handle(request)
+
+    # --- one request after the other ---
+
+    def _handle(self, request: Request) -> None:
+        self._is_busy = True
+        if isinstance(request.opened, FalajError):
+            self._respond(request, self._refusal(request.opened, request.path))
+        else:
+            self._edge.service.handle(request, lambda answer: self._respond(request, answer))
+
+    def _respond(self, request: Request, answer: Answer) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        is_last = self._is_over and not self._queue
+        keep = request.keep and not self._edge.is_draining and (not is_last or self._farewell is not None)
+        body = answer.body
+        head = b"%b%bcontent-length: %d\r\n%b\r\n" % (
+            _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
+            b"" if keep else b"connection: close\r\n",
+        )  # fmt: skip
+        transport.write(head if request.method == b"HEAD" else head + body)
+        self._is_busy = False
+        self._since = self._edge.time()
+        if is_last and keep and self._farewell is not None:
+            self._end(self._farewell)
+        elif not keep:
+            self._is_over = True
+            self._queue.clear()
+            transport.close()
+        elif self._queue:
+            following = self._queue.popleft()
+            if len(self._queue) == _PIPELINED // 2:
+                self._read_on()
+            # Not at once: a long queue of answers that are ready must not become as deep a stack.
+            asyncio.get_running_loop().call_soon(self._handle, following)
+            self._is_busy = True
+
+    def _refusal(self, error: FalajError, path: str) -> Answer:
+        self._edge.service.refused(error)
+        return refusal(error, path)
+
+    # --- limits ---
+
+    def check(self, began: float, idle: float) -> None:
+        """Ends what is too slow: a request that began before `began`, a connection on which nothing happened since `idle`."""
+        if self._waits_for == "request":
+            if self._since < began:
+                self._end(TooSlow(f"The request took longer than {self._edge.settings.request_timeout_s} s to arrive."))
+        elif self._waits_for == "room":
+            if self._since < began:
+                self._transport.abort()
+        elif not self._is_busy and self._since < idle:
+            self._transport.close()
+
+    def leave_if_idle(self) -> None:
+        if not self._is_busy and self._waits_for != "request":
+            self._transport.close()
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def _too_long(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The headers are longer than {self._edge.most_head} bytes.")
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is longer than {self._edge.settings.max_body_bytes} bytes.", "send fewer rows in a call.")
 
     def _end(self, error: FalajError) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(_raw(error))
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        self._end(_NoHttp(msg))
-
-
-def guarded(settings: ServerSettings) -> type[asyncio.Protocol]:
-    """The protocol with these limits: uvicorn makes one for each connection, so they belong to the class."""
-    return type("Limited", (Guarded,), {"settings": settings})
-
-
-class _NoHttp(InvalidInput):
-    http_status = 400
-
-
-def _raw(error: FalajError) -> bytes:
-    body = orjson.dumps(body_of(error, "/v1"))
-    retry = f"retry-after: {RETRY_AFTER_S}\r\n" if error.retryable else ""
-    status = f"HTTP/1.1 {error.http_status} {type(error).__name__}\r\n"
-    return (
-        f"{status}content-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()
-        + body
-    )
+        """Says why, and closes; what is still to be answered comes first."""
+        self._is_over = True
+        if self._transport.is_closing():
+            return
+        if self._is_busy:
+            self._farewell = error
+            return
+        path = self._url.partition(b"?")[0].decode("ascii", "replace")
+        answer = self._refusal(error, path)
+        head = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
+            _HEADS.get(answer.status, _HEADS[400]), answer.head, len(answer.body),
+        )  # fmt: skip
+        self._transport.write(head + answer.body)
+        self._transport.close()
 
 
-async def _busy(scope: Any, receive: Any, send: Any) -> None:
-    error = Busy("More requests wait than this server takes on.", "come back in a second.")
-    body = orjson.dumps(body_of(error, scope["path"]))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send(
-        {"type": "http.response.start", "status": 429, "headers": [*headers, (b"retry-after", str(RETRY_AFTER_S).encode())]}
-    )
-    await send({"type": "http.response.body", "body": body})
+def refusal(error: FalajError, path: str) -> Answer:
+    """An error as an answer, in the shape that the route's clients expect."""
+    head = JSON
+    if isinstance(error, Unavailable):
+        head += b"retry-after: %d\r\n" % RETRY_AFTER_S
+    elif error.http_status == 401:
+        head += b"www-authenticate: Bearer\r\n"
+    elif error.http_status == 405:
+        head += b"allow: %b\r\n" % str(error.facts.get("allow", "GET")).encode("ascii", "replace")
+    return Answer(error.http_status, orjson.dumps(body_of(error, path)), head)
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -153,24 +368,3 @@ def listen(settings: ServerSettings) -> socket.socket:
         ) from exc
     listener.setblocking(False)
     return listener
-
-
-def uvicorn_server(app: Any, settings: ServerSettings) -> uvicorn.Server:
-    """uvicorn on uvloop and httptools, silent, with this module's limits; stops gracefully within `drain_s`."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=guarded(settings),
-            loop="uvloop",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_level="warning",
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=settings.keep_alive_s,
-            timeout_graceful_shutdown=settings.drain_s,
-        )
-    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,29 +14,19 @@ import orjson
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
 from falaj.inference.auth import Keyring, demand
-from falaj.inference.errors import RETRY_AFTER_S, Malformed, TooLarge, body_of
+from falaj.inference.batch import Batcher
+from falaj.inference.calls import Answered, Caller, EntityCall
+from falaj.inference.entities import read_entities
+from falaj.inference.errors import Malformed, NotThatMethod
+from falaj.inference.feedback import read_labels
+from falaj.inference.http import JSON, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
-from falaj.inference.predict import ROLES, Caller, Predictor
-from falaj.inference.protocol import read_entities, read_infer, read_labels, text_of
+from falaj.inference.predict import ROLES, Predictor
 from falaj.inference.settings import ServerSettings
+from falaj.inference.tensors import read_infer, write_infer
+from falaj.inference.text import text_of
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-_JSON = (b"content-type", b"application/json")
-_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-_WANTED = frozenset(
-    {
-        b"authorization",
-        b"x-falaj-key",
-        b"x-falaj-arm",
-        b"x-request-id",
-        b"content-length",
-        b"content-encoding",
-        b"inference-header-content-length",
-    }
-)
+_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,142 +56,160 @@ ROUTES = (
 )
 
 
-@dataclass(slots=True)
-class Request:
-    """What a route is given: the names in its path, the headers that matter, who asks, and the body."""
-
-    names: Mapping[str, str]
-    headers: Mapping[bytes, bytes]
-    actor: Actor
-    body: bytes
-    started: float
-
-    def caller(self, call_id: str = "") -> Caller:
-        """Raises InvalidInput for a header that says nothing usable."""
-        arm = self.headers.get(b"x-falaj-arm", b"").decode("latin-1")
-        if arm and arm not in ROLES:
-            raise InvalidInput(f"The header X-Falaj-Arm says {arm[:40]!r}.", f"there is: {', '.join(ROLES)}.")
-        given = text_of(self.headers.get(b"x-request-id", b"").decode("latin-1"), "X-Request-Id")
-        return Caller(self.actor, given or call_id, arm, self.started)
-
-
-Answer = tuple[int, tuple[bytes, bytes], bytes]
+_LATER = frozenset({"infer", "predict", "feedback"})
 NOBODY = Actor("nobody", "service")
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What the head of a request came to."""
+
+    route: Route
+    names: Names
+    actor: Actor
 
 
 class Server:
-    """An ASGI application. `after` is awaited between the append to the log and the answer; it makes `sync = "always"` wait."""
+    """What the edge asks: who may come in, and what the answer is."""
 
-    def __init__(
-        self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, after: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        self.settings, self.keyring, self.predictor = settings, keyring, predictor
-        self._after = after
-        self._calls: dict[str, Callable[[Request], Answer]] = {route.call: getattr(self, "_" + route.call) for route in ROUTES}
-        self._found: dict[tuple[str, str], tuple[Route, Mapping[str, str]]] = {}
+    def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher) -> None:
+        self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
+        self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
+            route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
+        }
+        self._later: dict[str, Callable[[Request, Admitted, Respond], None]] = {
+            "infer": self._infer, "predict": self._predict, "feedback": self._feedback
+        }  # fmt: skip
+        self._has_looked = False
+        self._found: dict[tuple[bytes, str], tuple[Route, Names]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        started = time.perf_counter()
-        path = scope["path"]
-        is_read = False
-        extra: tuple[tuple[bytes, bytes], ...] = ()
-        try:
-            route, names = self._find(scope["method"], path)
-            headers = {name: value for name, value in scope["headers"] if name in _WANTED}
-            actor = self._authorize(route, headers)
-            body = await self._read(headers, receive) if route.method == "POST" else b""
-            is_read = True
-            status, kind, data = self._calls[route.call](Request(names, headers, actor, body, started))
-            if self._after is not None and route.method == "POST":
-                await self._after()
-        except FalajError as exc:
-            status, kind, data, extra = self._refuse(exc, path)
-        except asyncio.CancelledError:
-            raise
-        except Exception as exc:
-            status, kind, data, extra = self._refuse(
-                Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log."), path
-            )
-        # A body that was not read to its end would be taken for the next request.
-        closing = () if is_read or scope["method"] == "GET" else ((b"connection", b"close"),)
-        length = (b"content-length", str(len(data)).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [kind, length, *extra, *closing]})
-        await send({"type": "http.response.body", "body": data})
-
-    # --- the door ---
-
-    def _find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
-        key = (method, path)
-        found = self._found.get(key)
-        if found is not None:
-            return found
-        parts = path.split("/")
-        for route in ROUTES:
-            names = _match(route, method, parts)
-            if names is not None:
-                if len(self._found) < 256:
-                    self._found[key] = (route, names)
-                return route, names
-        raise NotFound(f"There is no route {method[:10]} {path[:120]}.", "GET /openapi.json lists them.")
-
-    def _authorize(self, route: Route, headers: Mapping[bytes, bytes]) -> Actor:
+    def admit(self, method: bytes, path: str, headers: Mapping[bytes, bytes]) -> Admitted:
+        """Raises NotFound, NotThatMethod, Unauthenticated, Denied or Malformed."""
+        found = self._found.get((method, path)) or self._find(method, path)
+        route = found[0]
+        if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
+            raise Malformed("The body is compressed, which is not taken here.", "send it as it is.")
         if route.permission == "open":
-            return NOBODY
+            return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
+        self.keyring.look()
+        if not self._has_looked:
+            # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
+            self.keyring.look()
+            self._has_looked = True
+            asyncio.get_running_loop().call_soon(self._forget)
         actor = self.keyring.actor(key)
         demand(actor, route.permission)
-        return actor
+        return Admitted(route, found[1], actor)
 
-    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        limit = self.settings.max_body_bytes
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > limit:
-            raise TooLarge(f"The body is longer than {limit} bytes.", "send fewer rows in a call.")
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise Malformed("The body is compressed, which is not taken here.", "send it as it is.")
-        if b"inference-header-content-length" in headers:
-            raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
-        message = await receive()
-        body = bytes(message.get("body", b""))
-        while message.get("more_body"):
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > limit:
-                break
-        if message["type"] == "http.disconnect":
-            raise Malformed("The caller went away.")
-        if len(body) > limit:
-            raise TooLarge(f"The body is longer than {limit} bytes.", "send fewer rows in a call.")
-        return body
+    def _forget(self) -> None:
+        self._has_looked = False
 
-    def _refuse(self, error: FalajError, path: str) -> tuple[int, tuple[bytes, bytes], bytes, tuple[tuple[bytes, bytes], ...]]:
+    def handle(self, request: Request, respond: Respond) -> None:
+        admitted: Admitted = request.opened
+        call = admitted.route.call
+        try:
+            later = self._later.get(call)
+            if later is not None:
+                later(request, admitted, respond)
+                return
+            answer = self._now[call](request, admitted)
+        except FalajError as exc:
+            answer = self._refuse(exc, request.path)
+        except Exception as exc:
+            problem = Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log.")
+            answer = self._refuse(problem, request.path)
+        respond(answer)
+
+    def refused(self, error: FalajError) -> None:
         self.predictor.metrics.refused(error.code)
-        extra: tuple[tuple[bytes, bytes], ...] = ()
-        if isinstance(error, Unavailable):
-            extra = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
-        elif error.http_status == 401:
-            extra = ((b"www-authenticate", b"Bearer"),)
-        return error.http_status, _JSON, orjson.dumps(body_of(error, path)), extra
 
-    # --- the routes ---
+    def _refuse(self, error: FalajError, path: str) -> Answer:
+        self.refused(error)
+        return refusal(error, path)
 
-    def _live(self, request: Request) -> Answer:
+    def _find(self, method: bytes, path: str) -> tuple[Route, Names]:
+        name = "GET" if method == b"HEAD" else method.decode("latin-1")
+        parts, others = path.split("/"), []
+        for route in ROUTES:
+            names = _match(route, parts)
+            if names is None:
+                continue
+            if route.method == name:
+                if len(self._found) < 256:
+                    self._found[method, path] = (route, names)
+                return route, names
+            others.append(route.method)
+        if others:
+            allowed = ", ".join(sorted(set(others)))
+            raise NotThatMethod(f"The route {path[:120]} does not take {name[:10]}.", f"it takes {allowed}.", allow=allowed)
+        raise NotFound(f"There is no route {name[:10]} {path[:120]}.", "GET /openapi.json lists them.")
+
+    # --- answered once the batch is through ---
+
+    def _infer(self, request: Request, admitted: Admitted, respond: Respond) -> None:
+        if b"inference-header-content-length" in request.headers:
+            raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
+        names = admitted.names
+        call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
+
+        def done(outcome: Answered | FalajError) -> None:
+            if isinstance(outcome, Answered):
+                respond(Answer(200, write_infer(outcome, call)))
+            else:
+                respond(self._refuse(outcome, request.path))
+
+        self.batcher.submit(call, done)
+
+    def _predict(self, request: Request, admitted: Admitted, respond: Respond) -> None:
+        rows, is_single, call_id = read_entities(request.body)
+        call = EntityCall(admitted.names["name"], rows, "entity", self._caller(request, admitted, call_id))
+
+        def done(outcome: Answered | FalajError) -> None:
+            if isinstance(outcome, Answered):
+                respond(_json(outcome.rows[0] if is_single else {"predictions": outcome.rows}))
+            else:
+                respond(self._refuse(outcome, request.path))
+
+        self.batcher.submit(call, done)
+
+    def _feedback(self, request: Request, admitted: Admitted, respond: Respond) -> None:
+        now = None if self.settings.clock == "replay" else self.predictor.now()
+        labels = read_labels(request.body, self.predictor.log.key, now)
+        self.predictor.label(labels, admitted.actor)
+
+        def done(problem: FalajError | None) -> None:
+            respond(_json({"accepted": len(labels)}) if problem is None else self._refuse(problem, request.path))
+
+        self.batcher.settle(done)
+
+    def _caller(self, request: Request, admitted: Admitted, call_id: str = "") -> Caller:
+        """Raises InvalidInput for a header that says nothing usable."""
+        headers = request.headers
+        arm = headers[b"x-falaj-arm"].decode("latin-1") if b"x-falaj-arm" in headers else ""
+        if arm and arm not in ROLES:
+            raise InvalidInput(f"The header X-Falaj-Arm says {arm[:40]!r}.", f"there is: {', '.join(ROLES)}.")
+        given = text_of(headers[b"x-request-id"].decode("latin-1"), "X-Request-Id") if b"x-request-id" in headers else ""
+        return Caller(admitted.actor, given or call_id, arm, request.started)
+
+    # --- answered at once ---
+
+    def _live(self, request: Request, admitted: Admitted) -> Answer:
         return _json({"live": True})
 
-    def _ready(self, request: Request) -> Answer:
+    def _ready(self, request: Request, admitted: Admitted) -> Answer:
         is_ready = self.predictor.serving is not None
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
-    def _about(self, request: Request) -> Answer:
+    def _about(self, request: Request, admitted: Admitted) -> Answer:
         from falaj import __version__
 
         return _json({"name": "falaj", "version": __version__, "extensions": []})
 
-    def _model(self, request: Request) -> Answer:
-        name, arms = self._arms(request)
+    def _model(self, request: Request, admitted: Admitted) -> Answer:
+        name, arms = self._arms(admitted.names)
         model = arms[0].model
         outputs = [{"name": o.name, "datatype": o.datatype, "shape": list(o.shape)} for o in model.outputs]
         return _json(
@@ -222,37 +229,22 @@ class Server:
             }
         )
 
-    def _model_ready(self, request: Request) -> Answer:
-        self._arms(request)
-        return _json({"name": request.names["name"], "ready": True})
+    def _model_ready(self, request: Request, admitted: Admitted) -> Answer:
+        self._arms(admitted.names)
+        return _json({"name": admitted.names["name"], "ready": True})
 
-    def _infer(self, request: Request) -> Answer:
-        caller, call = request.caller(), read_infer(request.body)
-        return 200, _JSON, self.predictor.by_tensor(request.names["name"], request.names.get("version"), call, caller)
-
-    def _predict(self, request: Request) -> Answer:
-        rows, is_single, call_id = read_entities(request.body)
-        answers = self.predictor.by_entity(request.names["name"], rows, request.caller(call_id))
-        return _json(answers[0] if is_single else {"predictions": answers})
-
-    def _feedback(self, request: Request) -> Answer:
-        now = None if self.settings.clock == "replay" else self.predictor.now()
-        labels = read_labels(request.body, self.predictor.log.key, now)
-        self.predictor.label(labels, request.actor)
-        return _json({"accepted": len(labels)})
-
-    def _metrics(self, request: Request) -> Answer:
+    def _metrics(self, request: Request, admitted: Admitted) -> Answer:
         serving = self.predictor.serving
         revision = serving.wanted.revision if serving is not None else 0
         text = self.predictor.metrics.text(log_bytes=self.predictor.log.bytes, ready=serving is not None, revision=revision)
-        return 200, _TEXT, text.encode()
+        return Answer(200, text.encode(), _TEXT)
 
-    def _openapi(self, request: Request) -> Answer:
-        return 200, _JSON, _openapi()
+    def _openapi(self, request: Request, admitted: Admitted) -> Answer:
+        return Answer(200, _openapi())
 
-    def _arms(self, request: Request) -> tuple[str, list[Live]]:
+    def _arms(self, names: Names) -> tuple[str, list[Live]]:
         serving = self.predictor.serving
-        name, version = request.names["name"], request.names.get("version")
+        name, version = names["name"], names.get("version")
         if serving is None:
             raise Unavailable("No model is served here yet.", "falaj status says why.")
         if name != serving.name:
@@ -268,13 +260,13 @@ def wall() -> datetime:
 
 
 def _json(body: Any, status: int = 200) -> Answer:
-    return status, _JSON, orjson.dumps(body)
+    return Answer(status, orjson.dumps(body), JSON)
 
 
-def _match(route: Route, method: str, parts: list[str]) -> dict[str, str] | None:
+def _match(route: Route, parts: list[str]) -> dict[str, str] | None:
     """The names in the path, or None where it is another route's."""
     wanted = route.pattern.split("/")
-    if route.method != method or len(wanted) != len(parts):
+    if len(wanted) != len(parts):
         return None
     names: dict[str, str] = {}
     for want, part in zip(wanted, parts, strict=True):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from falaj.core.moments import iso
 from falaj.inference.log import PredictionLog, replace_file
 from falaj.inference.models import Models, Serving
 from falaj.inference.predict import Predictor
-from falaj.inference.server import wall
+from falaj.inference.seals import Sealer
 from falaj.ports.host import Wanted
 
 LOOK_EVERY_S = 0.1
@@ -63,7 +64,7 @@ class Watch:
             "ready": serving is not None,
             "revision": serving.wanted.revision if serving else -1,
             "tried": tried,
-            "at": iso(wall()),
+            "at": iso(datetime.now(UTC)),
             "problem": problem.to_dict() if problem else None,
         }
         try:
@@ -91,7 +92,7 @@ class Watch:
             self.on_problem(exc)
 
 
-async def keep_looking(watch: Watch, log: PredictionLog, is_over: Callable[[], bool]) -> None:
+async def keep_looking(watch: Watch, log: PredictionLog, sealer: Sealer, is_over: Callable[[], bool]) -> None:
     """Looks at the wish ten times a second and settles the log once a second, off the event loop, until it is over."""
     loop = asyncio.get_running_loop()
     settled = time.monotonic()
@@ -100,9 +101,9 @@ async def keep_looking(watch: Watch, log: PredictionLog, is_over: Callable[[], b
         now = time.monotonic()
         if now - settled >= 1.0:
             settled = now
-            log.tick(now)
             try:
-                await loop.run_in_executor(None, log.settle)
+                await loop.run_in_executor(None, log.sync)
+                await loop.run_in_executor(None, sealer.look)
             except FalajError as exc:
                 watch.on_problem(exc)
         await asyncio.sleep(LOOK_EVERY_S)

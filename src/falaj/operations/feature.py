@@ -12,7 +12,7 @@ from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
-from falaj.core.segment import PredictionId
+from falaj.core.segment import PredictionId, records_of
 from falaj.operations.dataset import UNTIL
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 from falaj.stages.features.entity import key_columns
@@ -195,7 +195,8 @@ def _logged(app: App, endpoint: str, place: PredictionId, text: str) -> dict[str
         record = json.loads(line)
     except (NotFound, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("id") == text else None
+    held = records_of(record) if isinstance(record, dict) else iter(())
+    return next((dict(one) for one in held if one.get("id") == text), None)
 
 
 def _row(found: Explanation) -> dict[str, Any]:

@@ -11,15 +11,18 @@ from falaj.core.segment import Seal
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """A place in the log: everything before line `row` of `segment` has been read."""
+    """A place in the log: everything before line `row` of `segment` has been read, and of that line the first `part` records."""
 
     segment: int = 0
     row: int = 0
+    part: int = 0
 
 
 class Predictions(Protocol):
     def follow(self, after: Cursor = Cursor()) -> Iterator[tuple[Cursor, Mapping[str, Any]]]:
-        """Records from `after` on, oldest first, each with the cursor behind it; ends at the last whole line."""
+        """Records from `after` on, oldest first, each with the cursor behind it; ends at the last whole line.
+
+        A line of several predictions comes as one record each."""
         ...
 
     def line(self, segment: int, row: int) -> bytes:

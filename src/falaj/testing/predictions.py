@@ -1,4 +1,4 @@
-"""What every prediction log must keep. Subclass it, give it `predictions`, `write` and `close_segment`, and run it with pytest."""
+"""What every prediction log must keep. Subclass it, give it `predictions`, `write` and `close_segment`; run it with pytest."""
 
 from __future__ import annotations
 

@@ -24,33 +24,78 @@ def ring(tmp_path: Path) -> tuple[Keyring, Path]:
     return Keyring(path, PEPPER), path
 
 
+def ask(keyring: Keyring, key: bytes) -> Actor:
+    """What the server does for one call."""
+    keyring.look()
+    return keyring.actor(key)
+
+
 def test_a_known_key_is_its_actor(tmp_path: Path) -> None:
     keyring, _ = ring(tmp_path)
-    assert keyring.actor(b"good") == Actor("app", "service", ("caller",))
+    assert ask(keyring, b"good") == Actor("app", "service", ("caller",))
 
 
 def test_a_key_that_is_taken_back_is_refused_on_the_very_next_call(tmp_path: Path) -> None:
     keyring, path = ring(tmp_path)
-    keyring.actor(b"good")
+    ask(keyring, b"good")
     write(path, {})
     with pytest.raises(Unauthenticated):
-        keyring.actor(b"good")
+        ask(keyring, b"good")
 
 
 def test_a_key_that_is_marked_revoked_is_refused(tmp_path: Path) -> None:
     keyring, path = ring(tmp_path)
     write(path, {hmac_of(PEPPER, b"good"): {"name": "app", "roles": ["caller"], "revoked_at": "2026-01-01T00:00:00.000Z"}})
     with pytest.raises(Unauthenticated):
-        keyring.actor(b"good")
+        ask(keyring, b"good")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "null"])
-def test_keys_that_cannot_be_read_open_nothing(tmp_path: Path, content: str) -> None:
+def test_calls_that_arrived_together_are_answered_by_one_look(tmp_path: Path) -> None:
     keyring, path = ring(tmp_path)
-    keyring.actor(b"good")
-    path.write_text(content)
+    keyring.look()
+    write(path, {})
+    assert keyring.actor(b"good").name == "app"
+    keyring.look()
     with pytest.raises(Unauthenticated):
         keyring.actor(b"good")
+
+
+def test_before_the_first_look_nobody_is_known(tmp_path: Path) -> None:
+    keyring, _ = ring(tmp_path)
+    with pytest.raises(Unauthenticated):
+        keyring.actor(b"good")
+
+
+def test_a_certificate_is_known_by_its_identity_and_a_key_of_that_text_opens_nothing(tmp_path: Path) -> None:
+    keyring, path = ring(tmp_path)
+    identity = "spiffe://flights/service/app"
+    write(path, {f"certificate:{identity}": {"name": "app", "roles": ["caller"]}})
+    keyring.look()
+    assert keyring.holder(identity) == Actor("app", "service", ("caller",))
+    for key in (identity.encode(), f"certificate:{identity}".encode()):
+        with pytest.raises(Unauthenticated):
+            keyring.actor(key)
+    write(path, {})
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="No one is known"):
+        keyring.holder(identity)
+
+
+def test_more_good_keys_than_are_remembered_still_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("falaj.inference.auth.REMEMBERED", 2)
+    keyring, path = ring(tmp_path)
+    names = [f"key-{number}" for number in range(5)]
+    write(path, {hmac_of(PEPPER, name.encode()): {"name": name, "roles": ["caller"]} for name in names})
+    assert [ask(keyring, name.encode()).name for name in names * 2] == names * 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "null", '{"jti:a": 1}', '{"sub:a": {"revoked": "soon"}}'])
+def test_keys_that_cannot_be_read_open_nothing(tmp_path: Path, content: str) -> None:
+    keyring, path = ring(tmp_path)
+    ask(keyring, b"good")
+    path.write_text(content)
+    with pytest.raises(Unauthenticated):
+        ask(keyring, b"good")
 
 
 def test_a_missing_file_opens_nothing_and_comes_back(tmp_path: Path) -> None:
@@ -58,16 +103,16 @@ def test_a_missing_file_opens_nothing_and_comes_back(tmp_path: Path) -> None:
     held = path.read_text()
     path.unlink()
     with pytest.raises(Unauthenticated):
-        keyring.actor(b"good")
+        ask(keyring, b"good")
     path.write_text(held)
-    assert keyring.actor(b"good").name == "app"
+    assert ask(keyring, b"good").name == "app"
 
 
 @pytest.mark.parametrize("key", [b"", b"bad", b"Good", hmac_of(PEPPER, b"good").encode()])
 def test_another_key_opens_nothing(tmp_path: Path, key: bytes) -> None:
     keyring, _ = ring(tmp_path)
     with pytest.raises(Unauthenticated):
-        keyring.actor(key)
+        ask(keyring, key)
 
 
 def test_a_role_has_its_permissions_only() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from falaj.core.codec import decode
 from falaj.core.errors import Conflict, NotFound, Unavailable
-from falaj.core.segment import Seal
+from falaj.core.segment import Seal, records_of
 from falaj.ports.predictions import Cursor
 
 _BLOCK = 1 << 20
@@ -63,10 +63,9 @@ class SegmentPredictions:
         return [self._seals[number] for number in sorted(self._seals)]
 
     def _read_on(self, cursor: Cursor) -> Iterator[tuple[Cursor, Mapping[str, Any]]]:
-        row, skip = cursor.row, 0
-        offset = self._offsets.get(cursor)
-        if offset is None:
-            offset, skip, row = 0, cursor.row, 0
+        offset, row = self._offsets.get(Cursor(cursor.segment, cursor.row), -1), cursor.row
+        if offset < 0:
+            offset, row = 0, 0
         try:
             with self._path(cursor.segment).open("rb") as file:
                 file.seek(offset)
@@ -75,12 +74,14 @@ class SegmentPredictions:
                         if not line.endswith(b"\n"):
                             return
                         offset, row = offset + len(line), row + 1
-                        if row <= skip:
+                        if row <= cursor.row:
                             continue
                         behind = Cursor(cursor.segment, row)
-                        record = _record(line, behind)
+                        parts = list(records_of(_record(line, behind)))
                         self._remember(behind, offset)
-                        yield behind, record
+                        read = cursor.part if row == cursor.row + 1 else 0
+                        for part, record in enumerate(parts[read:], read + 1):
+                            yield (behind if part == len(parts) else Cursor(cursor.segment, row - 1, part)), record
         except FileNotFoundError:
             return
         except OSError as exc:

@@ -15,7 +15,7 @@ from falaj.core.event import Event
 from falaj.core.merkle import leaf_hash, root, verify_inclusion
 from falaj.core.moments import iso, millis, moment
 from falaj.core.recipe import Recipe
-from falaj.core.segment import Seal
+from falaj.core.segment import Seal, records_of
 from falaj.stages.governance.hop import HopDraft
 from falaj.stages.governance.proofs import Tree
 from falaj.stages.registry.service import PAYLOAD_TYPE
@@ -50,10 +50,12 @@ def _read_line(trail: Trail, draft: HopDraft, lines: list[bytes], row: int) -> N
     if not 0 <= row < len(lines):
         raise NotFound(f"the segment has {len(lines)} lines")
     record = json.loads(lines[row])
-    is_this = isinstance(record, dict) and record.get("kind") == "prediction" and record.get("id") == trail.text
+    held = list(records_of(record))[trail.id.part :] if isinstance(record, dict) else []
+    is_this = bool(held) and held[0].get("kind") == "prediction" and held[0].get("id") == trail.text
     draft.check("line", "the prediction with this id", "it is there" if is_this else "another record stands there", is_this)
     if not is_this:
         return
+    record = held[0]
     trail.record, trail.at = record, moment(record["at"])
     draft.note(**{name: record.get(name) for name in _SHOWN})
     same = millis(trail.at) == trail.id.millis

@@ -128,7 +128,7 @@ class Trace:
             raise NotFound("There is no endpoint, so there are no predictions.", "falaj endpoint deploy")
         for name in known:
             try:
-                if text.encode() in self.predictions_of(name).line(found.segment, found.row):
+                if text.partition(".")[0].encode() in self.predictions_of(name).line(found.segment, found.row):
                     return name
             except Exception:  # noqa: S112  # whatever is wrong with that log, the first hop of the trace will say it
                 continue

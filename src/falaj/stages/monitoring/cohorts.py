@@ -169,7 +169,7 @@ class Joiner:
         shelf = self._open.setdefault(start, {}).setdefault((arm, model), _Shelf())
         if shelf.ids and len(features) * len(shelf.ids) != len(shelf.features):
             raise InvalidInput(f"A prediction of {model} has {len(features)} features.")
-        shelf.ids.append(place.segment << 32 | place.row)
+        shelf.ids.append(place.number)
         shelf.at.append(place.millis)
         shelf.units.append(_hash(unit))
         shelf.requests.append(_hash(request))
@@ -186,7 +186,7 @@ class Joiner:
             return
         at, wrote, value = _millis(record["at"]), _millis(record.get("wrote") or record["at"]), float(record["label"])
         labels = self._labels.setdefault(place.millis // self.size_ms * self.size_ms, _Labels())
-        labels.ids.append(place.segment << 32 | place.row)
+        labels.ids.append(place.number)
         labels.at.append(at)
         labels.wrote.append(wrote)
         labels.values.append(value)

@@ -9,15 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, FalajError, InvalidInput
 from falaj.core.segment import PredictionId
+from falaj.inference.calls import Caller, TensorCall
+from falaj.inference.entities import read_entities
 from falaj.inference.errors import Malformed
-from falaj.inference.protocol import read_entities, read_infer, read_labels
+from falaj.inference.feedback import read_labels
+from falaj.inference.tensors import read_infer as read_call
 
 KEY = b"k" * 32
 NOW = datetime(2013, 5, 2, tzinfo=UTC)
 ID = PredictionId(0, 0, 1367400600000).issue(KEY)
 LABEL = {"id": ID, "label": 1, "at": "2013-05-01T12:00:00Z"}
+
+
+def read_infer(body: bytes) -> TensorCall:
+    return read_call(body, name="delay", version=None, caller=Caller(Actor("app", "service"), "", "", 0.0))
 
 
 def tensor(**changes: Any) -> bytes:
@@ -30,6 +38,26 @@ def test_flat_and_nested_data_are_the_same_matrix() -> None:
     flat, nested = read_infer(tensor()), read_infer(tensor(data=[[1, 2.5], [None, 4]]))
     np.testing.assert_array_equal(flat.matrix, nested.matrix)
     assert np.isnan(flat.matrix[1, 0])
+
+
+def test_numbers_are_logged_as_the_text_they_came_in() -> None:
+    assert read_infer(tensor(data=[1, 2.5, 3e1, -4])).raw == b"[1, 2.5, 30.0, -4]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        tensor(),
+        tensor(data=[[1, 2], [3, 4]]),
+        tensor(data=[1, 2, 3, 4]).replace(b", 4]", b",\n4]"),
+        tensor(data=[1, 2, 3, 4]).replace(b'"inputs"', b'"data": [9], "inputs"'),
+        tensor(data=[1, 2, 3, 4]).replace(b'"data"', b'"dat\\u0061"'),
+        tensor(data=[1, 2, 3, 4], name="data"),
+    ],
+    ids=["a gap", "row by row", "a line break", "another data", "an escaped name", "a name like it"],
+)
+def test_where_the_text_is_not_certain_it_is_written_anew(body: bytes) -> None:
+    assert read_infer(body).raw is None
 
 
 @pytest.mark.parametrize(
