@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from falaj.adapters.local.stream import FileStream
-
 from falaj.adapters.memory.stream import Channel, MemoryStream
 from falaj.ports.stream import Stream
 from falaj.testing.stream import Opened, StreamSuite

@@ -87,4 +87,4 @@ class TestKafkaStream(ServerSuite):
         return kafka_server()
 
     def open_stream(self, url: str, name: str, **options: Any) -> Stream:
-        return KafkaStream(url, name, timeout_s=2.0, **options)
+        return KafkaStream(url, name, **{"timeout_s": 2.0, "visible_s": self.visible_s, **options})

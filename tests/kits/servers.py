@@ -78,7 +78,9 @@ def _broker() -> None:
     from confluent_kafka import Producer
 
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})
-    print(",".join(f"{b.host}:{b.port}" for b in producer.list_topics(timeout=20).brokers.values()), flush=True)
+    places = ",".join(f"{b.host}:{b.port}" for b in producer.list_topics(timeout=20).brokers.values())
+    sys.stdout.write(f"{places}\n")
+    sys.stdout.flush()
     sys.stdin.read()
 
 

@@ -53,13 +53,19 @@ def check_messages(messages: Sequence[Message], largest: int = LARGEST_VALUE) ->
         for text in (message.key, message.id):
             _check_text(place, "A key or id", text, LONGEST_NAME)
         for name, value in message.headers.items():
-            if not _NAME.fullmatch(name):
-                raise InvalidInput(f"Message {place} has a header of the name {name[:80]!r}.", "letters, digits and -_.~+ are taken.")
+            if not is_header_name(name):
+                raise InvalidInput(
+                    f"Message {place} has a header of the name {name[:80]!r}.", "letters, digits and -_.~+ are taken."
+                )
             _check_text(place, f"The header {name[:80]!r}", value, LONGEST_HEADER)
 
 
+def is_header_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
 def _check_text(place: int, what: str, text: str, longest: int) -> None:
-    if not isinstance(text, str) or len(text) > longest or not all(letter.isprintable() for letter in text):
+    if len(text) > longest or not text.isprintable():
         raise InvalidInput(
             f"{what} of message {place} is no printable text of at most {longest:,} characters.",
             "put what is longer in the value.",

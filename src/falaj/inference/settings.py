@@ -51,6 +51,21 @@ class ServerSettings:
     """From the first byte of a request to its last."""
     keep_alive_s: int = 75
     drain_s: int = 10
+    stream_scheme: str = "file"
+    """Where requests come as messages: `file`, `kafka`, `nats`, `redis`."""
+    stream_url: str = ""
+    """As `online_url`; of `file` the folder."""
+    stream_source: str = ""
+    """The stream of requests; empty where the endpoint takes none."""
+    stream_sink: str = ""
+    stream_dead: str = ""
+    stream_group: str = ""
+    stream_batch: int = 128
+    """Messages that are in hand at once, at most."""
+    stream_tries: int = 5
+    """A message that the server fails at, or dies of, is tried so often."""
+    stream_visible_s: float = 30.0
+    """What a worker that died had in hand comes to the next after that time."""
 
 
 def read_settings(folder: Path) -> ServerSettings:

@@ -68,7 +68,10 @@ class KafkaStream:
                 self._is_paused.remove(group)
                 consumer.resume(consumer.assignment())
             given, self._aside = self._aside, []
-            given += consumer.consume(max(limit - len(given), 1), wait_s if not given else 0)
+            if not given:
+                given += consumer.consume(1, wait_s)  # asked for more, it would wait for all of them
+            if given and len(given) < limit:
+                given += consumer.consume(limit - len(given), 0)
             found = []
             for message in given:
                 if message.error() is not None:
@@ -118,7 +121,8 @@ class KafkaStream:
             return 0
         with translated(self._where):
             producer = self._opened(any(message.id for message in messages))
-            new, failed = 0, []
+            new = 0
+            failed: list[Any] = []
             for message in messages:
                 if message.id and message.id in self._ids:
                     continue
@@ -129,7 +133,9 @@ class KafkaStream:
             raise error_of(self._where, failed[0])
         if left or any(message.id and not self._ids.get(message.id, True) for message in messages):
             # They stay in the client's queue: asked for again, they are waited for and not sent a second time.
-            raise self._problem or Unavailable(f"{self._where} does not answer.", "check that Kafka runs there; falaj tries again.")
+            raise self._problem or Unavailable(
+                f"{self._where} does not answer.", "check that Kafka runs there; falaj tries again."
+            )
         self._problem = None
         return new
 

@@ -211,7 +211,7 @@ def _is_whole(data: bytes) -> bool:
         return False
     length, checksum = _FRAME.unpack_from(data)
     body = data[_FRAME.size : _FRAME.size + length]
-    return length > _LENGTH.size and len(body) == length and zlib.crc32(body) == checksum
+    return bool(length > _LENGTH.size and len(body) == length and zlib.crc32(body) == checksum)
 
 
 def refusal(folder: Path, exc: OSError) -> Unavailable:

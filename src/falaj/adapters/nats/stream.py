@@ -178,13 +178,17 @@ class NatsStream:
             sent = []
             for message in messages[start : start + _AT_ONCE]:
                 # One after the other into the connection, so that they are stored in this order; the answers come together.
-                headers = {**message.headers, **({_KEY: message.key} if message.key else {}), **({_ID: message.id} if message.id else {})}
+                headers = {
+                    **message.headers,
+                    **({_KEY: message.key} if message.key else {}),
+                    **({_ID: message.id} if message.id else {}),
+                }
                 sent.append(await js.publish_async(self._subject, message.value, headers=headers or None))
             answers = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), self._timeout_s)
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
-            new += sum(not answer.duplicate for answer in answers)
+                new += not answer.duplicate
         return new
 
     async def _stream_there(self) -> None:
@@ -248,10 +252,12 @@ class NatsStream:
             raise Conflict(f"{self._where} refuses: {exc.description}.", "look at that stream's configuration.") from exc
         except wrong.MaxPayloadError as exc:
             raise InvalidInput(f"{self._where} takes no message of that size.", "raise max_payload there.") from exc
-        except (wrong.Error, OSError, TimeoutError, asyncio.TimeoutError) as exc:
+        except (wrong.Error, OSError, TimeoutError) as exc:
             if "authorization" in str(exc).lower():
                 raise Denied(f"{self._where} refuses.", "check what `stream_url` refers to.") from exc
-            raise Unavailable(f"{self._where} does not answer: {type(exc).__name__}.", "check that NATS runs there; falaj tries again.") from exc
+            raise Unavailable(
+                f"{self._where} does not answer: {type(exc).__name__}.", "check that NATS runs there; falaj tries again."
+            ) from exc
 
 
 async def _quiet(_error: Exception) -> None:
@@ -296,5 +302,7 @@ def _tls(files: dict[str, str]) -> ssl.SSLContext:
         if "cert" in files:
             context.load_cert_chain(files["cert"], files.get("key"))
     except OSError as exc:
-        raise InvalidInput(f"A certificate of the stream's address cannot be read: {exc.strerror or exc}.", "check `ca`, `cert` and `key`.") from exc
+        raise InvalidInput(
+            f"A certificate of the stream's address cannot be read: {exc.strerror or exc}.", "check `ca`, `cert` and `key`."
+        ) from exc
     return context

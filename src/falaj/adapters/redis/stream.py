@@ -114,7 +114,9 @@ class RedisStream:
         with self._translated():
             new = int(self._produce(keys=keys, args=given))
         if new < 0:
-            raise Unavailable(f"{self._where} holds {self._keep:,} messages that are still needed.", "let its consumers catch up.")
+            raise Unavailable(
+                f"{self._where} holds {self._keep:,} messages that are still needed.", "let its consumers catch up."
+            )
         return new
 
     def replay(self) -> Iterator[Delivery]:
@@ -213,7 +215,9 @@ def _fields(message: Message) -> list[bytes | str]:
 
 
 def _delivery(entry: bytes, fields: Mapping[bytes, bytes], attempts: int) -> Delivery:
-    texts = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items() if name != b"value"}
+    texts = {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items() if name != b"value"
+    }
     headers = {name[2:]: text for name, text in texts.items() if name.startswith("h:")}
     message = Message(fields.get(b"value", b""), texts.get("key", ""), headers, texts.get("id", ""))
     position = entry.decode()
