@@ -126,3 +126,8 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as exc:
         raise InvalidInput(f"{path} holds no JSON.", "remove it: then more is sent again.") from exc
     return found if isinstance(found, dict) else {}
+
+
+def newest_segment(folder: Path) -> int:
+    """The number of the segment that is written now, 0 where there is none."""
+    return max((int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit()), default=0)
