@@ -34,6 +34,8 @@ class Wanted:
     threshold: float
     unit: str = ""
     """The request field that is split on; empty splits each request by itself."""
+    stream: Mapping[str, Any] = field(default_factory=dict)
+    """Where requests come from as messages: `source`, `sink`, `dead`, `group`, `batch`, `tries`; empty where they do not."""
 
 
 @dataclass(frozen=True, slots=True)

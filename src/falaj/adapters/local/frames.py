@@ -23,6 +23,7 @@ from typing import Any
 
 from falaj.core.errors import Conflict, Unavailable
 from falaj.core.message import Message
+import itertools
 
 _FRAME, _LENGTH = struct.Struct("<II"), struct.Struct("<I")
 _BLOCK = 1 << 20
@@ -91,7 +92,7 @@ class Frames:
         """Removes the oldest segments that hold nothing from `number` on, for as long as more than `keep_bytes` remain."""
         bases = self._bases()
         sizes = {base: self._size(base) for base in bases}
-        for base, following in zip(bases, bases[1:], strict=False):
+        for base, following in itertools.pairwise(bases):
             if following > number or sum(sizes.values()) - sizes[base] < keep_bytes:
                 return
             del sizes[base]

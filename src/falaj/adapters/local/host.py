@@ -57,7 +57,7 @@ class ProcessHost:
         with _border(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
-                is_new = self._settle(wanted.endpoint, folder)
+                is_new = self._settle(wanted.endpoint, folder, wanted.stream)
                 _write(folder / "keys.json", dict(keys))
                 held = _json(folder / "wanted.json") or {}
                 if int(held.get("revision", -1)) <= wanted.revision:
@@ -130,7 +130,7 @@ class ProcessHost:
 
     # --- one server ---
 
-    def _settle(self, endpoint: str, folder: Path) -> bool:
+    def _settle(self, endpoint: str, folder: Path, stream: Mapping[str, Any] | None = None) -> bool:
         """Writes settings.json; True where a running server has to be started anew because of it."""
         held = _json(folder / "settings.json") or {}
         settings = {
@@ -141,6 +141,8 @@ class ProcessHost:
             "online": str(self.state / "online.lmdb"),
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
+            **({"stream_folder": str(self.state / "streams")} if stream else {}),
+            **{f"stream_{name}": value for name, value in (stream or {}).items()},
             **self.options,
         }
         if held == settings:

@@ -39,7 +39,7 @@ _WATCHES = frozenset(
     }
 )
 _TELLS = frozenset({"lineage.export"})
-_SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
+_SHIPS = frozenset({"endpoint.deploy", "rollout.start", "stream.replay", "alert.acknowledge"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -268,7 +268,8 @@ def _refuse_if_live(record: Mapping[str, Any] | None) -> None:
 def _wanted(endpoint: Endpoint, record: Mapping[str, Any] | None, arms: tuple[Arm, ...], salt: str) -> Wanted:
     """Without the signed manifests: they are in the models' records, and would be in every event."""
     revision = int(record["wanted"]["revision"]) + 1 if record else 1
-    return Wanted(endpoint.name, revision, arms, salt, endpoint.threshold, endpoint.unit)
+    stream = asdict(endpoint.stream) if endpoint.stream is not None else {}
+    return Wanted(endpoint.name, revision, arms, salt, endpoint.threshold, endpoint.unit, stream)
 
 
 def _salt(endpoint: Endpoint, version: int, seed: int) -> str:
