@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
-from falaj.adapters.local.reference import absolute, online_options, secret, stream_options
+from falaj.adapters.local.reference import absolute, online_options, secret
 from falaj.config import Settings, blobs_options, load
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from falaj.ports.notify import Notify
     from falaj.ports.online import Online
     from falaj.ports.runner import Runner
-    from falaj.ports.stream import Stream
     from falaj.project import Project
     from falaj.stages.alerts.service import Alerts
     from falaj.stages.contracts.service import Contracts
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from falaj.stages.pipelines.service import Pipelines
     from falaj.stages.registry.service import Registry
     from falaj.stages.rollouts.service import Rollouts
-    from falaj.stages.serving.letters import Letters
     from falaj.stages.serving.service import Serving
     from falaj.stages.training.service import Trainer
     from falaj.worker import Worker
@@ -81,7 +79,6 @@ class App:
         self.state = settings.state_folder
         self._open: list[Any] = []
         self._logs: dict[str, Predictions] = {}
-        self._streams: dict[str, Stream] = {}
 
     # --- adapters ---
 
@@ -174,18 +171,6 @@ class App:
             "notify", "webhook", url=str(self.settings.webhook), secret=secret(str(self.settings.webhook_secret))
         )
         return hook
-
-    def stream(self, name: str) -> Stream:
-        """One of the streams that endpoints take requests from; one object each, closed with the app."""
-        if name in self._streams:
-            return self._streams[name]
-        options = stream_options(
-            str(self.settings.stream), folder=self.state / "streams", url=str(self.settings.stream_url), name=name
-        )
-        stream: Stream = open_adapter("stream", str(self.settings.stream), **options)
-        self._open.append(stream)
-        self._streams[name] = stream
-        return stream
 
     def predictions_of(self, endpoint: str) -> Predictions:
         """The prediction log of one endpoint; one object each, since it remembers where it was."""
@@ -349,12 +334,6 @@ class App:
         from falaj.stages.serving.service import Serving
 
         return Serving(self.kernel, self.predictions_of)
-
-    @cached_property
-    def letters(self) -> Letters:
-        from falaj.stages.serving.letters import Letters
-
-        return Letters(self.kernel, self.stream)
 
     @cached_property
     def alerts(self) -> Alerts:

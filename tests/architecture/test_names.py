@@ -144,7 +144,8 @@ class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] in {{
             'lmdb', 'mlflow', 'onnxruntime', 'polars', 'numpy', 'orjson', 'httptools', 'uvloop', 'obstore', 'deltalake',
-            'pyiceberg', 'pyarrow', 'confluent_kafka', 'nats', 'redis', 'adbc_driver_manager', 'adbc_driver_postgresql', 'sqlalchemy', 'ibis', 'duckdb',
+            'pyiceberg', 'pyarrow', 'confluent_kafka', 'nats', 'redis',
+            'adbc_driver_manager', 'adbc_driver_postgresql', 'sqlalchemy', 'ibis', 'duckdb',
         }}:
             raise ModuleNotFoundError('No module named ' + repr(name), name=name)
 sys.meta_path.insert(0, Nothing())

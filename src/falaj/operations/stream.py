@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falaj.core.errors import NotFound
 from falaj.operations.operation import Argument, Asked, Operation
 from falaj.operations.serving import ENDPOINT
+
+if TYPE_CHECKING:
+    from falaj.stages.serving.letters import Letters
 
 
 def _names(asked: Asked) -> Mapping[str, Any]:
@@ -17,15 +21,29 @@ def _names(asked: Asked) -> Mapping[str, Any]:
     declared = asked.app.project.one("endpoints", asked.about.name).stream
     if not served and declared is None:
         raise NotFound(f"{asked.about} takes no messages.", "declare stream=falaj.StreamIO('requests', 'answers') with it.")
-    return served or asdict(declared)  # type: ignore[arg-type]  # one of them is there
+    return served or asdict(declared)
+
+
+@contextlib.contextmanager
+def _letters(asked: Asked) -> Iterator[Letters]:
+    """Opened for one call: a broker's client belongs to one thread, and none is kept while nobody asks."""
+    from falaj.brokers import Brokers
+    from falaj.stages.serving.letters import Letters
+
+    with contextlib.closing(Brokers(asked.app.settings)) as brokers:
+        yield Letters(asked.app.kernel, brokers.stream)
 
 
 def _show(asked: Asked) -> Any:
-    return {"endpoint": str(asked.about), **asked.app.letters.look(_names(asked), asked["newest"])}
+    names = _names(asked)
+    with _letters(asked) as letters:
+        return {"endpoint": str(asked.about), **letters.look(names, asked["newest"])}
 
 
 def _replay(asked: Asked) -> Any:
-    return asked.app.letters.replay(asked.actor, asked.about, names=_names(asked), limit=asked["limit"], reason=asked["reason"])
+    names = _names(asked)
+    with _letters(asked) as letters:
+        return letters.replay(asked.actor, asked.about, names=names, limit=asked["limit"], reason=asked["reason"])
 
 
 OPERATIONS: tuple[Operation, ...] = (

@@ -60,7 +60,8 @@ def test_several_requests_and_tensors_are_answered_too_in_the_order_of_the_messa
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"no json", b"[1]", b"{}", entity(distance="far"), b'{"requests":[]}', tensor([1, 2]), tensor([1, 2, 3, 4], outputs=[{"name": "x"}]),
+    b"", b"no json", b"[1]", b"{}", entity(distance="far"), b'{"requests":[]}', tensor([1, 2]),
+    tensor([1, 2, 3, 4], outputs=[{"name": "x"}]),
     b'{"inputs":[]}', b"\xff\xfe", b"x" * (1 << 21), entity(at="yesterday"), entity(flight={}),
 ])  # fmt: skip
 def test_what_is_no_request_is_a_dead_letter_at_once(desk: Desk, body: bytes) -> None:
@@ -301,8 +302,8 @@ def test_a_foreign_message_with_odd_headers_is_answered(desk: Desk) -> None:
 
 
 def test_a_key_is_short_and_its_own() -> None:
-    def key(id: str, position: str = "5") -> str:
-        return key_of("requests", Delivery(Message(b"", id=id), position, 1, 0))
+    def key(name: str, position: str = "5") -> str:
+        return key_of("requests", Delivery(Message(b"", id=name), position, 1, 0))
 
     assert len({key(""), key("5"), key("(5)"), key("x" * 500), key("x" * 501), key("a\nb"), key("a b")}) == 7
     assert len(key("x" * 500)) < 100

@@ -183,7 +183,8 @@ class KafkaStream:
             session_ms = int(self._visible_s * 1000)
             consumer = Consumer({
                 **self._told, "group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest", "session.timeout.ms": session_ms, "heartbeat.interval.ms": max(session_ms // 10, 100),
+                "auto.offset.reset": "earliest", "session.timeout.ms": session_ms,
+                "heartbeat.interval.ms": max(session_ms // 10, 100),
                 "max.poll.interval.ms": max(300_000, session_ms), "queued.max.messages.kbytes": 8_192,
             })  # fmt: skip
             places = self._places[group] = Places()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import fcntl
+import itertools
 import json
 import os
 import struct
@@ -23,7 +24,6 @@ from typing import Any
 
 from falaj.core.errors import Conflict, Unavailable
 from falaj.core.message import Message
-import itertools
 
 _FRAME, _LENGTH = struct.Struct("<II"), struct.Struct("<I")
 _BLOCK = 1 << 20
