@@ -245,7 +245,7 @@ class NatsStream:
         except (wrong.AuthorizationError, ssl.SSLError) as exc:
             raise Denied(f"{self._where} refuses: {type(exc).__name__}.", "check what `stream_url` refers to.") from exc
         except js_wrong.NotFoundError as exc:
-            raise Unavailable(f"{self._where} is not there any more.", "falaj makes it again.") from exc
+            raise Unavailable(f"{self._where} is not there any more.", "it is made anew; try again.") from exc
         except js_wrong.APIError as exc:
             if exc.err_code in (10_077, 10_122) or (exc.code or 0) >= 500:  # its limits are reached, or no room
                 raise Unavailable(f"{self._where} has no room: {exc.description}.", "let its consumers catch up.") from exc
