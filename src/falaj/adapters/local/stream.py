@@ -119,9 +119,11 @@ class FileStream:
         self._groups.clear()
 
     def _take(self, group: str, limit: int) -> list[Delivery]:
-        self._groups.add(group)
         now_ms = _now_ms()
         with self._group(group) as (leases, save):
+            if group not in self._groups:
+                self._groups.add(group)
+                save("done", leases.settled())  # from now on nothing is removed that this group has not seen
             leases.skip_to(self._frames.first)
             before, found = leases.next, {}
 
