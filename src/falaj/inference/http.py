@@ -114,8 +114,8 @@ class Connection(asyncio.Protocol):
     """One connection: a request at a time is answered, in the order in which they came."""
 
     __slots__ = (
-        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_opened", "_parser", "_queue",
-        "_since", "_started", "_transport", "_url", "_waits_for",
+        "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_method", "_opened", "_parser",
+        "_path", "_queue", "_since", "_started", "_transport", "_url", "_waits_for",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -131,6 +131,7 @@ class Connection(asyncio.Protocol):
         self._url, self._head, self._length = b"", 0, 0
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
+        self._method, self._path = b"", ""
         self._opened: Any = None
         self._farewell: FalajError | None = None
         """What is wrong with what came behind the requests that are being answered."""
@@ -217,11 +218,12 @@ class Connection(asyncio.Protocol):
         if self._length > self._edge.settings.max_body_bytes:
             raise self._too_large()
         try:
-            path = self._url.partition(b"?")[0].decode("ascii")
+            self._path = self._url.partition(b"?")[0].decode("ascii")
         except UnicodeDecodeError as exc:
             raise Malformed("The path is not ASCII.", "write other characters as %XX.") from exc
+        self._method = self._parser.get_method()
         try:
-            self._opened = self._edge.service.admit(self._parser.get_method(), path, self._headers)
+            self._opened = self._edge.service.admit(self._method, self._path, self._headers)
         except FalajError as exc:
             if self._length:
                 raise  # a body that nobody reads would be taken for the next request: the connection ends here
@@ -242,9 +244,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._waits_for, self._since = "", self._edge.time()
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        path = self._url.partition(b"?")[0].decode("ascii")
         body = self._body if type(self._body) is bytes else bytes(self._body)
-        request = Request(self._parser.get_method(), path, self._headers, body, self._started, self._opened, keep)
+        request = Request(self._method, self._path, self._headers, body, self._started, self._opened, keep)
         self._body = b""
         if self._is_busy:
             self._queue.append(request)
@@ -329,8 +330,7 @@ class Connection(asyncio.Protocol):
         if self._is_busy:
             self._farewell = error
             return
-        path = self._url.partition(b"?")[0].decode("ascii", "replace")
-        answer = self._refusal(error, path)
+        answer = self._refusal(error, self._url.partition(b"?")[0].decode("ascii", "replace"))
         head = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
             _HEADS.get(answer.status, _HEADS[400]), answer.head, len(answer.body),
         )  # fmt: skip

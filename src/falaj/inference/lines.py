@@ -55,7 +55,7 @@ def tensor_line(
     ).encode()
 
 
-def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str]) -> bytes:
+def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str], unit: str, forced: bool) -> bytes:
     """A valid request that an arm could not answer. `times`: (event time, now)."""
     return line(
         {
@@ -66,6 +66,8 @@ def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[s
             "arm": live.role,
             "release": live.arm.release,
             "model": live.arm.model,
+            "unit": unit,
+            "forced": forced,
             "code": error.code,
             "message": error.message[:500],
         }

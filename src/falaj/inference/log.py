@@ -14,6 +14,8 @@ from falaj.core.errors import Conflict, Unavailable
 from falaj.inference.tail import Tail
 
 KEY_FILE = "id.key"
+MOST_BYTES = 8 << 20
+"""A segment is proven as a whole, and read for it: beyond this the next one begins."""
 Write = Callable[[int, bytes], int]
 Make = Callable[[int, int], Sequence[bytes]]
 """(segment, row of the first line) → the lines, without newlines."""
@@ -29,7 +31,9 @@ class PredictionLog:
     def __init__(
         self, folder: Path, *, rows: int = 5000, write: Write = os.write, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`rows`: so many lines fill a segment. Raises OSError where the folder cannot be written, Conflict for a damaged key."""
+        """`rows`: so many lines fill a segment, and so do MOST_BYTES.
+
+        Raises OSError where the folder cannot be written, Conflict for a damaged key."""
         self.folder = folder
         self.bytes = 0
         """Appended by this process."""
@@ -52,7 +56,7 @@ class PredictionLog:
                 data = b"\n".join((*lines, b""))
                 self._put(fd, data)
                 tail.grew(len(lines), len(data), self._clock())
-                if tail.rows >= self._rows:
+                if tail.rows >= self._rows or tail.size >= MOST_BYTES:
                     tail.turn_over()
             finally:
                 tail.leave()

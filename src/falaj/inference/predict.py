@@ -281,10 +281,13 @@ class Predictor:
         """A valid request that could not be answered counts against its arm; rollouts look at these."""
         found[job.place] = error
         wrote = iso(self.now())
-        lives = {id(live): live for live in [*(row.live for row in job.rows), *(part.live for part in job.parts)]}.values()
         at = job.at or (iso(job.rows[0].at) if job.rows else wrote)
-        lines = [failure_line(job.call.name, live, error, times=(at, wrote)) for live in lives]
-        for live in lives:
+        asked = [(row.live, row.unit, row.forced) for row in job.rows] or [(p.live, job.unit, job.forced) for p in job.parts]
+        lives = {id(one[0]): one for one in asked}.values()
+        lines = [
+            failure_line(job.call.name, live, error, times=(at, wrote), unit=unit, forced=forced) for live, unit, forced in lives
+        ]
+        for live, _, _ in lives:
             self.metrics.failed(live.labels)
         self.log.append(lambda _segment, _row: lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 import orjson
 
 from falaj.core.codec import encode
-from falaj.core.segment import Seal, seal, split
+from falaj.core.merkle import Frontier, leaf_hash
+from falaj.core.segment import Seal
 from falaj.inference.log import refusal, replace_file
 from falaj.inference.tail import Tail
 
@@ -74,19 +76,28 @@ class Sealer:
             path = self.folder / f"{number:06d}.jsonl"
             target = path.with_suffix(".seal")
             if not target.exists() and path.exists():
-                with path.open("rb") as file:
-                    os.fdatasync(file.fileno())
-                    data = file.read()
-                if b"\n" in data:
-                    replace_file(target, orjson.dumps(encode(sealed(self.endpoint, number, data))))
+                found = sealed(self.endpoint, number, path)
+                if found.rows:
+                    replace_file(target, orjson.dumps(encode(found)))
             self._next = number + 1
 
 
-def sealed(endpoint: str, segment: int, data: bytes) -> Seal:
-    """The seal of a segment's bytes; a rest that was never acknowledged does not count."""
-    whole = data[: data.rfind(b"\n") + 1]
-    times = [at for line in split(whole) if (at := _time_of(line))]
-    return seal(endpoint, segment, whole, min(times, default=""), max(times, default=""))
+def sealed(endpoint: str, segment: int, path: Path) -> Seal:
+    """The seal of a segment's file, read line by line; a rest that was never acknowledged does not count. Raises OSError."""
+    tree, content = Frontier(), hashlib.sha256()
+    first = last = ""
+    with path.open("rb") as file:
+        os.fdatasync(file.fileno())
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            content.update(line)
+            tree.append(leaf_hash(line[:-1]))
+            at = _time_of(line)
+            if at:
+                first, last = min(first or at, at), max(last, at)
+    root, digest = f"sha256:{tree.root().hex()}", f"sha256:{content.hexdigest()}"
+    return Seal(endpoint, segment, tree.size, root, digest, first, last)
 
 
 def _time_of(line: bytes) -> str:

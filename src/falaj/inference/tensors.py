@@ -116,11 +116,11 @@ def _text_of(body: bytes) -> bytes | None:
     """The text of the numbers as it came. None where it is not certain which text they are: then they are written anew."""
     key = body.find(b'"data"')
     start, end = body.find(b"[", key), body.find(b"]", key)
-    if body.rfind(b'"data"') != key or body[key + 6 : start].strip() != b":":
+    if body.find(b'"data"', key + 1) >= 0 or body[key + 6 : start].strip() != b":":
         return None
     found = body[start : end + 1]
     # A flat list of numbers holds nothing else, and a line of the log no line break.
-    return found if found.rfind(b"[") == 0 and b'"' not in found and b"\n" not in found else None
+    return found if found.find(b"[", 1) < 0 and b'"' not in found and b"\n" not in found else None
 
 
 def _matrix(tensor: _Flat | _Tensor, flat: list[Any]) -> Matrix:
@@ -130,7 +130,7 @@ def _matrix(tensor: _Flat | _Tensor, flat: list[Any]) -> Matrix:
             f"The data of {tensor.name[:MAX_TEXT]!r} holds {len(flat)} numbers, "
             f"its shape [{rows}, {columns}] asks for {rows * columns}."
         )
-    found: Matrix = _array(tensor.name, tensor.datatype, flat).reshape(tensor.shape)
+    found: Matrix = _array(tensor, flat).reshape(tensor.shape)
     return found
 
 
@@ -149,21 +149,22 @@ def check_range(name: str, matrix: Matrix) -> None:
         raise _beyond(name)
 
 
-def _array(name: str, kind: str, flat: list[Any]) -> Matrix:
+def _array(tensor: _Flat | _Tensor, flat: list[Any]) -> Matrix:
     """One dimension. Compared before it is narrowed: what FP32 cannot carry would become infinite in silence."""
-    if len(flat) <= _FEW and None not in flat:
+    dtype = _DTYPES[tensor.datatype]
+    if len(flat) <= _FEW and isinstance(tensor, _Flat):
         if min(flat) >= -FP32_MAX and max(flat) <= FP32_MAX:
-            narrow: Matrix = np.array(flat, dtype=_DTYPES[kind])  # type: ignore[assignment]
+            narrow: Matrix = np.array(flat, dtype=dtype)  # type: ignore[assignment]
             return narrow
-        raise _beyond(name)
+        raise _beyond(tensor.name)
     wide = np.array(flat, dtype=np.float64)
-    check_range(name, wide)
-    return wide if _DTYPES[kind] is np.float64 else wide.astype(np.float32)
+    check_range(tensor.name, wide)
+    return wide if dtype is np.float64 else wide.astype(np.float32)
 
 
 def _beyond(name: str) -> InvalidInput:
     return InvalidInput(
-        f"The data of {name!r} holds a number beyond what FP32 can carry.", "null stands where a number is missing."
+        f"The data of {name[:MAX_TEXT]!r} holds a number beyond what FP32 can carry.", "null stands where a number is missing."
     )
 
 

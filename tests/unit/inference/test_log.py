@@ -12,7 +12,7 @@ import pytest
 from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.errors import Unavailable
 from falaj.core.segment import seal
-from falaj.inference.log import PredictionLog
+from falaj.inference.log import MOST_BYTES, PredictionLog
 from falaj.inference.seals import Sealer
 
 
@@ -77,6 +77,14 @@ def test_a_full_segment_is_sealed_with_the_root_of_its_lines(tmp_path: Path) -> 
     log.close()
     sealer.close()
     assert [found.rows for found in SegmentPredictions(tmp_path).seals()] == [3, 3, 1]
+
+
+def test_a_segment_of_long_lines_ends_sooner(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    for _ in range(3):
+        log.append(lambda _segment, _row: [b"x" * (MOST_BYTES - 10)])
+    assert place_of(log) == (1, 1)
+    log.close()
 
 
 def test_an_idle_segment_is_sealed(tmp_path: Path) -> None:
