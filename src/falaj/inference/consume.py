@@ -99,7 +99,7 @@ class StreamWorker:
             self._rest()
             return 0
         self.counts.consumed += len(batch.deliveries)
-        self.counts.in_flight = len(batch.deliveries)
+        self.counts.in_hand = len(batch.deliveries)
         try:
             self._read(batch)
             self._answer_all(batch)
@@ -111,14 +111,14 @@ class StreamWorker:
             self._give_back(batch)
             raise
         finally:
-            self.counts.in_flight = 0
+            self.counts.in_hand = 0
         return len(batch.deliveries)
 
     # --- from messages to answers ---
 
     def _read(self, batch: _Batch) -> None:
         serving = self._patiently(batch, self._serving)
-        self.counts.age_s = max(time.time() - batch.deliveries[0].at_ms / 1000, 0.0)
+        self.counts.age_seconds = max(time.time() - batch.deliveries[0].at_ms / 1000, 0.0)
         for delivery in batch.deliveries:
             key = key_of(self.settings.stream_source, delivery)
             if key in batch.requests or key in batch.letters:

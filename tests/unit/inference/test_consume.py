@@ -20,6 +20,7 @@ from falaj.core.message import Delivery, Message
 from falaj.core.moments import iso
 from falaj.inference.consume import Leaving
 from falaj.inference.messages import key_of
+from falaj.inference.stream_counts import FAMILIES
 from tests.kits.messages import NOW, Desk, Killed, entity, tensor, with_settings
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -55,8 +56,9 @@ def test_several_requests_and_tensors_are_answered_too_in_the_order_of_the_messa
     assert second["id"] == "mine"
     assert second["outputs"][-1]["data"] == [record["id"] for record in desk.logged[2:4]]
     assert third["id"] == desk.logged[4]["id"]
-    assert (worker.counts.consumed, worker.counts.produced, worker.counts.lag, worker.counts.in_flight) == (3, 3, 3, 0)
-    assert "falaj_stream_produced_total 3" in worker.counts.text()
+    assert (worker.counts.consumed, worker.counts.produced, worker.counts.lag, worker.counts.in_hand) == (3, 3, 3, 0)
+    told = worker.counts.readers(FAMILIES)
+    assert (told["stream_produced_total"](), told["stream_lag"](), len(told)) == (3, 3, len(FAMILIES))
 
 
 @pytest.mark.parametrize("body", [
@@ -216,7 +218,7 @@ def test_it_waits_for_a_model_and_for_streams_that_are_away(desk: Desk) -> None:
     thread = threading.Thread(target=worker.run)
     thread.start()
     _until(lambda: worker.counts.waits > 2)
-    assert worker.counts.in_flight == 5
+    assert worker.counts.in_hand == 5
     worker.predictor.serving = desk.serving()
     _until(lambda: len(desk.logged) == 5)
     before = worker.counts.waits
