@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kits.servers import S3, postgresql_server, redis_server, s3_server
+from tests.kits.servers import S3, kafka_server, nats_server, postgresql_server, redis_server, s3_server
 
-SERVERS = {"redis_url", "postgresql_url", "s3"}
+SERVERS = {"redis_url", "postgresql_url", "s3", "nats_url", "kafka_url"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,3 +35,15 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def s3() -> Iterator[S3]:
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    with kafka_server() as url:
+        yield url

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from falaj.stages.monitoring.spec import Monitor as Monitor
     from falaj.stages.rollouts.spec import Canary as Canary
     from falaj.stages.rollouts.spec import Endpoint as Endpoint
+    from falaj.stages.rollouts.spec import StreamIO as StreamIO
     from falaj.stages.training.spec import FitContext as FitContext
     from falaj.stages.training.spec import Fitted as Fitted
     from falaj.stages.training.spec import Training as Training
@@ -62,6 +63,7 @@ _PLACES = {
     "From": "falaj.stages.contracts.spec",
     "Gate": "falaj.stages.gates.spec",
     "Monitor": "falaj.stages.monitoring.spec",
+    "StreamIO": "falaj.stages.rollouts.spec",
     "Training": "falaj.stages.training.spec",
     "View": "falaj.stages.features.spec",
     "WindowView": "falaj.stages.features.spec",

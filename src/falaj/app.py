@@ -120,6 +120,8 @@ class App:
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
+        if self.settings.stream != "file":
+            options |= {"stream_scheme": str(self.settings.stream), "stream_url": absolute(str(self.settings.stream_url))}
         host: Host = open_adapter(
             "host", str(self.settings.host), folder=self.state / "serving", state=self.state, host=str(self.settings.serve_host),
             port=int(self.settings.serve_port), options=options, pair=self.access.pair,

@@ -50,6 +50,12 @@ TABLE: tuple[Setting, ...] = (
         "",
         "Address of that Redis or PostgreSQL: env:NAME or file:PATH that holds it, or one of this machine without a password.",
     ),
+    Setting("stream", "file", "Where endpoints' messages are: file, kafka, nats, redis or memory."),
+    Setting(
+        "stream_url",
+        "",
+        "Address of that Kafka, NATS or Redis: env:NAME or file:PATH that holds it, or one of this machine without a password.",
+    ),
     Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
     Setting("host", "process", "Where endpoints run: process or memory."),
     Setting("mirror", "mlflow", "Copy of runs and models: mlflow or none. Without MLflow installed, none."),

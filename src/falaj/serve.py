@@ -17,6 +17,7 @@ WORKERS: Mapping[str, str] = {
     # kind: the function that is one, given its folder, its slot and the sockets it inherits
     "http": "falaj.endpoint:serve",
     "grpc": "falaj.endpoint_grpc:serve",
+    "stream": "falaj.streaming:serve",
 }
 
 
@@ -25,6 +26,8 @@ def kinds(settings: ServerSettings) -> dict[str, int]:
     found = {"http": settings.workers or os.cpu_count() or 1}
     if settings.grpc == "on" or (settings.grpc == "auto" and _is_installed("grpc")):
         found["grpc"] = 1
+    if settings.stream_source:
+        found["stream"] = 1
     return {kind: count for kind, count in found.items() if kind in WORKERS}
 
 

@@ -18,6 +18,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     # library: the modules that may name it
     "adbc_driver_manager": ("falaj.adapters.postgres",),
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
+    "confluent_kafka": ("falaj.adapters.kafka",),
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),
     "google": ("falaj.inference.grpc",),
@@ -30,6 +31,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lmdb": ("falaj.adapters.local",),
     "matplotlib": ("falaj.stages.training", "falaj.stages.gates", "falaj.report"),
     "mlflow": ("falaj.adapters.mlflow",),
+    "nats": ("falaj.adapters.nats",),
     "obstore": ("falaj.adapters.s3",),
     "onnx": ("falaj.stages.training",),
     "onnxruntime": ("falaj.inference", "falaj.stages.training"),

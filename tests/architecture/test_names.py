@@ -24,6 +24,7 @@ from tests.architecture.tree import ROOT, modules
 PORTS = {
     "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "predictions": "Predictions", "runner": "Runner", "host": "Host",
     "lineage": "Lineage", "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
+    "stream": "Stream",
 }  # fmt: skip
 OTHER_RIGHTS = {
     # verbs of the role table that no action and no operation asks for: where they are asked instead
@@ -143,7 +144,8 @@ class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] in {{
             'lmdb', 'mlflow', 'onnxruntime', 'polars', 'numpy', 'orjson', 'httptools', 'uvloop', 'obstore', 'deltalake',
-            'pyiceberg', 'pyarrow', 'adbc_driver_manager', 'adbc_driver_postgresql', 'sqlalchemy', 'ibis', 'duckdb',
+            'pyiceberg', 'pyarrow', 'confluent_kafka', 'nats', 'redis',
+            'adbc_driver_manager', 'adbc_driver_postgresql', 'sqlalchemy', 'ibis', 'duckdb',
         }}:
             raise ModuleNotFoundError('No module named ' + repr(name), name=name)
 sys.meta_path.insert(0, Nothing())

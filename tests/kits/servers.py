@@ -1,7 +1,7 @@
 """Real servers for the contract suites, each started once a test session on a free port of this machine, and ended with it.
 
-A server that is not installed skips its tests and says how to install it. FALAJ_TEST_REQUIRE=redis,postgresql,s3 turns such a
-skip into a failure, as continuous integration does.
+A server that is not installed skips its tests and says how to install it. FALAJ_TEST_REQUIRE=redis,postgresql,s3,nats,kafka
+turns such a skip into a failure, as continuous integration does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,13 +29,59 @@ class S3:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, port: int = 0) -> Iterator[str]:
     """The address of an empty Redis, `redis://127.0.0.1:<port>/0`."""
     program = _program("redis", "redis-server", "redis-server")
-    port = free_port()
+    port = port or free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with _running(command, lambda: _answers(port)):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def nats_server(folder: Path, port: int = 0, *options: str) -> Iterator[str]:
+    """The address of a NATS with JetStream, `nats://127.0.0.1:<port>`, that keeps its streams in `folder`."""
+    program = _program("nats", "nats-server", "nats-server")
+    port = port or free_port()
+    command = [program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder), *options]
+    with _running(command, lambda: _answers(port)):
+        yield f"nats://127.0.0.1:{port}"
+
+
+@contextmanager
+def kafka_server() -> Iterator[str]:
+    """The address of librdkafka's own broker in a process of its own, `kafka://127.0.0.1:<port>`.
+
+    It speaks Kafka's protocol to any client, and keeps topics and offsets for as long as it runs. It stores nothing on disk.
+    """
+    try:
+        import confluent_kafka
+    except ModuleNotFoundError:
+        _missing("kafka", "confluent-kafka", "pip install confluent-kafka")
+    code = "from tests.kits.servers import _broker; _broker()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", code]
+    broker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert confluent_kafka is not None
+    assert broker.stdin is not None
+    assert broker.stdout is not None
+    try:
+        yield f"kafka://{broker.stdout.readline().strip()}"
+    finally:
+        broker.kill()
+        broker.wait(20)
+        broker.stdin.close()
+        broker.stdout.close()
+
+
+def _broker() -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0})
+    places = ",".join(f"{b.host}:{b.port}" for b in producer.list_topics(timeout=20).brokers.values())
+    sys.stdout.write(f"{places}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falaj.inference import stream_counts
 from falaj.inference.exposition import Family, Snapshot, add, render
 from falaj.inference.processes import memory
 from falaj.inference.report import write_whole
@@ -64,6 +65,7 @@ FAMILIES = (
     Family("falaj_gpu_memory_used_bytes", "gauge", "Memory of a GPU in use, by anybody.", ("gpu",)),
     Family("falaj_gpu_memory_total_bytes", "gauge", "Memory of a GPU.", ("gpu",)),
     Family("falaj_gpu_utilization_ratio", "gauge", "Share of the time in which a GPU was busy, 0 to 1.", ("gpu",)),
+    *stream_counts.FAMILIES,
     Family("process_cpu_seconds_total", "counter", "Processor time that a worker has used.", ("worker",)),
     Family("process_resident_memory_bytes", "gauge", "Memory that a worker holds.", ("worker",)),
     Family("process_start_time_seconds", "gauge", "When a worker was started, in seconds since 1970.", ("worker",)),
@@ -98,6 +100,8 @@ class Metrics:
         self.folder, self.slot = folder, slot
         self.labels_taken = 0
         self.gauges: dict[str, Callable[[], float]] = {}
+        self.counters: dict[str, Callable[[], float]] = {}
+        """More of what is counted, by name without `falaj_`."""
         self.devices: Callable[[], Iterable[tuple[str, int, int, float]]] = tuple
         """GPUs: name, bytes used, bytes in all, share of the time busy."""
         self.log_bytes: Callable[[], int] = int
@@ -220,6 +224,8 @@ class Metrics:
         found["falaj_log_bytes_total"][_key()] = self.log_bytes()
         for name, ask in self.gauges.items():
             found[f"falaj_{name}"][mine] = ask()
+        for name, ask in self.counters.items():
+            found[f"falaj_{name}"][_key()] = ask()
         for gpu, used, total, busy in self.devices():
             for name, value in (("memory_used_bytes", used), ("memory_total_bytes", total), ("utilization_ratio", busy)):
                 found[f"falaj_gpu_{name}"][_key(gpu)] = value

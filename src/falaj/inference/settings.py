@@ -93,6 +93,23 @@ class ServerSettings:
     """Which graphics card, counted from 0."""
     device_memory_mb: int = 0
     """At most so much of its memory; 0 sets no bound."""
+    stream_scheme: str = "file"
+    """Where requests come as messages: `file`, `kafka`, `nats`, `redis`."""
+    stream_url: str = ""
+    """As `online_url`."""
+    stream_folder: str = ""
+    """Where the embedded streams are."""
+    stream_source: str = ""
+    """The stream of requests; empty where the endpoint takes none."""
+    stream_sink: str = ""
+    stream_dead: str = ""
+    stream_group: str = ""
+    stream_batch: int = 128
+    """Messages that are in hand at once, at most."""
+    stream_tries: int = 5
+    """A message that the server fails at, or dies of, is tried so often."""
+    stream_visible_s: float = 30.0
+    """What a worker that died had in hand comes to the next after that time."""
 
 
 def read_settings(folder: Path) -> ServerSettings:

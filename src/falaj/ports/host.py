@@ -77,6 +77,8 @@ class Wanted:
     """The request field that is split on; empty splits each request by itself."""
     mask: Mapping[str, str] = field(default_factory=dict)
     """What the prediction log may not hold: `class:<classification>`, a field or `view.feature` → `hash`, `drop` or `keep`."""
+    stream: Mapping[str, Any] = field(default_factory=dict)
+    """Where requests come from as messages: `source`, `sink`, `dead`, `group`, `batch`, `tries`; empty where they do not."""
 
 
 def is_variant(role: str) -> bool:

@@ -15,9 +15,12 @@ from pyiceberg.catalog import load_catalog
 
 import falaj
 from falaj.adapters import open_adapter
+from falaj.adapters.local.stream import FileStream
 from falaj.adapters.s3.source import _pattern
 from falaj.adapters.warehouse.source import WarehouseSource
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.message import Message
+from falaj.ports.stream import Stream
 from falaj.stages.contracts.spec import From
 from tests.kits.servers import S3
 
@@ -206,3 +209,48 @@ def test_a_source_is_checked_where_it_is_declared() -> None:
         with pytest.raises(InvalidInput, match="no reference") as told:
             make("postgresql://u:hunter2@h/db", table="t")
         assert "hunter2" not in str(told.value)
+
+
+def _messages(stream: Stream) -> None:
+    stream.produce([Message(json.dumps({"id": f"r{n}", "inputs": {"miles": n}}).encode(), "k", id=f"m{n}") for n in range(3)])
+    stream.close()
+
+
+TYPES_OF_MESSAGES = {
+    "id": "string",
+    "inputs.miles": "number",
+    "_key": "string",
+    "_id": "string",
+    "_position": "string",
+    "_at": "timestamp",
+}
+
+
+def test_messages_of_an_embedded_stream_become_columns(tmp_path: Path) -> None:
+    _messages(FileStream(tmp_path / "streams", "requests"))
+    source = falaj.stream("streams/requests", TYPES_OF_MESSAGES, stream="messages", known="_at")
+    found = pl.concat(opened(source, tmp_path).read(None, datetime.now(UTC)))
+    assert found.drop("_at").rows() == [(f"r{n}", float(n), "k", f"m{n}", str(n)) for n in range(3)]
+    assert found["_at"].null_count() == 0
+    FileStream(tmp_path / "streams", "requests").produce([Message(b"no json")])
+    with pytest.raises(InvalidInput, match="message 3 is no JSON"):
+        list(opened(source, tmp_path).read(None, datetime.now(UTC)))
+    with pytest.raises(InvalidInput, match="outside"):
+        opened(falaj.stream("../streams", {"id": "string"}, stream="messages"), tmp_path / "streams")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
+def test_messages_of_a_broker_become_columns(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(f"{scheme}_url")
+    _messages(open_adapter("stream", scheme, url=url, name="rows"))
+    source = falaj.stream("rows", {"id": "string", "_id": "string"}, stream=scheme, url="env:WHERE")
+    for _ in range(2):  # nobody's place is moved
+        read = open_adapter("source", "stream", folder=tmp_path, secret=lambda _: url.encode(), **source.options)
+        assert pl.concat(read.read(None, UNTIL)).rows() == [(f"r{n}", f"m{n}") for n in range(3)]
+        assert (read.origin.namespace, read.origin.name) == (f"{scheme}://{url.partition('//')[2].partition('/')[0]}", "rows")
+
+
+def test_the_address_of_a_stream_is_a_reference() -> None:
+    with pytest.raises(InvalidInput, match="no reference"):
+        falaj.stream("rows", {"id": "string"}, stream="kafka", url="kafka://user:hush@host:9092")

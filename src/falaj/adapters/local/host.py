@@ -72,7 +72,7 @@ class ProcessHost:
         with _border(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
-                self._settle(wanted.endpoint, folder)
+                self._settle(wanted.endpoint, folder, wanted.stream)
                 _write(folder / "keys.json", dict(keys))
                 held = _json(folder / "wanted.json") or {}
                 if int(held.get("revision", -1)) <= wanted.revision:
@@ -153,7 +153,7 @@ class ProcessHost:
                 with contextlib.suppress(FalajError, OSError):
                     self._pair(folder.name, folder)
 
-    def _settle(self, endpoint: str, folder: Path) -> None:
+    def _settle(self, endpoint: str, folder: Path, stream: Mapping[str, Any] | None = None) -> None:
         """Writes settings.json. A supervisor that runs sees that it is new, and changes the workers one after the other."""
         held = _json(folder / "settings.json") or {}
         settings = {
@@ -164,6 +164,8 @@ class ProcessHost:
             "online": str(self.state / "online.lmdb"),
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
+            **({"stream_folder": str(self.state / "streams")} if stream else {}),
+            **{f"stream_{name}": value for name, value in (stream or {}).items()},
             **self.options,
             **(self._pair(endpoint, folder) if self._pair is not None else {}),
             "grpc_port": self._port(endpoint, held, "grpc_port", int(self.options.get("grpc_port", 0))),

@@ -54,7 +54,7 @@ _WATCHES = frozenset(
 )
 _LABELS = frozenset({"label.take"})
 _TELLS = frozenset({"lineage.export"})
-_SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
+_SHIPS = frozenset({"endpoint.deploy", "rollout.start", "stream.replay", "alert.acknowledge"})
 _SPLITS = frozenset(
     {
         "endpoint.prepare",

@@ -64,6 +64,24 @@ def online_options(scheme: str, *, folder: Path, url: str, project: str) -> dict
     return {}
 
 
+def stream_options(scheme: str, *, folder: Path, url: str, name: str) -> dict[str, Any]:
+    """What one stream is opened with. Raises InvalidInput where it needs an address and has none, or one that shows a secret."""
+    if scheme == "file":
+        return {"folder": folder, "name": name}
+    if scheme == "memory":
+        return {}
+    if not url:
+        raise InvalidInput(
+            f"The streams of {scheme!r} need an address.", 'write stream_url = "env:NAME" or "file:PATH", which holds it.'
+        )
+    if not url.startswith(_REFERENCES):
+        kind, _, hosts = url.partition("://")
+        for host in hosts.split(","):  # each of them has to be on this machine
+            address("stream_url", f"{kind}://{host}")
+        return {"url": url, "name": name}
+    return {"url": address("stream_url", url), "name": name}
+
+
 def absolute(reference: str) -> str:
     """The same reference for a process that runs in another folder."""
     return f"file:{Path(reference[5:]).absolute()}" if reference.startswith("file:") else reference

@@ -6,17 +6,13 @@ newest time and its mark. The braces keep both in one slot of a cluster, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
-import redis
-from redis import exceptions as wrong
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from falaj.core.errors import Conflict, Denied, InvalidInput, Unavailable
+from falaj.adapters.redis.link import connect, place_of, translated
+from falaj.core.errors import Denied, InvalidInput
 from falaj.core.stored import packed, time_of, unpack, view_key
 from falaj.ports.online import LONGEST_MARK, Row, Stored
 
@@ -67,14 +63,8 @@ class RedisOnline:
         """
         self._project = quote(project, safe="")
         self._readonly = readonly
-        self._place = _place(url)
-        try:
-            self._client = redis.Redis.from_url(
-                url, decode_responses=False, socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 1), client_name="falaj", health_check_interval=30,
-            )  # fmt: skip
-        except (ValueError, TypeError, wrong.RedisError):
-            raise _no_address() from None  # the cause would show the password
+        self._place = place_of(url, "online store")
+        self._client = connect(url, "online store", timeout_s)
         self._put = self._client.register_script(_PUT)
 
     def put(self, view: str, rows: Mapping[str, Row], mark: str | None = None) -> int:
@@ -144,43 +134,9 @@ class RedisOnline:
         start = b"falaj:" + self._project.encode() + b":{" + view_key(view) + b"}:"
         return start + b"rows", start + b"about"
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Redis' errors, as falaj's own; none of them says more of the address than the host."""
-        where = f"The online store at {self._place}"
-        try:
-            yield
-        except (wrong.AuthenticationError, wrong.NoPermissionError) as exc:
-            raise Denied(f"{where} refuses: {exc}.", "check the user and the password that `online_url` refers to.") from exc
-        except (wrong.ConnectionError, wrong.TimeoutError, wrong.ReadOnlyError, OSError) as exc:
-            raise Unavailable(f"{where} does not answer: {exc}", "check that Redis runs there; falaj tries again.") from exc
-        except (wrong.RedisError, ValueError) as exc:
-            text = str(exc)
-            if "used memory > 'maxmemory'" in text:
-                raise Unavailable(f"{where} is full.", "raise Redis' maxmemory, or remove what is not needed.") from exc
-            if "NOAUTH" in text or "NOPERM" in text:
-                raise Denied(f"{where} refuses: {text}.", "check what `online_url` refers to.") from exc
-            raise Conflict(f"{where} holds something else under falaj's keys: {text}", "remove those keys.") from exc
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(f"The online store at {self._place}", "online_url")
 
 
 def _name(entity: str) -> bytes:
     return entity.encode("utf-8", "surrogatepass")
-
-
-def _place(url: str) -> str:
-    """Host and port alone: what else an address holds may be secret."""
-    try:
-        parts = urlsplit(url)
-        asked = [name for name, _ in parse_qsl(parts.query)]
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or any(not name.startswith("ssl_") for name in asked):
-            raise _no_address()
-        return f"{parts.hostname}:{parts.port or 6379}"
-    except ValueError:
-        raise _no_address() from None
-
-
-def _no_address() -> InvalidInput:
-    return InvalidInput(
-        "The address of the online store is no Redis address.",
-        "write redis://host:6379/0, or rediss:// for TLS; behind `?` only ssl_… may stand.",
-    )

@@ -145,8 +145,13 @@ def warehouse(url: str, **options: Unpack[Warehouse]) -> From:
 
 
 def stream(path: str, types: Mapping[str, str], *, known: str = "", **options: Any) -> From:
-    """The JSON records of a stream, of segments in a folder of the project unless `stream` names another adapter, which then
-    takes the other options. `types` names the fields that become columns, `inputs.miles` for one within another."""
+    """The JSON records of a stream: of a prediction log in a folder of the project, or with `stream="messages"` of an embedded
+    stream there; with `stream="kafka"`, `"nats"` or `"redis"` and `url="env:NAME"`, of the broker's stream `path`.
+
+    `types` names the fields that become columns, `inputs.miles` for one within another; of messages also `_key`, `_id`,
+    `_position` and `_at`. Raises InvalidInput for a `url` that is no reference."""
+    if not str(options.get("url", "env:")).startswith(("env:", "file:")):
+        raise InvalidInput("The url of a stream is no reference.", "write env:NAME or file:PATH and keep the address there.")
     _check_meaning({"types": types, **options})
     return From("stream", {"path": path, "types": dict(types), **({"known": known} if known else {}), **options})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -236,7 +236,8 @@ def _first(endpoint: Endpoint) -> Held:
 
 def _as_declared(wanted: Wanted, endpoint: Endpoint) -> Wanted:
     """What the project says of the endpoint now; it holds from this release on."""
-    return replace(wanted, threshold=endpoint.threshold, unit=endpoint.unit, mask=dict(endpoint.masked))
+    stream = asdict(endpoint.stream) if endpoint.stream is not None else {}
+    return replace(wanted, threshold=endpoint.threshold, unit=endpoint.unit, mask=dict(endpoint.masked), stream=stream)
 
 
 def _salt(endpoint: Endpoint, version: int, seed: int) -> str:

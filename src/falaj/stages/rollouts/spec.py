@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,6 +11,7 @@ from falaj.core.errors import InvalidInput
 from falaj.core.masking import CLASS, masking
 from falaj.core.moments import length
 
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 GUARDS: Mapping[str, str] = {
     "wrong": "the score on the wrong side of the threshold, once the label is known",
     "failure": "a valid request that got no prediction",
@@ -64,6 +66,38 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamIO:
+    """Requests that come as messages, and their answers. The names are of streams (topics, subjects) of the broker that the
+    setting `stream` chooses."""
+
+    source: str
+    """What requests are taken from: JSON as `:predict` or `/infer` take it."""
+    sink: str
+    """What answers are put on, each under the key of its request."""
+    dead: str = ""
+    """What is put there cannot be answered; `<source>.dead` unless said otherwise."""
+    group: str = "falaj"
+    """The name under which the endpoint shares the source with others."""
+    batch: int = 128
+    """Messages that are in hand at once, at most."""
+    tries: int = 5
+    """How often a message is tried that the server fails at; what is no request goes to the dead letters at once."""
+
+    def __post_init__(self) -> None:
+        if not self.dead:
+            object.__setattr__(self, "dead", f"{self.source}.dead")
+        for name in (self.source, self.sink, self.dead, self.group):
+            if not _NAME.fullmatch(name):
+                raise InvalidInput(
+                    f"{name!r} is no name of a stream.", "letters, digits, '.', '_' and '-', as in flights.requests."
+                )
+        if len({self.source, self.sink, self.dead}) < 3:
+            raise InvalidInput("Requests, answers and dead letters need a stream each.", "write StreamIO('requests', 'answers').")
+        if not 1 <= self.batch <= 4096 or not 1 <= self.tries <= 100:
+            raise InvalidInput("A batch has 1 to 4,096 messages, and a message 1 to 100 tries.")
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a model is asked. `unit` is the request field whose values are split between models, and counted once each.
 
@@ -78,6 +112,8 @@ class Endpoint:
     threshold: float = 0.5
     rollout: Canary = field(default_factory=Canary)
     mask: tuple[str, ...] | Mapping[str, str] = ()
+    stream: StreamIO | None = None
+    """Where requests come from as messages, beside those over HTTP."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:

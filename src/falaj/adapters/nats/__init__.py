@@ -1,0 +1,1 @@
+"""What falaj plugs into NATS JetStream."""
