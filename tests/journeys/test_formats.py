@@ -1,4 +1,4 @@
-"""A model of each format behind a real endpoint: one row and seventy get the scores that its file gives, and it says what it is."""
+"""A model of each format behind a real endpoint: one row and seventy get the scores of its file, and it says what it is."""
 
 from __future__ import annotations
 
