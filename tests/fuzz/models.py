@@ -89,6 +89,7 @@ def main() -> int:
     asked.add_argument("--rounds", type=int, default=2000, help="for each format")
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--libraries", action="store_true", help="open by LightGBM and XGBoost themselves")
+    asked.add_argument("--only", default="", help="one format, such as onnx")
     asked.add_argument("--child", default="")
     given = asked.parse_args()
     if given.child:
@@ -98,7 +99,7 @@ def main() -> int:
         return 0
     total: Counter[str] = Counter()
     began, broken = time.monotonic(), 0
-    for form in FORMS[1:4] if given.libraries else FORMS:
+    for form in [form for form in (FORMS[1:4] if given.libraries else FORMS) if form.startswith(given.only)]:
         for first in range(0, given.rounds, CHILD_ROUNDS):
             seed, count = given.seed * 1_000_003 + first, min(CHILD_ROUNDS, given.rounds - first)
             code, said, wrong = in_a_child(form, seed, count, libraries=given.libraries)

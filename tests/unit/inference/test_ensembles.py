@@ -110,3 +110,12 @@ def test_a_message_that_ends_too_early_is_no_message() -> None:
         with pytest.raises((ValueError, InvalidInput)):
             from_onnx(data[:end]) or list(wire.fields(data[:end]))
     assert len(rows(1)) == 1
+
+
+def test_a_graph_of_64_bit_floats_runs_on_such_rows() -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, 2]) for name in ("a", "b")]
+    made = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    loaded = program(model.SerializeToString(), Stored("onnx", 2))
+    assert (loaded.datatype, loaded.dtype, loaded.outputs[0].datatype) == ("FP64", np.float64, "FP64")
+    assert loaded.run([[0.1, 0.2]])[0].tolist() == [[0.1, 0.2]]

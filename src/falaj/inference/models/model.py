@@ -53,12 +53,7 @@ class Program(Protocol):
 
 
 class Model:
-    """A program with its recipe. Raises InvalidInput for bytes that are no model of that format, or take another matrix.
-
-    `run(matrix)` gives every output for rows of `dtype`, and raises Bug where the model fails; one thread at a time.
-    """
-
-    run: Callable[[Any], list[NDArray[Any]]]
+    """A program with its recipe. Raises InvalidInput for bytes that are no model of that format, or take another matrix."""
 
     def __init__(self, data: bytes, recipe: Recipe, places: Mapping[str, Sequence[str]], stored: Stored | None = None) -> None:
         self.recipe = recipe
@@ -71,9 +66,13 @@ class Model:
         self.program = program(data, stored)
         self.input, self.datatype, self.dtype = self.program.input, self.program.datatype, self.program.dtype
         self.outputs = self.program.outputs
-        self.run = self.program.run
+        self._run = self.program.run
         self._scored = _scored(self.program)
         self._warm_up()
+
+    def run(self, rows: Any) -> list[NDArray[Any]]:
+        """Every output for a matrix of rows; of `dtype` and row by row in memory it is not copied. Raises Bug where it fails."""
+        return self._run(rows)
 
     def scores(self, outputs: Sequence[NDArray[Any]]) -> list[float]:
         """One number a row: the probability of the second class, or the first float output. Raises Bug for a NaN."""
