@@ -119,6 +119,7 @@ class Worker:
             loop.add_signal_handler(number, over.set)
         with lend(self.folder / "workers", self.slot) as lender:
             loop.add_reader(lender, hand_out, lender, listeners)
+            self.watch.is_open = True
             self.watch.report()
             looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
             await over.wait()
@@ -149,7 +150,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-            watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain)
+            watch = Watch(folder, Models(blobs, verify), predictor, place, about, complain, is_open=False)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):
