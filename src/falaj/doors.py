@@ -61,7 +61,9 @@ def traces(settings: ServerSettings, complain: Complain) -> Iterator[Traces]:
     about = {"service.name": settings.endpoint, "service.namespace": settings.issuer or "falaj"}
     spans = OtlpSpans(settings.trace_url, about, complain=complain)
     try:
-        yield Traces(spans.send, settings.trace_share)
+        found = Traces(spans.send, settings.trace_share)
+        found.dropped = lambda: spans.dropped
+        yield found
     finally:
         spans.close()
 
@@ -72,13 +74,16 @@ async def accepting(
     connection: Callable[[], asyncio.Protocol],
     settings: ServerSettings,
     shown: Certificates | None,
-) -> AsyncIterator[None]:
-    """Takes connections within the block, encrypted where a certificate is shown; those that stand at its end go on."""
+) -> AsyncIterator[Callable[[], int]]:
+    """Takes connections within the block, encrypted where a certificate is shown; those that stand at its end go on.
+
+    Gives what tells how many came to nothing, for want of a good handshake or of room.
+    """
     loop = asyncio.get_running_loop()
     if shown is None:
         listening = await loop.create_server(connection, sock=listener)
         try:
-            yield
+            yield int
         finally:
             listening.close()
         return
@@ -87,7 +92,7 @@ async def accepting(
     door = Door(listener, shown, handshakes=settings.tls_handshakes, within_s=settings.tls_handshake_s)
     opening = loop.create_task(door.serve(connection))
     try:
-        yield
+        yield lambda: door.refused
     finally:
         opening.cancel()
         await asyncio.wait((opening,))

@@ -132,6 +132,8 @@ class Traces:
         self._below = round(share * (1 << 56))
         self._chance = chance or random.Random(secrets.randbits(128))  # noqa: S311  # a trace id is no secret
         self.is_on = send is not None
+        self.dropped: Callable[[], int] = int
+        """Requests that were to be recorded and are lost."""
 
     def begin(self, parent: bytes | None, state: bytes | None = None) -> Span | None:
         """A span for a request with these headers; None where nobody asked for one and none is recorded here.
