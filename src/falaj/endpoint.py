@@ -148,6 +148,7 @@ class Worker:
             loop.add_signal_handler(number, over.set)
         with self.shadows(loop), lend(self.folder / "workers", self.slot) as lender:
             loop.add_reader(lender, hand_out, lender, listeners)
+            self.watch.is_open = True
             self.watch.report()
             looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
             await over.wait()
@@ -180,7 +181,8 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
-            watch = Watch(folder, Models(blobs, verify, mask_key(pepper), device), predictor, place, about, complain)
+            models = Models(blobs, verify, mask_key(pepper), device)
+            watch = Watch(folder, models, predictor, place, about, complain, is_open=False)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,19 @@ async def run_grpc(own: Worker) -> None:
         await asyncio.to_thread(thread.join)
 
     keeping = asyncio.create_task(doors.keep_fresh(shown, complain))
+    watching = asyncio.create_task(_watch(server, settings.hang_s))
     await own.run([], drain)
     keeping.cancel()
+    watching.cancel()
     thread.join(_LAST_S)
+
+
+async def _watch(server: GrpcServer, hang_s: float) -> None:
+    """This loop's signs of life say nothing of the other thread: where that one hangs, the process ends."""
+    while time.monotonic() - server.turned < hang_s:
+        await asyncio.sleep(1.0)
+    complain(Bug(f"The gRPC worker gave no answer for {hang_s:g} s.", "report it with server.log."))
+    os._exit(Bug.exit_code)
 
 
 def _answer(server: GrpcServer) -> None:

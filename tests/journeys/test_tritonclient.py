@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -239,3 +240,24 @@ def test_a_mistake_is_named(client: Client) -> None:
     outputs = [client.module.InferRequestedOutput("label", class_count=1)]
     with pytest.raises(InferenceServerException, match="classification"):
         client.infer(client.input("X", MATRIX), outputs=outputs)
+
+
+def test_an_encrypted_endpoint_speaks_grpc_to_who_trusts_its_authority_and_to_nobody_in_clear(tmp_path: Path) -> None:
+    place = Installation(tmp_path, {"clock": "wall"}, is_encrypted=True)
+    try:
+        key = place.key("operator", "operator")
+        place.host.serve(place.wanted(), place.keys)
+        address = str(json.loads((place.folder / "server.json").read_text())["grpc_url"])
+        authority = str(place.state / "keys" / "authority.pem")
+        safe = over_grpc.InferenceServerClient(address, ssl=True, root_certificates=authority)
+        tensor = over_grpc.InferInput("X", [2, 4], "FP32")
+        tensor.set_data_from_numpy(MATRIX)
+        found = safe.infer("delay", [tensor], headers={"authorization": f"Bearer {key}"})
+        assert found.as_numpy("label").tolist() == [1, 1]
+        clear = over_grpc.InferenceServerClient(address)
+        with pytest.raises(InferenceServerException):
+            clear.is_server_live(client_timeout=2)
+        safe.close()
+        clear.close()
+    finally:
+        place.close()

@@ -39,16 +39,15 @@ class Repository:
         self._out: Mapping[str, Any] = {}
 
     def look(self) -> None:
-        """Takes in what changed; one `stat`, for once before the calls that arrived together. What cannot be read is obeyed."""
-        try:
-            stat = os.stat(self._name)  # noqa: PTH116  # for each batch of calls: a Path takes twice as long
-        except FileNotFoundError:
+        """Takes in what changed, for once before the calls that arrived together. What cannot be read is obeyed."""
+        if not os.access(self._name, os.F_OK):  # nearly always, for each batch of calls; an exception takes three times as long
             self._seen, self._out = None, {}
             return
-        seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if seen == self._seen:
-            return
         try:
+            stat = os.stat(self._name)  # noqa: PTH116  # a Path takes twice as long
+            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if seen == self._seen:
+                return
             self._out = dict(orjson.loads(self._path.read_bytes()))
             self._seen = seen
         except (OSError, ValueError, TypeError):

@@ -39,6 +39,8 @@ class Watch:
     about: Mapping[str, Any]
     """What the report says besides: slot, pid, when it started, the settings' generation."""
     on_problem: Callable[[FalajError], None] = lambda _error: None
+    is_open: bool = True
+    """Whether callers reach it: a worker that has its model, and not yet its port, is not ready."""
     _is_leaving: bool = field(default=False, init=False)
     _is_unsaid: bool = field(default=False, init=False)
     _said: tuple[int, FalajError | None] = field(default=(-1, None), init=False)
@@ -71,7 +73,7 @@ class Watch:
         serving, (tried, problem) = self.predictor.serving, self._said
         body = {
             **self.about,
-            "ready": serving is not None and not self._is_leaving,
+            "ready": serving is not None and self.is_open and not self._is_leaving,
             "revision": serving.wanted.revision if serving else -1,
             "tried": tried,
             "at": iso(datetime.now(UTC)),

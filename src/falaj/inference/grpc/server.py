@@ -48,6 +48,8 @@ class GrpcServer:
         self._streams: set[Stream] = set()
         self.open = 0
         """Calls that were taken on and are not over yet."""
+        self.turned = time.monotonic()
+        """When the loop last came round: it does so ten times a second, unless it hangs."""
         self._stopped = 0.0
         self._is_over = False
         self._wants_stop = False
@@ -72,7 +74,7 @@ class GrpcServer:
                     event.tag(event)
             if self._waiting:
                 self._answer()
-            now = time.monotonic()
+            self.turned = now = time.monotonic()
             if now - looked >= LOOK_EVERY_S:
                 looked = now
                 self._look(now)
