@@ -6,6 +6,7 @@ and has none of Kafka's replication. What depends on those is not shown here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -173,6 +174,11 @@ def test_nats_keeps_what_it_took_through_kill_9(tmp_path: Path) -> None:
             if process.name().startswith("nats-server") and url.rpartition(":")[2] in process.cmdline():
                 process.kill()
         with nats_server(tmp_path, int(url.rpartition(":")[2])):
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                with contextlib.suppress(Unavailable):
+                    if stream.lag(GROUP) == 6:
+                        break
             assert sorted(values(took(stream, 6))) == [b"%d" % n for n in range(4, 10)]
             stream.close()
 
