@@ -1,5 +1,7 @@
 """A disk that is full or that does not answer costs answers, never a prediction that was acknowledged."""
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -72,3 +74,35 @@ def test_a_disk_that_does_not_answer_holds_answers_back_and_loses_nothing(tmp_pa
         found = count(place, load, Counter(), {})
     assert found.is_good, found
     assert not found.failed
+
+
+def test_what_dies_while_the_disk_is_full_is_back_once_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "serving") as disk:
+        place = Installation(tmp_path, {"clock": "replay", "workers": 2})
+        place.store()
+        key = place.key("app", "caller")
+        try:
+            place.host.serve(place.wanted(), place.keys)
+            before, workers = place.host.look("delay").pid, place.workers()
+            with Load(place, key, may_refuse=True) as load:
+                disk.fill(leave=0)
+                until(lambda: load.refused > 20, "the disk never became full")
+                load.meanwhile = "worker"
+                for pid in (workers["http-0"], before):
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(2.0)
+                disk.clear()
+                until(lambda: is_whole(place, {workers["http-0"], before}), "it did not come back by itself")
+                load.meanwhile = "nothing"
+                answered = load.predictions
+                until(lambda: load.predictions > answered + 50, "it does not answer")
+        finally:
+            disk.clear()
+            place.close()
+        found = count(place, load, Counter(), {})
+    assert found.is_good, found
+
+
+def is_whole(place: Installation, gone: set[int]) -> bool:
+    seen, workers = place.host.look("delay"), set(place.workers().values())
+    return seen.ready and seen.pid not in gone and len(workers) == 2 and not workers & gone

@@ -83,7 +83,8 @@ class Supervisor:
         self._sockets = Sockets(self._workers)
         self._processes: dict[str, Process] = {}
         self._falls: dict[str, Falls] = {}
-        self._down: FalajError | None = None
+        self._down: dict[str, FalajError] = {}
+        """Why workers of a kind do not start; of no kind: why the settings are not taken."""
         self._restarts: dict[str, int] = {}
         self._told: Mapping[str, Any] = {}
         self._stamps: dict[str, tuple[int, int, int]] = {}
@@ -134,10 +135,20 @@ class Supervisor:
     def _turn(self) -> None:
         if self._is_over:
             self._sockets.close()  # nobody new, from now on
-        self._look()
-        for step in steps(self._table(), time.monotonic(), self._limits()):
-            self._do(step)
-        self._report()
+        try:
+            self._look()
+            for step in steps(self._table(), time.monotonic(), self._limits()):
+                self._do(step)
+            self._report()
+        except OSError as exc:
+            # Neither a full disk nor a machine that is short of something ends who is to bring back the others.
+            problem = Unavailable(f"Workers cannot be looked after: {exc}.", "make room on the disk, or free memory.")
+            if str(self._down.get("machine")) != str(problem):
+                self.complain(problem)
+            self._down["machine"] = problem
+            time.sleep(CALM_S)
+        else:
+            self._down.pop("machine", None)
 
     # --- what is the case ---
 
@@ -151,7 +162,7 @@ class Supervisor:
             process.read(self._workers / f"{slot}.json")
             if process.worker.ready and process.worker.generation == self._tried:
                 self._falls.pop(process.worker.kind, None)
-                self._down = None
+                self._down.pop(process.worker.kind, None)
             if is_gone:
                 self._bury(slot, process)
         if self._has_changed("workers"):
@@ -164,14 +175,15 @@ class Supervisor:
             if self._tried != self.generation:
                 self._wished = time.monotonic()
                 self._listen(settings)
-                self.settings, self.generation, self._down = settings, self._tried, None
+                self.settings, self.generation = settings, self._tried
                 self._falls.clear()
+                self._down.clear()
                 self._sealing.close()
                 self._sealing = self._seal()
         except FalajError as exc:
-            if self._down is None or str(self._down) != str(exc):
+            if str(self._down.get("")) != str(exc):
                 self.complain(exc)
-            self._down = exc
+            self._down[""] = exc
             self._stamps.pop("settings.json", None)
 
     def _adopt(self) -> None:
@@ -209,7 +221,7 @@ class Supervisor:
         self.complain(ended)
         if not process.was_ready:
             told = process.report.problem if process.report is not None else None
-            self._down = error_from_dict(told) if told else ended
+            self._down[kind] = error_from_dict(told) if told else ended
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
         self._note()
 
@@ -239,10 +251,6 @@ class Supervisor:
         command = [sys.executable, "-m", "falaj.serve", str(self.folder), "--worker", slot, *map(str, listeners)]
         try:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners))  # noqa: S603
-        except OSError as exc:
-            self._falls[kind] = Falls(self._falls.get(kind, Falls()).count + 1, time.monotonic())
-            self._down = Unavailable(f"No worker {slot} can be started: {exc.strerror}.", "the machine is short of something.")
-            return
         finally:
             os.close(lock)
         now = time.monotonic()
@@ -273,14 +281,15 @@ class Supervisor:
         """Drafts of files that a killed process did not finish."""
         for folder in (self.folder, self._workers, self._metrics, self.folder / "segments"):
             for path in folder.glob(".*.*.*"):
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > STALE_S:
+                        path.unlink()
 
     def _again(self, _number: int, _frame: Any) -> None:
         """Whoever asks has mended something: what failed is tried at once."""
         self._stamps.clear()
         self._falls.clear()
-        self._down = None
+        self._down.clear()
         self._wished = time.monotonic()
 
     def _leave(self, _number: int, _frame: Any) -> None:
@@ -293,7 +302,7 @@ class Supervisor:
         body = {
             **self._about,
             **address_of(self.settings, self._sockets.port, self._sockets.grpc_port),
-            **sum_of(self._table(), reports, self._down),
+            **sum_of(self._table(), reports, next(iter(self._down.values()), None)),
             "wanted": self._tried,
             "restarts": sum(self._restarts.values()),
         }

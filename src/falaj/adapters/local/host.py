@@ -26,7 +26,7 @@ from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.host import Seen, Wanted
 
-READY_WITHIN_S = 10.0
+READY_WITHIN_S = 20.0
 STOP_WITHIN_S = 15.0
 SAME_START_S = 5.0
 """Two readings of one process's start may differ: both are counted from the machine's boot, which is known to a second."""
