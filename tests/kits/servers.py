@@ -48,8 +48,14 @@ def nats_server(folder: Path, port: int = 0, *options: str) -> Iterator[str]:
         yield f"nats://127.0.0.1:{port}"
 
 
+class Broker(str):
+    """Its address, and the process that can be stopped and go on (SIGSTOP, SIGCONT)."""
+
+    pid: int
+
+
 @contextmanager
-def kafka_server() -> Iterator[str]:
+def kafka_server() -> Iterator[Broker]:
     """The address of librdkafka's own broker in a process of its own, `kafka://127.0.0.1:<port>`.
 
     It speaks Kafka's protocol to any client, and keeps topics and offsets for as long as it runs. It stores nothing on disk.
@@ -66,7 +72,9 @@ def kafka_server() -> Iterator[str]:
     assert broker.stdin is not None
     assert broker.stdout is not None
     try:
-        yield f"kafka://{broker.stdout.readline().strip()}"
+        found = Broker(f"kafka://{broker.stdout.readline().strip()}")
+        found.pid = broker.pid
+        yield found
     finally:
         broker.kill()
         broker.wait(20)

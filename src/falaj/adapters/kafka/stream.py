@@ -143,10 +143,11 @@ class KafkaStream:
         with translated(self._where):
             reader = Consumer({**self._told, "group.id": f"falaj-{secrets.token_hex(8)}", "enable.auto.commit": False})
         try:
-            for partition in self._partitions(reader):
-                low, high = self._bounds(reader, partition)
-                for message in self._read(reader, partition, low, high):
-                    yield _delivery(message, 0)
+            with translated(self._where):
+                for partition in self._partitions(reader):
+                    low, high = self._bounds(reader, partition)
+                    for message in self._read(reader, partition, low, high):
+                        yield _delivery(message, 0)
         finally:
             reader.close()
 
@@ -179,7 +180,7 @@ class KafkaStream:
 
     def _consumer(self, group: str) -> Any:
         if group not in self._consumers:
-            self._make_topic()
+            self._make_topic(self._producer or Producer({**self._told}))
             session_ms = int(self._visible_s * 1000)
             consumer = Consumer({
                 **self._told, "group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False,
@@ -198,18 +199,18 @@ class KafkaStream:
 
     def _opened(self, needs_ids: bool) -> Any:
         if self._producer is None:
-            self._producer = Producer({
+            producer = Producer({
                 **self._told, "enable.idempotence": True, "acks": "all", "linger.ms": 2, "partitioner": "murmur2_random",
                 "message.max.bytes": self._largest + 100_000, "delivery.timeout.ms": 120_000,
             })  # fmt: skip
-            self._make_topic()
+            self._make_topic(producer)
             if needs_ids:
                 self._learn()
+            self._producer = producer
         return self._producer
 
-    def _make_topic(self) -> None:
+    def _make_topic(self, asking: Any) -> None:
         """Asking as a producer lets Kafka make the topic, where it does that at all."""
-        asking = self._producer or Producer({**self._told})
         until = time.monotonic() + self._timeout_s
         while True:
             about = asking.list_topics(self._name, timeout=self._timeout_s).topics[self._name]

@@ -39,7 +39,7 @@ class FileStream:
         self.folder = Path(folder) / _safe(name, "stream")
         self._frames = Frames(self.folder, segment_bytes=segment_bytes)
         self._visible_ms, self._largest, self._keep_bytes = int(visible_s * 1000), largest, keep_bytes
-        self._owner = secrets.token_hex(8)
+        self._owner = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._ids: dict[str, None] = {}
         self._known = -1
         """The first message whose id has not been looked at."""
@@ -125,6 +125,9 @@ class FileStream:
                 self._groups.add(group)
                 save("done", leases.settled())  # from now on nothing is removed that this group has not seen
             leases.skip_to(self._frames.first)
+            for lease in leases.held.values():
+                if lease.owner != self._owner and lease.until_ms > now_ms and _is_gone(lease.owner):
+                    lease.until_ms = 0  # nobody needs to wait for the time of a consumer that died
             before, found = leases.next, {}
 
             def fresh() -> Iterator[tuple[int, str]]:
@@ -189,6 +192,18 @@ class FileStream:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as exc:
             raise refusal(folder, exc) from exc
+
+
+def _is_gone(owner: str) -> bool:
+    """Whether the process that an owner is named after has ended. One whose number was given to another seems to live."""
+    pid = owner.partition("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    return False
 
 
 def _numbers(deliveries: Sequence[Delivery]) -> list[int]:

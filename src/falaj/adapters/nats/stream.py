@@ -120,15 +120,17 @@ class NatsStream:
         self._held.clear()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(self._timeout_s)
-        loop.close()
         self._loop = self._client = None
 
     # --- in the client's thread ---
 
     async def _connected(self) -> Any:
         if self._client is None:
-            options = {**self._options, "max_reconnect_attempts": -1, "reconnect_time_wait": 0.2, "error_cb": _quiet}
-            self._client = await nats.connect(connect_timeout=self._timeout_s, allow_reconnect=True, name="falaj", **options)
+            told = {**self._options, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "error_cb": _quiet}
+            # The first time it says at once what is wrong; from then on it comes back by itself, for as long as it takes.
+            client = await nats.connect(connect_timeout=self._timeout_s, allow_reconnect=False, name="falaj", **told)
+            client.options |= {"allow_reconnect": True, "max_reconnect_attempts": -1}
+            self._client = client
             self._js = self._client.jetstream(timeout=self._timeout_s)
         return self._js
 
@@ -228,11 +230,15 @@ class NatsStream:
     def _do(self, call: Coroutine[Any, Any, T], wait_s: float = 0.0) -> T:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="falaj-nats", daemon=True)
+            self._thread = threading.Thread(target=_spin, args=(self._loop,), name="falaj-nats", daemon=True)
             self._thread.start()
         with self._translated():
             # The call gives up by itself; the second limit is for one that does not.
-            return asyncio.run_coroutine_threadsafe(call, self._loop).result(wait_s + 4 * self._timeout_s)
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+            try:
+                return future.result(wait_s + 4 * self._timeout_s)
+            finally:
+                future.cancel()
 
     def _of(self, group: str, deliveries: Sequence[Delivery]) -> dict[tuple[str, str], Any]:
         places = {(group, one.position) for one in deliveries}
@@ -258,6 +264,15 @@ class NatsStream:
             raise Unavailable(
                 f"{self._where} does not answer: {type(exc).__name__}.", "check that NATS runs there; falaj tries again."
             ) from exc
+
+
+def _spin(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped; what is still under way then is ended, and its connections with it."""
+    loop.run_forever()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
 
 
 async def _quiet(_error: Exception) -> None:
