@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import queue
+import ssl
 import threading
 import time
 from collections import deque
@@ -37,10 +38,14 @@ class Refused(Exception):
 class Client:
     """One caller of one server. Each thread keeps a connection of its own open."""
 
-    def __init__(self, address: Callable[[], str], key: str) -> None:
-        """`address` is asked again whenever a connection breaks: a server that comes back may have moved."""
+    def __init__(self, address: Callable[[], str], key: str, trust: ssl.SSLContext | None = None) -> None:
+        """`address` is asked again whenever a connection breaks: a server that comes back may have moved.
+
+        `trust`: who vouches for a server at an https address, as in `ssl.create_default_context(cafile=…/keys/authority.pem)`.
+        """
         self.address = address
         self.key = key
+        self.trust = trust
         self.retries = 0
         self._local = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
@@ -71,7 +76,11 @@ class Client:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             host = urlsplit(self.address())
-            connection = http.client.HTTPConnection(host.hostname or "127.0.0.1", host.port, timeout=60)
+            name = host.hostname or "127.0.0.1"
+            if host.scheme == "https":
+                connection = http.client.HTTPSConnection(name, host.port, timeout=60, context=self.trust)
+            else:
+                connection = http.client.HTTPConnection(name, host.port, timeout=60)
             self._local.connection = connection
             self._opened.append(connection)
         connection.request(method, path, data, dict(headers))

@@ -22,6 +22,7 @@ from falaj.ports.predictions import Predictions
 from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
+    from falaj.access import Access
     from falaj.core.note import Verifier
     from falaj.ports.blobs import Blobs
     from falaj.ports.host import Host
@@ -115,13 +116,13 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = serving_options(self.settings)
+        options = {**serving_options(self.settings), **self.access.door()}
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
         host: Host = open_adapter(
             "host", str(self.settings.host), folder=self.state / "serving", state=self.state, host=str(self.settings.serve_host),
-            port=int(self.settings.serve_port), options=options,
+            port=int(self.settings.serve_port), options=options, pair=self.access.pair,
         )  # fmt: skip
         self._open.append(host)
         return host
@@ -207,11 +208,14 @@ class App:
     # --- stages ---
 
     @cached_property
-    def keys(self) -> Keys:
-        from falaj.adapters.local.policy import ROLES
-        from falaj.stages.governance.keys import Keys
+    def access(self) -> Access:
+        from falaj.access import Access
 
-        return Keys(self.kernel, (self.state / "keys" / "pepper").read_bytes(), roles=ROLES)
+        return Access(self.settings, lambda: self.kernel)
+
+    @property
+    def keys(self) -> Keys:
+        return self.access.keys
 
     @cached_property
     def contracts(self) -> Contracts:
@@ -266,7 +270,7 @@ class App:
     def rollouts(self) -> Rollouts:
         from falaj.stages.rollouts.service import Rollouts
 
-        return Rollouts(self.kernel, self.host, self.project.endpoints, self.keys.allowed)
+        return Rollouts(self.kernel, self.host, self.project.endpoints, self.access.allowed)
 
     @cached_property
     def monitors(self) -> Monitors:

@@ -68,6 +68,36 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("serve_grpc_port", 0, "gRPC port of the first endpoint, the next ones follow; 0 picks free ones, which are kept."),
     Setting(
+        "serve_tls",
+        "off",
+        "off: endpoints speak plain HTTP. local: with certificates of the project's own authority. files: with yours.",
+        ("off", "local", "files"),
+    ),
+    Setting("serve_tls_certificate", "", "Certificate chain of the endpoints, in PEM; taken over when the file changes."),
+    Setting("serve_tls_key", "", "Its private key, in PEM, readable by its owner only."),
+    Setting("serve_tls_passphrase", "", "Reference to the key's passphrase, if it has one: env:NAME or file:PATH."),
+    Setting(
+        "serve_tls_clients",
+        "",
+        "Who vouches for clients: a PEM file, or local for the project's own authority. Clients need a certificate then.",
+    ),
+    Setting(
+        "serve_tls_names",
+        "spiffe",
+        "spiffe: a client is who the URI in its certificate says. cn: who its common name says.",
+        ("spiffe", "cn"),
+    ),
+    Setting("serve_tokens_issuer", "", "Whose tokens endpoints take beside the project's own, as in https://id.example."),
+    Setting("serve_tokens_audience", "", "Whom those tokens must be meant for."),
+    Setting("serve_tokens_jwks", "", "File with that issuer's public keys (JWKS), kept fresh by you."),
+    Setting("serve_tokens_claim", "roles", "Which claim of those tokens tells what their holder may do."),
+    Setting("serve_tokens_roles", "", "What its values mean here, as in ml-callers=caller ml-admins=operator."),
+    Setting(
+        "serve_timeout_ms", 0, "After how many milliseconds nobody waits for an answer, where a caller does not say; 0: never."
+    ),
+    Setting("serve_trace_url", "", "Where traces go by OTLP, as in http://127.0.0.1:4318/v1/traces; empty sends none."),
+    Setting("serve_trace_share", 0.1, "Share of the requests that are traced, where a caller has not decided, 0 to 1."),
+    Setting(
         "log_sync",
         "interval",
         "interval: a prediction is on disk within a second of its answer. always: before its answer.",

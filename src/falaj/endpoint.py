@@ -12,10 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from falaj import doors
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
@@ -36,6 +37,9 @@ from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
 from falaj.ports.online import Online, Stored
+
+if TYPE_CHECKING:
+    from falaj.inference.tls import Certificates
 
 LINGER_S = 1.0
 """How long a connection that is open when a worker leaves may take to ask once more; most ask again within milliseconds."""
@@ -118,7 +122,7 @@ class Worker:
             loop.add_signal_handler(number, over.set)
         with lend(self.folder / "workers", self.slot) as lender:
             loop.add_reader(lender, hand_out, lender, listeners)
-            self.watch.report()
+            self.watch.enter()
             looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
             await over.wait()
             loop.remove_reader(lender)
@@ -156,7 +160,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             watch.look()
             # What was imported and loaded stays for good: there is no use in walking through it again and again.
             gc.freeze()
-            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), predictor, watch, upkeep)
+            yield Worker(folder, slot, settings, doors.keyring(folder, pepper, settings), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:
         with contextlib.suppress(OSError):
@@ -187,19 +191,27 @@ def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
 
 def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
     """Answers REST on an inherited socket until SIGTERM. Raises as `worker`."""
-    with worker(folder, slot) as own, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(own, socket.socket(fileno=fds[0])))
+    with worker(folder, slot) as own, doors.traces(own.settings, complain) as traces:
+        shown = doors.certificates(own.settings)
+        if own.settings.trace_url:
+            own.metrics.gauges["spans_dropped"] = traces.dropped
+        server = Server(own.settings, own.keyring, own.predictor, own.batcher(), traces)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(own, server, socket.socket(fileno=fds[0]), shown))
 
 
-async def _serve(own: Worker, listener: socket.socket) -> None:
-    server = Server(own.settings, own.keyring, own.predictor, own.batcher())
+async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Certificates | None) -> None:
     edge = Edge(server, own.settings)
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
-    accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
-    sweeping = asyncio.create_task(_sweep(edge))
+    over = contextlib.AsyncExitStack()
+    refused = await over.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
+    if shown is not None:
+        own.metrics.gauges |= {"handshakes_refused": refused, "certificate_expires_seconds": lambda: shown.until}
+    beside = [asyncio.create_task(_sweep(edge)), asyncio.create_task(doors.keep_fresh(shown, complain))]
 
     async def drain() -> None:
-        accepting.close()
+        await over.aclose()
+        listener.close()
         server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
@@ -209,7 +221,8 @@ async def _serve(own: Worker, listener: socket.socket) -> None:
             await asyncio.sleep(0.01)
 
     await own.run([listener.fileno()], drain)
-    sweeping.cancel()
+    for task in beside:
+        task.cancel()
 
 
 async def _sweep(edge: Edge) -> None:

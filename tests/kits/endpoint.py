@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from falaj.adapters.local.authority import Authority
 from falaj.adapters.local.blobs import FileBlobs
 from falaj.adapters.local.host import ProcessHost
 from falaj.adapters.local.online import LmdbOnline
@@ -80,6 +82,8 @@ class Installation:
 
     state: Path
     options: dict[str, Any] = field(default_factory=lambda: {"clock": "replay"})
+    is_encrypted: bool = False
+    """Whether the endpoint has a certificate, of an authority in `keys`."""
 
     def __post_init__(self) -> None:
         self.blobs = FileBlobs(self.state / "blobs")
@@ -88,7 +92,9 @@ class Installation:
         if not pepper.exists():
             pepper.write_bytes(secrets.token_bytes(32))
         self.pepper = pepper.read_bytes()
-        self.host = ProcessHost(self.state / "serving", self.state, options=self.options)
+        self.host = ProcessHost(
+            self.state / "serving", self.state, options=self.options, pair=self.pair if self.is_encrypted else None
+        )
         self.keys: dict[str, dict[str, Any]] = {}
         self.revision = 0
 
@@ -130,8 +136,28 @@ class Installation:
     def url(self) -> str:
         return str(json.loads((self.folder / "server.json").read_text())["url"])
 
+    def pair(self, endpoint: str, folder: Path) -> dict[str, str]:
+        path = folder / "service.pem"
+        Authority(self.state / "keys", "flights").keep(path, endpoint, ["127.0.0.1"], datetime.now(UTC))
+        return {"tls_certificate": str(path), "tls_key": str(path)}
+
     def client(self, key: str, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}", **headers}, timeout=10, trust_env=False)
+        """Trusts the endpoint's authority, where it has one, and nobody else."""
+        given = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(
+            base_url=self.url,
+            headers={**given, **headers},
+            timeout=10,
+            trust_env=False,
+            verify=self.trust() if self.is_encrypted else True,
+        )
+
+    def trust(self, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        """What a caller trusts, and the certificate and key that it shows."""
+        context = ssl.create_default_context(cafile=str(self.state / "keys" / "authority.pem"))
+        if pair is not None:
+            context.load_cert_chain(*pair)
+        return context
 
     def close(self) -> None:
         if (self.folder / "settings.json").exists():

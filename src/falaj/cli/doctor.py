@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,14 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "safetensors": ("onnx", "safetensors"),
 }
 SPACE = 1 << 30
+SOON = timedelta(days=7)
+"""Before the end of a certificate that a person has to renew."""
 
 
 def examine(project: Path, settings: Mapping[str, str]) -> Decision:
     """Each question a Check. What an extra would bring is not seen, which holds nothing up; what is wrong denies."""
     checks = [*_machine(project), *_installed()]
-    for name, ask in (("settings", _settings), ("ledger", _ledger), ("state folder", _modes), ("project", _project)):
+    for name, ask in QUESTIONS.items():
         checks.append(_asked(name, ask, project, settings))
     verdict = judge([check for check in checks if not check.name.startswith("extra ")])
     return Decision(Ref("installation", "here"), "doctor", verdict, tuple(checks))
@@ -111,6 +114,28 @@ def _project(app: App) -> str:
     return ", ".join(f"{len(getattr(app.project, kind))} {kind}" for kind in kinds)
 
 
+def _doors(app: App) -> str:
+    """How callers come in, and until when what they are shown is good."""
+    from falaj.access import wall
+    from falaj.adapters.local.authority import LIFE
+    from falaj.core.errors import Conflict
+    from falaj.core.moments import iso
+
+    access = app.access
+    access.door()
+    if access.is_in_clear:
+        raise Conflict(
+            f"Endpoints listen on {app.settings.serve_host} without encryption.", 'set serve_tls = "local" or "files".'
+        )
+    found = access.ends()
+    for what, until in found.items():
+        is_own = what.startswith("endpoint/")
+        if until - wall() < (LIFE / 4 if is_own else SOON):
+            hint = "falaj up renews it." if is_own else "put a new certificate there; endpoints take it over by themselves."
+            raise Conflict(f"The certificate of {what} ends at {iso(until)}.", hint)
+    return ", ".join(f"{what} until {iso(until)}" for what, until in found.items()) or "plain HTTP, for this machine only"
+
+
 def _modes(app: App) -> str:
     """The state folder is nobody else's, and neither is any secret in it."""
     from falaj.core.errors import Conflict
@@ -121,3 +146,12 @@ def _modes(app: App) -> str:
         if mode & ~allowed:
             raise Conflict(f"{path} can be read by others (mode {mode:o}).", f"chmod {allowed:o} {path}")
     return "readable by its owner only"
+
+
+QUESTIONS: Mapping[str, Question] = {
+    "settings": _settings,
+    "ledger": _ledger,
+    "state folder": _modes,
+    "endpoints' doors": _doors,
+    "project": _project,
+}

@@ -33,7 +33,21 @@ def up(project: Path, settings: Mapping[str, str]) -> None:
     _spare_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), worker(app):
+        _tell_doors(app)
         serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
+
+
+def _tell_doors(app: App) -> None:
+    """What somebody may have to do about certificates, said while there is time. Endpoints serve on in any case."""
+    from falaj.core.moments import iso
+
+    try:
+        for what, until in app.access.ends().items():
+            log.info("the certificate of %s is good until %s", what, iso(until))
+    except FalajError as exc:
+        log.warning("%s", exc)
+    if app.access.is_in_clear:
+        log.warning("endpoints listen on %s without encryption: set serve_tls", app.settings.serve_host)
 
 
 def _spare_memory() -> None:

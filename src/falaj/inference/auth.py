@@ -23,6 +23,8 @@ PERMISSIONS: Mapping[str, frozenset[str] | None] = {
     "metrics": frozenset({"service", "operator"}),
     "force": frozenset({"ml_engineer", "operator"}),
 }
+LOOK_EVERY_S = 1.0
+"""How long an issuer's key that was taken away may still be believed."""
 REMEMBERED = 4096
 """Keys and tokens that were good and need no second look; with one more, all of them are looked at again."""
 _UNKNOWN = "The key is unknown or was revoked."
@@ -71,13 +73,14 @@ def demand(actor: Actor, permission: str) -> None:
 class _Allowed:
     """`keys.json` as it was read. A name says what its entry is about:
 
-    64 hexadecimal digits: the HMAC of a key · `certificate:<identity>` · `jti:<id>` and `sub:<name>`: tokens taken back.
+    64 hexadecimal digits: the HMAC of a key · `certificate:<identity>` · `revoked:<HMAC>`: tokens that were taken back, by
+    their own id or their subject (`hmac_of(pepper, b"jti:…")`, `b"sub:…"`: whoever reads the file learns no name).
     """
 
     keys: dict[str, Actor]
     certificates: dict[str, Actor]
     revoked: dict[str, float]
-    """`jti:…` and `sub:…` → when it was taken back."""
+    """HMAC → when it was taken back, in seconds since 1970: what a subject gets after that is good again."""
 
 
 class Keyring:
@@ -95,13 +98,18 @@ class Keyring:
         self._allowed = _Allowed({}, {}, {})
         self._met: dict[bytes, Actor] = {}
         """Keys and tokens that were good when the files last changed: they need not be looked at again."""
-        self._until = float("inf")
-        """When the first of the tokens among them ends."""
+        self._ends = float("inf")
+        """When the first of the tokens among them ends, in seconds since 1970."""
+        self._since = self._due = 0.0
+        """From when on and until when nothing has to be done about tokens."""
 
     def look(self) -> None:
-        """Takes in what changed. Costs one `stat` of each file; call it once for all requests that arrived together."""
-        if self._now() >= self._until or (self._tokens is not None and self._tokens.look()):
-            self._forget()
+        """Takes in what changed. Costs one `stat`; call it once for all requests that arrived together.
+
+        The issuers' keys are looked at once a second, and tokens that are over forgotten in time.
+        """
+        if self._tokens is not None and not self._since <= (now := self._now()) < self._due:
+            self._look_at_tokens(now)
         try:
             stat = os.stat(self._path)  # noqa: PTH116  # for each request that comes alone: a Path takes twice as long
             seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
@@ -146,21 +154,33 @@ class Keyring:
         if self._tokens is None:
             raise Unauthenticated(_UNKNOWN, "tokens are not taken here: send a key.")
         token = self._tokens.read(text, self._now())
-        revoked = self._allowed.revoked
-        if f"jti:{token.id}" in revoked or token.issued <= revoked.get(f"sub:{token.actor.name}", 0.0):
+        if self._allowed.revoked and self._is_revoked(token):
             raise Unauthenticated("The token was revoked.", "ask its issuer for a new one.")
         self._remember(text, token.actor)
-        self._until = min(self._until, token.until)
+        self._ends = min(self._ends, token.until)
+        self._due = min(self._due, self._ends)
         return token.actor
+
+    def _is_revoked(self, token: Token) -> bool:
+        revoked = self._allowed.revoked
+        by_id, by_name = (hmac_of(self._pepper, text.encode()) for text in (f"jti:{token.id}", f"sub:{token.actor.name}"))
+        return (bool(token.id) and by_id in revoked) or token.issued <= revoked.get(by_name, -1.0)
 
     def _remember(self, key: bytes, actor: Actor) -> None:
         if len(self._met) >= REMEMBERED:
             self._forget()
         self._met[key] = actor
 
+    def _look_at_tokens(self, now: float) -> None:
+        """The issuers' keys are as they were, mostly; a token whose time is over is met again, and refused."""
+        is_over = now >= self._ends or now < self._since
+        if (self._tokens is not None and self._tokens.look()) or is_over:
+            self._forget()
+        self._since, self._due = now, min(now + LOOK_EVERY_S, self._ends)
+
     def _forget(self) -> None:
         self._met.clear()
-        self._until = float("inf")
+        self._ends = float("inf")
 
 
 def _read(path: str) -> _Allowed:
@@ -169,8 +189,8 @@ def _read(path: str) -> _Allowed:
     certificates: dict[str, Actor] = {}
     revoked: dict[str, float] = {}
     for name, who in orjson.loads(Path(path).read_bytes()).items():
-        if name.startswith(("jti:", "sub:")):
-            revoked[name] = float(who["revoked"])
+        if name.startswith("revoked:"):
+            revoked[name.removeprefix("revoked:")] = float(who["at"])
         elif isinstance(who, dict) and "name" in who and not who.get("revoked_at"):
             table = certificates if name.startswith("certificate:") else keys
             table[name.removeprefix("certificate:")] = Actor(

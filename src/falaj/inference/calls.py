@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from falaj.core.actor import Actor
 from falaj.inference.models import Live
+from falaj.inference.traces import Span
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 
@@ -29,6 +30,8 @@ class Caller:
     """The same clock: from then on nobody waits for the answer. 0: no deadline."""
     trace: str = ""
     """The request's traceparent (W3C Trace Context), as it is logged."""
+    span: Span | None = None
+    """What the predictor tells of its stages, where somebody records the request."""
 
 
 @dataclass(slots=True)

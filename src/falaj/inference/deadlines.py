@@ -49,7 +49,7 @@ def deadline_in(remaining_s: float | None, parameters: Mapping[str, Any] | None,
 
 
 def demand_time(deadline: float, started: float, now: float | None = None) -> None:
-    """Raises Late where the deadline has passed. Ask it before the model runs, and not after: what was computed is answered."""
+    """Raises Late where the deadline has passed. For before the model runs, not after: what was computed is answered."""
     if deadline and (now if now is not None else time.perf_counter()) >= deadline:
         raise Late(
             f"The answer was wanted within {(deadline - started) * 1e3:.3g} ms and could not be begun in that time.",

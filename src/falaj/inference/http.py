@@ -34,6 +34,8 @@ WANTED = frozenset(
     }
 )
 """Headers that anything here looks at; the others are counted and forgotten."""
+PEER = b":peer"
+"""Stands among the headers of a request for who its connection's certificate says it is; no caller can send such a name."""
 SWEEP_S = 0.5
 _PIPELINED = 16
 """Requests of one connection that may wait behind an answer before no more is read from it."""
@@ -57,6 +59,8 @@ class Request:
     started: float
     opened: Any
     keep: bool
+    span: Any = None
+    """What the service makes of its `traceparent`."""
 
 
 @dataclass(slots=True)
@@ -94,6 +98,8 @@ class Edge:
         self.most_head = settings.max_header_bytes
         self.is_draining = False
         self.time = time.perf_counter
+        self.names = settings.tls_names if settings.tls_clients else ""
+        """What of a client's certificate says who it is; empty where clients show none."""
 
     def connection(self) -> Connection:
         return Connection(self)
@@ -115,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_method", "_opened", "_parser",
-        "_path", "_queue", "_since", "_started", "_transport", "_url", "_waits_for",
+        "_path", "_peer", "_queue", "_since", "_started", "_transport", "_until", "_url", "_waits_for",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -136,12 +142,16 @@ class Connection(asyncio.Protocol):
         self._farewell: FalajError | None = None
         """What is wrong with what came behind the requests that are being answered."""
         self._started = 0.0
+        self._peer, self._until = b"", 0.0
+        """Who the client's certificate says it is, and until when it may (edge.time); where it has one."""
 
     # --- asyncio's calls ---
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._edge.connections.add(self)
+        if self._edge.names:
+            self._introduce()
         most = self._edge.settings.max_connections
         if len(self._edge.connections) > most:
             self._end(Busy(f"There are {most} connections already.", "come back in a second."))
@@ -198,9 +208,7 @@ class Connection(asyncio.Protocol):
         self._head += len(name) + len(value)
         name = name.lower()
         if name in WANTED:
-            if name in self._headers:
-                raise Malformed(f"The header {name.decode('latin-1')} came twice.", "send it once.")
-            self._headers[name] = value
+            self._headers[name] = value if name not in self._headers else self._again(name, value)
         elif name == b"content-length":
             # llhttp refuses what is no number, two of them, and one beside a transfer coding.
             self._length = int(value) if value.strip().isdigit() else 0
@@ -221,6 +229,8 @@ class Connection(asyncio.Protocol):
             self._path = self._url.partition(b"?")[0].decode("ascii")
         except UnicodeDecodeError as exc:
             raise Malformed("The path is not ASCII.", "write other characters as %XX.") from exc
+        if self._peer:
+            self._headers[PEER] = self._peer
         self._method = self._parser.get_method()
         try:
             self._opened = self._edge.service.admit(self._method, self._path, self._headers)
@@ -305,16 +315,33 @@ class Connection(asyncio.Protocol):
         elif self._waits_for == "room":
             if self._since < began:
                 self._transport.abort()
-        elif not self._is_busy and self._since < idle:
+        elif not self._is_busy and (self._since < idle or 0.0 < self._until <= self._edge.time()):
             self._transport.close()
 
     def leave_if_idle(self) -> None:
         if not self._is_busy and self._waits_for != "request":
             self._transport.close()
 
+    def _introduce(self) -> None:
+        from falaj.inference.tls import peer_of  # brings what nobody needs who speaks plain HTTP
+
+        peer = peer_of(self._transport.get_extra_info("peercert"), self._edge.names)
+        if peer is not None:
+            self._peer = peer.identity.encode()
+            self._until = self._edge.time() + peer.until - time.time()
+
     def _read_on(self) -> None:
         if not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
+
+    def _again(self, name: bytes, value: bytes) -> bytes:
+        """W3C Trace Context: a state may come in parts, and two parents are none. Of anything else there is one, or it is
+        not plain what was meant."""
+        if name == b"tracestate":
+            return self._headers[name] + b"," + value
+        if name == b"traceparent":
+            return b""
+        raise Malformed(f"The header {name.decode('latin-1')} came twice.", "send it once.")
 
     def _too_long(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"The headers are longer than {self._edge.most_head} bytes.")

@@ -19,7 +19,8 @@ from falaj.core.moments import iso, millis
 from falaj.core.segment import issue
 from falaj.inference.auth import demand
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
-from falaj.inference.errors import Late, at_place
+from falaj.inference.deadlines import demand_time
+from falaj.inference.errors import at_place
 from falaj.inference.feedback import Label
 from falaj.inference.lines import about, failure_line, line, tensor_line
 from falaj.inference.log import PredictionLog
@@ -30,6 +31,7 @@ from falaj.inference.rows import Row, answer_of, fill, keys_of, read, row_line
 from falaj.inference.settings import event_time
 from falaj.inference.tensors import check_outputs
 from falaj.inference.text import unit_of
+from falaj.inference.traces import Stages
 from falaj.ports.online import Online
 
 ROLES = ("champion", "challenger")
@@ -86,6 +88,8 @@ class Predictor:
 
     def __init__(self, log: PredictionLog, online: Online, metrics: Metrics, clock: str, now: Callable[[], datetime]) -> None:
         self.log, self.online, self.metrics, self.clock, self.now = log, online, metrics, clock, now
+        self.is_traced = False
+        """Whether anybody records requests, and wants to know how long each stage took."""
         self._held: tuple[Serving | None, Mapping[int, str]] = (None, {})
         # A request without an id gets one that no other worker and no other run gives out.
         self._unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
@@ -112,13 +116,22 @@ class Predictor:
             except Exception as exc:  # one call must not take the others with it
                 found[place] = _bug(exc)
         try:
-            self._look_up([job for job in jobs if job.rows], found)
-            jobs = [job for job in jobs if found[job.place] is None]
+            stages = Stages(turn.clock) if self.is_traced else None
+            if looked_up := [job for job in jobs if job.rows]:
+                self._look_up(looked_up, found)
+                jobs = [job for job in jobs if found[job.place] is None and _is_in_time(job, found)]
+            if stages is not None:
+                stages.over("features" if looked_up else "")
             self._run([part for job in jobs for part in job.parts])
+            if stages is not None:
+                stages.over("model")
             done = [job for job in jobs if not self._has_failed(job, found)]
             for job in done:
                 _score_rows(job) if job.rows else None
             self._write(done, turn)
+            if stages is not None:
+                stages.over("log")
+                stages.tell([job.call.caller.span for job in done])
             for job in done:
                 found[job.place] = _answered(job, turn.serving)  # type: ignore[arg-type]  # no job without it
         except Exception as exc:
@@ -146,8 +159,8 @@ class Predictor:
             raise Unavailable("No model is served here yet.", "falaj status says why.")
         if call.name != serving.name:
             raise NotFound.named("model", call.name, [serving.name])
-        if 0.0 < call.caller.deadline < turn.clock:
-            raise Late("The request's deadline passed before its turn came.", "allow more time, or send fewer at once.")
+        if call.caller.deadline:
+            demand_time(call.caller.deadline, call.caller.started, turn.clock)
         if isinstance(call, TensorCall):
             return self._tensor_job(place, call, serving, turn)
         return self._entity_job(place, call, serving, turn)
@@ -300,6 +313,18 @@ def _answered(job: _Job, serving: Serving) -> Answered:
     count = len(part.scores)
     ids = [job.id] if count == 1 else [f"{job.id}.{place:x}" for place in range(count)]
     return Answered(part.live, ids, part.scores, part.outputs, [])
+
+
+def _is_in_time(job: _Job, found: Outcomes) -> bool:
+    """Looking features up may have taken longer than the caller waits."""
+    caller = job.call.caller
+    if caller.deadline:
+        try:
+            demand_time(caller.deadline, caller.started)
+        except FalajError as exc:
+            found[job.place] = exc
+            return False
+    return True
 
 
 def _score_rows(job: _Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,16 +16,19 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
-from falaj.inference.calls import Answered, Caller, EntityCall
+from falaj.inference.calls import Answered, Caller, EntityCall, TensorCall
+from falaj.inference.deadlines import HEADER as DEADLINE
+from falaj.inference.deadlines import deadline_of
 from falaj.inference.entities import read_entities
 from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
-from falaj.inference.http import JSON, Answer, Request, Respond, refusal
+from falaj.inference.http import JSON, PEER, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
 from falaj.inference.predict import ROLES, Predictor
 from falaj.inference.settings import ServerSettings
 from falaj.inference.tensors import read_infer, write_infer
-from falaj.inference.text import text_of
+from falaj.inference.text import MAX_TEXT, text_of
+from falaj.inference.traces import Span, Traces, trace_lines
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
@@ -73,10 +77,15 @@ class Admitted:
 class Server:
     """What the edge asks: who may come in, and what the answer is."""
 
-    def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher) -> None:
+    def __init__(
+        self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher, traces: Traces | None = None
+    ) -> None:
         self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
         self.is_leaving = False
         """Whether it only answers what it has taken on."""
+        self._traces = traces or Traces()
+        predictor.is_traced = self._traces.is_on
+        self._default_s = settings.timeout_ms / 1000
         self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
             route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
         }
@@ -96,13 +105,14 @@ class Server:
             return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
-        self.keyring.look()
         if not self._has_looked:
             # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
             self.keyring.look()
             self._has_looked = True
             asyncio.get_running_loop().call_soon(self._forget)
-        actor = self.keyring.actor(key)
+        # Whoever shows no key is who their certificate says.
+        is_known_by_key = key or given or PEER not in headers
+        actor = self.keyring.actor(key) if is_known_by_key else self.keyring.holder(headers[PEER].decode())
         demand(actor, route.permission)
         return Admitted(route, found[1], actor)
 
@@ -115,6 +125,8 @@ class Server:
         try:
             later = self._later.get(call)
             if later is not None:
+                if self._traces.is_on or b"traceparent" in request.headers or b"x-request-id" in request.headers:
+                    respond = self._telling(request, admitted, respond)
                 later(request, admitted, respond)
                 return
             answer = self._now[call](request, admitted)
@@ -156,8 +168,12 @@ class Server:
             raise Malformed("The binary tensor extension is not taken here.", "send the tensor as JSON.")
         names = admitted.names
         call = read_infer(request.body, name=names["name"], version=names.get("version"), caller=self._caller(request, admitted))
+        if call.parameters and "timeout" in call.parameters:
+            call.caller.deadline = deadline_of(request.headers, call.parameters, request.started, self._default_s)
 
         def done(outcome: Answered | FalajError) -> None:
+            if request.span is not None:
+                _describe(request.span, call, outcome)
             if isinstance(outcome, Answered):
                 respond(Answer(200, write_infer(outcome, call)))
             else:
@@ -170,6 +186,8 @@ class Server:
         call = EntityCall(admitted.names["name"], rows, "entity", self._caller(request, admitted, call_id))
 
         def done(outcome: Answered | FalajError) -> None:
+            if request.span is not None:
+                _describe(request.span, call, outcome)
             if isinstance(outcome, Answered):
                 respond(_json(outcome.rows[0] if is_single else {"predictions": outcome.rows}))
             else:
@@ -194,7 +212,29 @@ class Server:
         if arm and arm not in ROLES:
             raise InvalidInput(f"The header X-Falaj-Arm says {arm[:40]!r}.", f"there is: {', '.join(ROLES)}.")
         given = text_of(headers[b"x-request-id"].decode("latin-1"), "X-Request-Id") if b"x-request-id" in headers else ""
-        return Caller(admitted.actor, given or call_id, arm, request.started)
+        caller = Caller(admitted.actor, given or call_id, arm, request.started)
+        if self._default_s or DEADLINE in headers:
+            caller.deadline = deadline_of(headers, None, request.started, self._default_s)
+        if request.span is not None:
+            caller.span, caller.trace = request.span, request.span.context.text
+        return caller
+
+    def _telling(self, request: Request, admitted: Admitted, respond: Respond) -> Respond:
+        """Tells the caller, with the answer, which span and which id its request had, and the collector how it went."""
+        headers, span = (
+            request.headers,
+            self._traces.begin(request.headers.get(b"traceparent"), request.headers.get(b"tracestate")),
+        )
+        request.span = span
+        more = trace_lines(span, headers.get(b"x-request-id", b"")[:MAX_TEXT])
+
+        def told(answer: Answer) -> None:
+            answer.head += more
+            respond(answer)
+            facts = {"http.request.method": "POST", "http.route": admitted.route.pattern}
+            self._traces.end(span, request.started, time.perf_counter(), answer.status, facts)
+
+        return told
 
     # --- answered at once ---
 
@@ -256,6 +296,17 @@ class Server:
 
 def wall() -> datetime:
     return datetime.now(UTC)
+
+
+def _describe(span: Span, call: TensorCall | EntityCall, outcome: Answered | FalajError) -> None:
+    told = span.attributes
+    told["falaj.endpoint"] = call.name
+    told["falaj.rows"] = len(call.matrix) if isinstance(call, TensorCall) else len(call.requests)
+    if isinstance(outcome, Answered):
+        told["falaj.model"] = outcome.live.arm.model
+        told["falaj.version"], told["falaj.arm"] = outcome.live.version, outcome.live.role
+    else:
+        told["error.type"] = outcome.code
 
 
 def _json(body: Any, status: int = 200) -> Answer:

@@ -60,6 +60,33 @@ class ServerSettings:
     grpc_port: int = 0
     hang_s: float = 15.0
     """A worker that gives no sign of life for so long is killed and started again."""
+    tls_certificate: str = ""
+    """The chain that is shown, and `tls_key` for it; empty: plain HTTP."""
+    tls_key: str = ""
+    tls_passphrase: str = ""
+    """A reference (env:NAME, file:PATH)."""
+    tls_clients: str = ""
+    """Who vouches for clients; with it, nobody gets in without a certificate."""
+    tls_names: str = "spiffe"
+    """`spiffe` or `cn`: what in a client's certificate says who it is."""
+    tls_handshakes: int = 128
+    """Handshakes under way at once, each within `tls_handshake_s`; one connection more is closed."""
+    tls_handshake_s: float = 5.0
+    issuer: str = ""
+    """Of the project's own tokens, and whom they are for; `issuer_jwks` holds its key."""
+    issuer_jwks: str = ""
+    tokens_issuer: str = ""
+    """Another issuer, with `tokens_audience` and `tokens_jwks`."""
+    tokens_audience: str = ""
+    tokens_jwks: str = ""
+    tokens_claim: str = "roles"
+    tokens_roles: str = ""
+    """`value=role value=role`."""
+    timeout_ms: int = 0
+    """After so long nobody waits for an answer, where the caller does not say; 0: never."""
+    trace_url: str = ""
+    """The collector's, for OTLP over HTTP; empty: no traces."""
+    trace_share: float = 0.1
 
 
 def read_settings(folder: Path) -> ServerSettings:
@@ -84,7 +111,8 @@ def address_of(settings: ServerSettings, port: int, grpc_port: int) -> dict[str,
     """Where an endpoint is found: `port`, `url` and `grpc_url`, empty where gRPC is not spoken."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = port or settings.port
-    return {"port": port, "url": f"http://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
+    scheme = "https" if settings.tls_certificate else "http"
+    return {"port": port, "url": f"{scheme}://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
 
 
 def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
@@ -102,7 +130,13 @@ def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
         settings = ServerSettings(**body)
     except TypeError as exc:
         raise InvalidInput(f"{where} is incomplete: {exc}.") from exc
-    for name, choices in (("clock", ("wall", "replay")), ("sync", ("interval", "always")), ("grpc", ("auto", "on", "off"))):
+    choices_of = {
+        "clock": ("wall", "replay"),
+        "sync": ("interval", "always"),
+        "grpc": ("auto", "on", "off"),
+        "tls_names": ("spiffe", "cn"),
+    }
+    for name, choices in choices_of.items():
         if getattr(settings, name) not in choices:
             raise InvalidInput(f"The setting {name!r} in {where} must be one of {', '.join(choices)}.")
     return settings

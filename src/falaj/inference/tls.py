@@ -24,6 +24,8 @@ from falaj.core.moments import iso
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secret and authenticated alone. TLS 1.3 has no others."""
+_FAREWELL_S = 1.0
+"""For a caller to say that it has seen the end; one that says nothing must not hold up a server that leaves."""
 _PUBLIC = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -289,8 +291,9 @@ class Door:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                factory, connection, ssl=self._certificates.context, ssl_handshake_timeout=self._within_s
-            )
+                factory, connection, ssl=self._certificates.context,
+                ssl_handshake_timeout=self._within_s, ssl_shutdown_timeout=_FAREWELL_S,
+            )  # fmt: skip
         except (OSError, asyncio.CancelledError):
             self.refused += 1
             connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, feature, lineage, models, run, serving, trust
+from falaj.operations import contract, dataset, doors, feature, lineage, models, run, serving, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -16,6 +16,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *models.OPERATIONS,
     *serving.OPERATIONS,
     *trust.OPERATIONS,
+    *doors.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {

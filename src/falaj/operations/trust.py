@@ -20,14 +20,14 @@ def _create(asked: Asked) -> Any:
     """The endpoints learn of the key before the answer leaves, so that it can be used at once."""
     app = asked.app
     text = app.keys.create(asked.actor, asked.about, roles=asked["roles"], kind=asked["kind"])
-    app.host.allow(app.keys.allowed())
+    app.host.allow(app.access.allowed())
     return {"name": asked.about.name, "roles": asked["roles"], "key": text, "note": "shown once; keep it where secrets are kept"}
 
 
 def _revoke(asked: Asked) -> Any:
     app = asked.app
     app.keys.revoke(asked.actor, asked.about)
-    app.host.allow(app.keys.allowed())
+    app.host.allow(app.access.allowed())
     return {"revoked": asked.about}
 
 

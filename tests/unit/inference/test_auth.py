@@ -89,7 +89,7 @@ def test_more_good_keys_than_are_remembered_still_open(tmp_path: Path, monkeypat
     assert [ask(keyring, name.encode()).name for name in names * 2] == names * 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "null", '{"jti:a": 1}', '{"sub:a": {"revoked": "soon"}}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "null", '{"revoked:a": 1}', '{"revoked:a": {"at": "soon"}}'])
 def test_keys_that_cannot_be_read_open_nothing(tmp_path: Path, content: str) -> None:
     keyring, path = ring(tmp_path)
     ask(keyring, b"good")

@@ -19,10 +19,11 @@ from falaj.adapters.local.signing import SigningKey
 from falaj.adapters.local.tokens import jwk_of, kid_of, mint, publish
 from falaj.core.actor import Actor
 from falaj.core.errors import InvalidInput, Unauthenticated
-from falaj.inference.auth import Keyring
+from falaj.inference.auth import Keyring, hmac_of
 from falaj.inference.tokens import Issuer, JwtTokens, issuers_of
 
 NOW = 1_800_000_000
+PEPPER = b"p" * 32
 CLAIMS = {
     "iss": "falaj/flights", "aud": "falaj/flights", "sub": "app", "roles": ["caller"], "jti": "t1",
     "iat": NOW, "nbf": NOW, "exp": NOW + 900,
@@ -285,7 +286,7 @@ def test_a_key_set_that_cannot_be_read_opens_nothing(tokens: JwtTokens, tmp_path
 
 def ring(tmp_path: Path, tokens: JwtTokens, clock: list[float], body: Any = None) -> Keyring:
     (tmp_path / "keys.json").write_text(json.dumps(body or {}))
-    keyring = Keyring(tmp_path / "keys.json", b"p" * 32, tokens, lambda: clock[0])
+    keyring = Keyring(tmp_path / "keys.json", PEPPER, tokens, lambda: clock[0])
     keyring.look()
     return keyring
 
@@ -307,8 +308,12 @@ def test_a_token_is_verified_once_and_then_remembered_until_it_is_over(
         keyring.actor(text)
 
 
+def taken_back(text: str, at: float = NOW) -> dict[str, Any]:
+    return {f"revoked:{hmac_of(PEPPER, text.encode())}": {"at": at}}
+
+
 @pytest.mark.parametrize(
-    "revoked", [{"jti:t1": {"revoked": NOW}}, {"sub:app": {"revoked": NOW}}, {"sub:app": {"revoked": NOW + 5}}]
+    "revoked", [taken_back("jti:t1"), taken_back("jti:t1", 0), taken_back("sub:app"), taken_back("sub:app", NOW + 5)]
 )
 def test_a_token_that_is_taken_back_is_refused_on_the_very_next_call(tmp_path: Path, tokens: JwtTokens, revoked: Any) -> None:
     keyring, text = ring(tmp_path, tokens, [NOW]), own()
@@ -320,22 +325,42 @@ def test_a_token_that_is_taken_back_is_refused_on_the_very_next_call(tmp_path: P
 
 
 def test_a_subject_that_was_shut_out_may_come_back_with_a_later_token(tmp_path: Path, tokens: JwtTokens) -> None:
-    keyring = ring(tmp_path, tokens, [NOW], {"sub:app": {"revoked": NOW - 1}, "jti:other": {"revoked": NOW}})
+    keyring = ring(tmp_path, tokens, [NOW], {**taken_back("sub:app", NOW - 1), **taken_back("jti:other"), **taken_back("jti:")})
     assert keyring.actor(own()).name == "app"
+    assert keyring.actor(own(jti=None)).name == "app"
 
 
 def test_a_key_that_leaves_the_key_set_takes_its_tokens_with_it(tmp_path: Path, tokens: JwtTokens) -> None:
-    keyring, text = ring(tmp_path, tokens, [NOW]), theirs()
+    clock = [float(NOW)]
+    keyring, text = ring(tmp_path, tokens, clock), theirs()
     assert keyring.actor(text)
     write(tmp_path / "theirs.jwks", public_jwk("RS256"))
+    clock[0] += 1
     keyring.look()
     with pytest.raises(Unauthenticated, match="names no key"):
         keyring.actor(text)
 
 
+def test_a_clock_that_is_set_back_lets_no_token_live_longer(tmp_path: Path, tokens: JwtTokens) -> None:
+    clock = [float(NOW)]
+    keyring, text = ring(tmp_path, tokens, clock), own()
+    assert keyring.actor(text)
+    clock[0] = NOW - 3600
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="not good yet"):
+        keyring.actor(text)
+    clock[0] = NOW + 929
+    keyring.look()
+    assert keyring.actor(text)
+    clock[0] = NOW + 930
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="over"):
+        keyring.actor(text)
+
+
 def test_without_issuers_no_token_opens_anything(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("{}")
-    keyring = Keyring(tmp_path / "keys.json", b"p" * 32)
+    keyring = Keyring(tmp_path / "keys.json", PEPPER)
     keyring.look()
     with pytest.raises(Unauthenticated, match="tokens are not taken"):
         keyring.actor(own())

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.host import Seen, Wanted
 
+Pair = Callable[[str, Path], Mapping[str, str]]
 READY_WITHIN_S = 20.0
 STOP_WITHIN_S = 15.0
 SAME_START_S = 5.0
@@ -45,13 +46,22 @@ class ProcessHost:
     capabilities: frozenset[str] = frozenset({"split"})
 
     def __init__(
-        self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        state: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        options: Mapping[str, Any] | None = None,
+        pair: Pair | None = None,
     ) -> None:
         """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
         `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps; the
-        option `grpc_port` likewise."""
+        option `grpc_port` likewise. `pair`: sees to an endpoint's certificate, and tells the settings that name it; asked at each
+        start and each minute."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
+        self._pair, self._paired = pair, 0.0
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: dict[str, list[float]] = {}
         self._thread: threading.Thread | None = None
@@ -105,6 +115,7 @@ class ProcessHost:
     def supervise(self) -> list[str]:
         """Starts again whatever died, each time after a longer pause; returns the endpoints that it started."""
         started = []
+        self._renew()
         for folder in self._folders():
             if not (folder / "wanted.json").exists():
                 continue
@@ -132,8 +143,18 @@ class ProcessHost:
 
     # --- one server ---
 
-    def _settle(self, endpoint: str, folder: Path) -> None:
-        """Writes settings.json. A supervisor that runs sees that it is new, and changes the workers one after the other."""
+    def _renew(self) -> None:
+        """Once a minute: certificates that are half over. What an endpoint has goes on being shown where that fails."""
+        if self._pair is None or time.monotonic() < self._paired + 60.0:
+            return
+        self._paired = time.monotonic()
+        for folder in self._folders():
+            if (folder / "wanted.json").exists():
+                with contextlib.suppress(FalajError, OSError):
+                    self._pair(folder.name, folder)
+
+    def _settle(self, endpoint: str, folder: Path) -> bool:
+        """Writes settings.json, and tells whether it is new. A supervisor that runs sees that, and changes its workers."""
         held = _json(folder / "settings.json") or {}
         settings = {
             "endpoint": endpoint,
@@ -144,10 +165,13 @@ class ProcessHost:
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
             **self.options,
+            **(self._pair(endpoint, folder) if self._pair is not None else {}),
             "grpc_port": self._port(endpoint, held, "grpc_port", int(self.options.get("grpc_port", 0))),
         }
-        if held != settings:
-            _write(folder / "settings.json", settings)
+        if held == settings:
+            return False
+        _write(folder / "settings.json", settings)
+        return True
 
     def _port(self, endpoint: str, held: Mapping[str, Any], name: str, first: int) -> int:
         """An endpoint keeps its ports for life, so that its callers find it again."""

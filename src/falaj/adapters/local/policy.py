@@ -41,6 +41,16 @@ _WATCHES = frozenset(
 _TELLS = frozenset({"lineage.export"})
 _SHIPS = frozenset({"endpoint.deploy", "rollout.start", "alert.acknowledge"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
+_DOORS = frozenset(
+    {
+        "certificate.allow",
+        "certificate.read",
+        "certificate.revoke",
+        "certificate.sign",
+        "token.create",
+        "token.revoke",
+    }
+)
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
@@ -55,10 +65,11 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _KEYS
+    | _DOORS
     | _AUDITS
     | _TELLS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"key.read"},
+    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS

@@ -1,0 +1,109 @@
+"""What opens an endpoint's doors in its own process: who is known, what is encrypted, who hears of its requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from falaj.adapters.local.reference import secret
+from falaj.core.errors import FalajError
+from falaj.inference.auth import Keyring
+from falaj.inference.settings import ServerSettings
+from falaj.inference.traces import Traces
+
+if TYPE_CHECKING:
+    from falaj.inference.tls import Certificates
+
+Complain = Callable[[FalajError], None]
+LOOK_EVERY_S = 1.0
+
+
+def scheme(settings: ServerSettings) -> str:
+    """`http` or `https`, as the endpoint's address begins."""
+    return "https" if settings.tls_certificate else "http"
+
+
+def keyring(folder: Path, pepper: bytes, settings: ServerSettings) -> Keyring:
+    """Everybody who is known by key, token or certificate. Raises InvalidInput for an issuer that is named by halves."""
+    from falaj.inference.tokens import Issuer, JwtTokens, issuers_of
+
+    own = Issuer(settings.issuer, settings.issuer, Path(settings.issuer_jwks)) if settings.issuer_jwks else None
+    issuers = issuers_of(
+        own, settings.tokens_issuer, settings.tokens_audience, settings.tokens_jwks,
+        (settings.tokens_claim, settings.tokens_roles),
+    )  # fmt: skip
+    return Keyring(folder / "keys.json", pepper, JwtTokens(issuers) if issuers else None)
+
+
+def certificates(settings: ServerSettings) -> Certificates | None:
+    """What is shown to callers; None for plain HTTP. Raises NotFound, Denied or InvalidInput, as Certificates does."""
+    if not settings.tls_certificate:
+        return None
+    from falaj.inference.tls import Certificates, Files
+
+    clients = Path(settings.tls_clients) if settings.tls_clients else None
+    passphrase = secret(settings.tls_passphrase)
+    return Certificates(Files(Path(settings.tls_certificate), Path(settings.tls_key), clients, passphrase))
+
+
+@contextlib.contextmanager
+def traces(settings: ServerSettings, complain: Complain) -> Iterator[Traces]:
+    """Tells the collector that the settings name, until the end. Raises MissingDependency without OpenTelemetry."""
+    if not settings.trace_url:
+        yield Traces()
+        return
+    from falaj.inference.otlp import OtlpSpans
+
+    about = {"service.name": settings.endpoint, "service.namespace": settings.issuer or "falaj"}
+    spans = OtlpSpans(settings.trace_url, about, complain=complain)
+    try:
+        found = Traces(spans.send, settings.trace_share)
+        found.dropped = lambda: spans.dropped
+        yield found
+    finally:
+        spans.close()
+
+
+@contextlib.asynccontextmanager
+async def accepting(
+    listener: socket.socket,
+    connection: Callable[[], asyncio.Protocol],
+    settings: ServerSettings,
+    shown: Certificates | None,
+) -> AsyncIterator[Callable[[], int]]:
+    """Takes connections within the block, encrypted where a certificate is shown; those that stand at its end go on.
+
+    Gives what tells how many came to nothing, for want of a good handshake or of room.
+    """
+    loop = asyncio.get_running_loop()
+    if shown is None:
+        listening = await loop.create_server(connection, sock=listener)
+        try:
+            yield int
+        finally:
+            listening.close()
+        return
+    from falaj.inference.tls import Door
+
+    door = Door(listener, shown, handshakes=settings.tls_handshakes, within_s=settings.tls_handshake_s)
+    opening = loop.create_task(door.serve(connection))
+    try:
+        yield lambda: door.refused
+    finally:
+        opening.cancel()
+        await asyncio.wait((opening,))
+
+
+async def keep_fresh(shown: Certificates | None, complain: Complain) -> None:
+    """Takes changed certificates over, until it is cancelled, and says once what is wrong with one that is not taken."""
+    told: FalajError | None = None
+    while shown is not None:
+        await asyncio.sleep(LOOK_EVERY_S)
+        shown.look()
+        if shown.problem is not None and shown.problem is not told:
+            complain(shown.problem)
+        told = shown.problem
