@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -40,6 +40,9 @@ from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.shadow import Shadows
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
 from falaj.ports.online import Online, Stored
+
+if TYPE_CHECKING:
+    from falaj.inference.tls import Certificates
 
 LINGER_S = 1.0
 """How long a connection that is open when a worker leaves may take to ask once more; most ask again within milliseconds."""
@@ -148,8 +151,7 @@ class Worker:
             loop.add_signal_handler(number, over.set)
         with self.shadows(loop), lend(self.folder / "workers", self.slot) as lender:
             loop.add_reader(lender, hand_out, lender, listeners)
-            self.watch.is_open = True
-            self.watch.report()
+            self.watch.enter()
             looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
             await over.wait()
             loop.remove_reader(lender)
@@ -182,7 +184,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             predictor = Predictor(log, online, metrics, settings.clock, wall)
             blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
             models = Models(blobs, verify, mask_key(pepper), device)
-            watch = Watch(folder, models, predictor, place, about, complain, is_open=False)
+            watch = Watch(folder, models, predictor, place, about, complain)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)
             with contextlib.suppress(FalajError):
@@ -221,30 +223,27 @@ def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
 
 def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
     """Answers REST on an inherited socket until SIGTERM. Raises as `worker`."""
-    with worker(folder, slot) as own, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(own, socket.socket(fileno=fds[0])))
-
-
-async def _serve(own: Worker, listener: socket.socket) -> None:
-    shown = doors.certificates(own.settings)
-    with doors.traces(own.settings, complain) as traces:
+    with worker(folder, slot) as own, doors.traces(own.settings, complain) as traces:
+        shown = doors.certificates(own.settings)
+        if own.settings.trace_url:
+            own.metrics.gauges["spans_dropped"] = traces.dropped
         server = Server(own.settings, own.keyring, own.predictor, own.batcher(), traces)
-        async with contextlib.AsyncExitStack() as accepting:
-            edge = Edge(server, own.settings)
-            await accepting.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
-            keeping = asyncio.create_task(doors.keep_fresh(shown, complain))
-            await _answer(own, (server, edge), listener.fileno(), accepting.aclose)
-            keeping.cancel()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(own, server, socket.socket(fileno=fds[0]), shown))
 
 
-async def _answer(own: Worker, answering: tuple[Server, Edge], listener: int, close: Callable[[], Awaitable[None]]) -> None:
-    """Until SIGTERM; then `close` ends the accepting of connections, and those that stand are asked to go."""
-    server, edge = answering
+async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Certificates | None) -> None:
+    edge = Edge(server, own.settings)
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
-    sweeping = asyncio.create_task(_sweep(edge))
+    over = contextlib.AsyncExitStack()
+    refused = await over.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
+    if shown is not None:
+        own.metrics.gauges |= {"handshakes_refused": refused, "certificate_expires_seconds": lambda: shown.until}
+    beside = [asyncio.create_task(_sweep(edge)), asyncio.create_task(doors.keep_fresh(shown, complain))]
 
     async def drain() -> None:
-        await close()
+        await over.aclose()
+        listener.close()
         server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
@@ -253,8 +252,9 @@ async def _answer(own: Worker, answering: tuple[Server, Edge], listener: int, cl
         while edge.connections:
             await asyncio.sleep(0.01)
 
-    await own.run([listener], drain)
-    sweeping.cancel()
+    await own.run([listener.fileno()], drain)
+    for task in beside:
+        task.cancel()
 
 
 async def _sweep(edge: Edge) -> None:

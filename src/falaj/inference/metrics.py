@@ -62,6 +62,11 @@ FAMILIES = (
     Family("falaj_in_flight", "gauge", "Requests that were read and are not answered.", ("worker",)),
     Family("falaj_connections", "gauge", "Open connections.", ("worker",)),
     Family("falaj_log_lag_seconds", "gauge", "Age of the oldest record that is not on the disk.", ("worker",)),
+    Family(
+        "falaj_handshakes_refused", "gauge", "Connections closed before TLS stood, since the worker was started.", ("worker",)
+    ),
+    Family("falaj_certificate_expires_seconds", "gauge", "When the certificate ends, in seconds since 1970.", ("worker",)),
+    Family("falaj_spans_dropped", "gauge", "Traces that the collector did not take, since the worker was started.", ("worker",)),
     Family("falaj_gpu_memory_used_bytes", "gauge", "Memory of a GPU in use, by anybody.", ("gpu",)),
     Family("falaj_gpu_memory_total_bytes", "gauge", "Memory of a GPU.", ("gpu",)),
     Family("falaj_gpu_utilization_ratio", "gauge", "Share of the time in which a GPU was busy, 0 to 1.", ("gpu",)),
@@ -223,9 +228,9 @@ class Metrics:
         found["falaj_labels_total"][_key()] = self.labels_taken
         found["falaj_log_bytes_total"][_key()] = self.log_bytes()
         for name, ask in self.gauges.items():
-            found[f"falaj_{name}"][mine] = ask()
+            found.setdefault(f"falaj_{name}", {})[mine] = ask()
         for name, ask in self.counters.items():
-            found[f"falaj_{name}"][_key()] = ask()
+            found.setdefault(f"falaj_{name}", {})[_key()] = ask()
         for gpu, used, total, busy in self.devices():
             for name, value in (("memory_used_bytes", used), ("memory_total_bytes", total), ("utilization_ratio", busy)):
                 found[f"falaj_gpu_{name}"][_key(gpu)] = value

@@ -133,7 +133,8 @@ def load_settings(folder: Path) -> tuple[ServerSettings, str]:
 def address_of(settings: ServerSettings, port: int, grpc_port: int) -> dict[str, Any]:
     """Where an endpoint is found: `port`, `url` and `grpc_url`, empty where gRPC is not spoken."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    port, scheme = port or settings.port, "https" if settings.tls_certificate else "http"
+    port = port or settings.port
+    scheme = "https" if settings.tls_certificate else "http"
     return {"port": port, "url": f"{scheme}://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
 
 
@@ -155,8 +156,8 @@ def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
     choices_of = {
         "clock": ("wall", "replay"),
         "sync": ("interval", "always"),
-        "tls_names": ("spiffe", "cn"),
         "grpc": ("auto", "on", "off"),
+        "tls_names": ("spiffe", "cn"),
     }
     for name, choices in choices_of.items():
         if getattr(settings, name) not in choices:

@@ -39,8 +39,8 @@ class Watch:
     about: Mapping[str, Any]
     """What the report says besides: slot, pid, when it started, the settings' generation."""
     on_problem: Callable[[FalajError], None] = lambda _error: None
-    is_open: bool = True
-    """Whether callers reach it: a worker that has its model, and not yet its port, is not ready."""
+    _is_open: bool = field(default=False, init=False)
+    """Whether anybody can ask: a model that is loaded behind a door that is shut is not ready."""
     _is_leaving: bool = field(default=False, init=False)
     _is_unsaid: bool = field(default=False, init=False)
     _said: tuple[int, FalajError | None] = field(default=(-1, None), init=False)
@@ -73,7 +73,7 @@ class Watch:
         serving, (tried, problem) = self.predictor.serving, self._said
         body = {
             **self.about,
-            "ready": serving is not None and self.is_open and not self._is_leaving,
+            "ready": serving is not None and self._is_open,
             "revision": serving.wanted.revision if serving else -1,
             "tried": tried,
             "at": iso(datetime.now(UTC)),
@@ -96,9 +96,14 @@ class Watch:
         with contextlib.suppress(OSError):
             os.utime(self.place)
 
+    def enter(self) -> None:
+        """From now on it answers."""
+        self._is_open = True
+        self.report()
+
     def leave(self) -> None:
         """From now on it only answers what it has taken on."""
-        self._is_leaving = True
+        self._is_open, self._is_leaving = False, True
         self.report()
 
     def _take(self, serving: Serving) -> None:

@@ -57,8 +57,8 @@ class ProcessHost:
     ) -> None:
         """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
         `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps; the
-        option `grpc_port` likewise.
-        `pair`: sees to an endpoint's certificate, and tells the settings that name it; asked at each start and each minute."""
+        option `grpc_port` likewise. `pair`: sees to an endpoint's certificate, and tells the settings that name it; asked at each
+        start and each minute."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
         self._pair, self._paired = pair, 0.0
@@ -153,8 +153,8 @@ class ProcessHost:
                 with contextlib.suppress(FalajError, OSError):
                     self._pair(folder.name, folder)
 
-    def _settle(self, endpoint: str, folder: Path, stream: Mapping[str, Any] | None = None) -> None:
-        """Writes settings.json. A supervisor that runs sees that it is new, and changes the workers one after the other."""
+    def _settle(self, endpoint: str, folder: Path, stream: Mapping[str, Any] | None = None) -> bool:
+        """Writes settings.json, and tells whether it is new. A supervisor that runs sees that, and changes its workers."""
         held = _json(folder / "settings.json") or {}
         settings = {
             "endpoint": endpoint,
@@ -170,8 +170,10 @@ class ProcessHost:
             **(self._pair(endpoint, folder) if self._pair is not None else {}),
             "grpc_port": self._port(endpoint, held, "grpc_port", int(self.options.get("grpc_port", 0))),
         }
-        if held != settings:
-            _write(folder / "settings.json", settings)
+        if held == settings:
+            return False
+        _write(folder / "settings.json", settings)
+        return True
 
     def _port(self, endpoint: str, held: Mapping[str, Any], name: str, first: int) -> int:
         """An endpoint keeps its ports for life, so that its callers find it again."""
