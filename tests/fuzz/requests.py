@@ -145,8 +145,9 @@ def broken(target: Target, chance: random.Random) -> str:
     """Bytes of which nobody knows what they are now; a request that never became whole may be left without an answer."""
     sent = target.keyed(shapes.broken(chance))
     found, wire = exchange(target.host, target.port, [sent], 0)
-    # Whoever writes a key into a path reads it there again.
-    key = "a secret" if target.key.encode() in sent.partition(b"\r\n")[0] else target.key
+    # Where the key came to stand in a path or in another header, it may be read in what is said of those.
+    kept = f"\r\nAuthorization: Bearer {target.key}\r\n".encode()
+    key = target.key if sent.count(kept) == sent.count(target.key.encode()) else "a secret"
     try:
         if not wire.answers(1, QUIET_S):
             wire.end()
