@@ -127,6 +127,19 @@ def a_body(target: Target, chance: random.Random) -> str:
     return str(found[0].status)
 
 
+def a_binary(target: Target, chance: random.Random) -> str:
+    body, lines = bodies.binary(chance)
+    found, wire = exchange(target.host, target.port, [target.keyed(request(bodies.INFER, body, *lines))], 1)
+    wire.close()
+    if len(found) == 1 and found[0].headers.get("content-type") == "application/octet-stream":
+        length = int(found[0].headers["inference-header-content-length"])
+        if found[0].status != 200 or not json.loads(found[0].body[:length])["outputs"]:
+            raise Wrong(f"bytes came back that are no answer: {found[0].body[:300]!r}")
+        return "bytes"
+    check_all(found, wire, (BODY_STATUSES,), target.key)
+    return str(found[0].status)
+
+
 def a_shape(target: Target, chance: random.Random) -> str:
     shape = chance.choice(shapes.SHAPES)
     found, wire = exchange(target.host, target.port, [target.keyed(shape.sent)], len(shape.answers))
@@ -223,7 +236,8 @@ def a_frame(target: Target, chance: random.Random) -> str:
 
 
 KINDS: tuple[tuple[int, Callable[[Target, random.Random], str]], ...] = (
-    (44, a_body),
+    (38, a_body),
+    (6, a_binary),
     (24, a_shape),
     (22, broken),
     (5, half),
