@@ -21,7 +21,14 @@ GOOD = (
     (INFER, {**CALL, "id": "t-1", "outputs": [{"name": "probabilities"}]}),
     (INFER, {**CALL, "inputs": [{**TENSOR, "shape": [2, 4], "data": [[1, 2, 3, 4], [5, None, 7, 8]]}]}),
     (FEEDBACK, {"labels": [LABEL]}),
+    (FEEDBACK, {"labels": [{"unit": "f-1", "label": 0, "at": AT, "since": AT, "facts": {"minutes": 3}}]}),
 )
+BINARY = {
+    "inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}],
+    "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+    "parameters": {"at": AT, "unit": "f-1"},
+}
+"""By the binary tensor extension: the numbers come as bytes behind the JSON."""
 ODD: tuple[Any, ...] = (
     None,
     True,
@@ -179,3 +186,31 @@ def mutated(chance: random.Random) -> tuple[str, bytes]:
         body = tree(body, chance)
     way = chance.choices([way for _, way in _WAYS], [weight for weight, _ in _WAYS])[0]
     return path, way(body, chance)
+
+
+def binary(chance: random.Random) -> tuple[bytes, list[bytes]]:
+    """(body, header lines) of a call by the binary tensor extension; what the header says of the body may be a lie."""
+    body = tree(BINARY, chance) if chance.random() < 0.5 else BINARY
+    head = text(body, chance) if chance.random() < 0.2 else json.dumps(body).encode()
+    size = 16 if chance.random() < 0.6 else chance.choice((0, 1, 15, 17, 32, 5000))
+    data = chance.randbytes(size) if chance.random() < 0.5 else (b"\0\0\x80\x3f" * size)[:size]
+    says = b"%d" % len(head)
+    if chance.random() < 0.25:
+        odd = (
+            b"0",
+            b"-1",
+            b"abc",
+            b"",
+            b"1e2",
+            b"9" * 30,
+            b"%d" % (len(head) + 1),
+            b"%d" % (len(head) - 1),
+            b"%d" % (len(head) + len(data)),
+        )
+        says = chance.choice(odd)
+    lines = [b"Inference-Header-Content-Length: " + says]
+    if chance.random() < 0.02:
+        lines *= 2
+    if chance.random() < 0.05:
+        lines = []
+    return head + data, lines

@@ -288,18 +288,35 @@ def _fields(recipe: Recipe) -> list[tuple[str, Schema]]:
 
 
 def _labels() -> dict[str, Schema]:
-    label = an_object(
-        {
-            "id": {"type": "string", "description": "The id of the prediction."},
-            "label": {"type": "number", "description": "What really happened: 0 or 1, or a number."},
-            "at": {**_TIME, "description": "When it was known; not before the prediction."},
-        },
-        {"facts": {"type": ["object", "null"]}},
+    said: dict[str, Schema] = {
+        "label": {"type": ["number", "null"], "description": "What really happened: 0 or 1, or a number; null withdraws it."},
+        "at": {**_TIME, "description": "When it was known; not before the prediction."},
+    }
+    facts: Schema = {"type": ["object", "null"]}
+    moment: Schema = {**_TIME, "type": ["string", "null"]}
+    none: Schema = {"type": "null"}
+    of_id = an_object(
+        {"id": {"type": "string", "description": "The id of the prediction."}, **said},
+        {"facts": facts, "unit": none, "since": none, "until": none},
     )
+    of_unit = an_object(
+        {"unit": {"type": ["string", "integer"], "maxLength": MAX_TEXT}, **said},
+        {
+            "facts": facts,
+            "id": none,
+            "since": {**moment, "description": "All predictions from then on, and not only the latest."},
+            "until": {**moment, "description": "All predictions up to then."},
+        },
+    )
+    labels: Schema = {
+        "type": "array",
+        "items": {"anyOf": [ref("Label"), ref("UnitLabel")]},
+        "minItems": 1,
+        "maxItems": MAX_LABELS,
+    }
     return {
-        "Label": label,
-        "Labels": an_object(
-            {"labels": {"type": "array", "items": ref("Label"), "minItems": 1, "maxItems": MAX_LABELS}}, open_=True
-        ),
+        "Label": {**of_id, "description": "Of one prediction."},
+        "UnitLabel": {**of_unit, "description": "Of a unit: of its latest prediction until `at`, or of all in a window."},
+        "Labels": an_object({"labels": labels}, open_=True),
         "Accepted": an_object({"accepted": {"type": "integer", "minimum": 1}}),
     }
