@@ -80,6 +80,11 @@ def _of_shadow(told: Table, shadow: tuple[float, dict[str, float]]) -> Iterator[
     yield Figure("shadow of everything: requests", during, "/s", f"before ({calm:.0f}/s)", during / calm)
     calm, during = _p99(told, moment - CALM_S, moment), _p99(told, moment, moment + WATCHED_S)
     yield Figure("shadow of everything: p99", during, "ms", f"before ({calm:.2f} ms)", during / calm)
+    calm, during = (
+        counts["cpu before"] / _count(told, counts["calm"], counts["calm"] + CALM_S) * 1e6,
+        counts["cpu"] / _count(told, moment, moment + WATCHED_S) * 1e6,
+    )
+    yield Figure("shadow of everything: CPU a request", during, "µs", f"before ({calm:.0f} µs)", during / calm)
     seen = counts["rows"] + counts["dropped"]
     yield Figure(
         "shadow of everything: compared", 100 * counts["rows"] / seen, "%", note=f"of {seen:.0f} copies; the rest was dropped"
@@ -119,9 +124,9 @@ def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[Ste
     ) as load:
         time.sleep(2.0)  # until it asks
         switches.prepare(ANNA, ENDPOINT, model=TWO, reason="next")
-        change("switch", lambda: switches.switch(ANNA, ENDPOINT, reason="go"), _not(2))
+        change("switch", lambda: switches.switch(ANNA, ENDPOINT, model=TWO, reason="go"), _not(2))
         change("rollback, warm", lambda: switches.rollback(ANNA, ENDPOINT, reason="back"), _not(1))
-        switches.switch(ANNA, ENDPOINT, reason="go")
+        switches.switch(ANNA, ENDPOINT, model=TWO, reason="go")
         switches.drop(ANNA, ENDPOINT, reason="cold")
         change("rollback, cold", lambda: switches.rollback(ANNA, ENDPOINT, reason="back"), _not(1))
         experiments.split(ANNA, ENDPOINT, variants={"b": TWO}, weights={"b": 0.1}, reason="which?")
@@ -131,14 +136,21 @@ def _live(place: Installation, rollouts: Rollouts, told: Path) -> tuple[list[Ste
         )
         steps[-1] = ("weights", steps[-1][1], _moved(before, _expected(rollouts)))
         experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="over")
+        cost = [place.host.look("delay").cpu_seconds]
+        calm = time.monotonic()
         time.sleep(CALM_S)
+        cost.append(place.host.look("delay").cpu_seconds)
         rollouts.shadows.shadow(ANNA, ENDPOINT, model=TWO, share=1.0, reason="see")
         began = time.monotonic()
+        cost.append(place.host.look("delay").cpu_seconds)
         time.sleep(WATCHED_S)
+        cost.append(place.host.look("delay").cpu_seconds)
         with place.client(ops) as client:
             text = client.get("/metrics").text
         load.communicate(b"over\n", timeout=30)
-    return steps, np.load(told), (began, {name: _counter(text, name) for name in ("rows", "dropped")})
+    counts = {name: _counter(text, name) for name in ("rows", "dropped")}
+    counts |= {"calm": calm, "cpu before": cost[1] - cost[0], "cpu": cost[3] - cost[2]}
+    return steps, np.load(told), (began, counts)
 
 
 def _counter(text: str, name: str) -> float:
@@ -171,8 +183,12 @@ def _p99(told: Table, since: float, until: float) -> float:
     return float(np.percentile(mine["answered"] - mine["asked"], 99) * 1000)
 
 
+def _count(told: Table, since: float, until: float) -> float:
+    return float(((told["answered"] >= since) & (told["answered"] < until)).sum())
+
+
 def _rate(told: Table, since: float, until: float) -> float:
-    return float(((told["answered"] >= since) & (told["answered"] < until)).sum()) / (until - since)
+    return _count(told, since, until) / (until - since)
 
 
 def _onnx(seed: int) -> bytes:

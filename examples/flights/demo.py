@@ -103,10 +103,11 @@ class Falaj:
         """An inference server outlives the control plane by design; here nothing is to be left running."""
         place = self.folder / "state" / "serving" / ENDPOINT / "server.json"
         if place.is_file():
-            with contextlib.suppress(psutil.Error, ValueError):
-                server = psutil.Process(int(json.loads(place.read_text())["pid"]))
-                server.terminate()
-                server.wait(15)
+            for pid in processes(place):
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(pid)
+                    process.terminate()
+                    process.wait(15)
 
     def down(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -268,11 +269,17 @@ def finish(falaj: Falaj, airline: Airline, inbox: Inbox, given: argparse.Namespa
     console.log(f"the report: {report}")
 
 
+def processes(server: Path) -> list[int]:
+    """The inference server's: its supervisor first, which ends its workers with it, then those."""
+    told = json.loads(server.read_text())
+    return [int(told["pid"]), *(int(worker["pid"]) for worker in told["workers"].values())]
+
+
 def memory(falaj: Falaj) -> str:
     """Resident memory of the control plane and of the inference server, by the operating system's account."""
-    server = json.loads((falaj.folder / "state" / "serving" / ENDPOINT / "server.json").read_text())["pid"]
-    pids = {"control plane": falaj.process.pid if falaj.process else 0, "inference server": int(server)}
-    sizes = {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items() if pid}
+    server = processes(falaj.folder / "state" / "serving" / ENDPOINT / "server.json")
+    pids = {"control plane": [falaj.process.pid] if falaj.process else [], "inference server": server}
+    sizes = {name: sum(psutil.Process(pid).memory_info().rss / 1e6 for pid in some) for name, some in pids.items() if some}
     return ", ".join(f"{name} {size:.0f} MB" for name, size in sizes.items()) + f", together {sum(sizes.values()):.0f} MB"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import absolute, online_options, secret
-from falaj.config import Settings, blobs_options, load
+from falaj.config import Settings, blobs_options, load, serving_options
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import length, moment
@@ -115,7 +115,7 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = {"clock": str(self.settings.clock), "sync": str(self.settings.log_sync)}
+        options = serving_options(self.settings)
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}

@@ -62,6 +62,11 @@ TABLE: tuple[Setting, ...] = (
     Setting("api_port", 7700, "Port of the control plane; 0 picks a free one."),
     Setting("serve_host", "127.0.0.1", "Address that inference servers listen on."),
     Setting("serve_port", 7710, "Port of the first endpoint, the next ones follow; 0 picks free ones."),
+    Setting("serve_workers", 1, "Processes of each endpoint that answer REST; 0 is one for each core."),
+    Setting(
+        "serve_grpc", "auto", "Whether endpoints speak gRPC too; auto: where its package is installed.", ("auto", "on", "off")
+    ),
+    Setting("serve_grpc_port", 0, "gRPC port of the first endpoint, the next ones follow; 0 picks free ones, which are kept."),
     Setting(
         "log_sync",
         "interval",
@@ -137,6 +142,17 @@ def blobs_options(settings: Settings, secret: Callable[[str], bytes | None]) -> 
         return {}
     place = {name: str(settings.values[f"blobs_{name}"].value) for name in ("uri", "endpoint", "region", "key")}
     return {**place, "key_secret": str(settings.blobs_secret), "cache": settings.state_folder / "blobs-cache", "secret": secret}
+
+
+def serving_options(settings: Settings) -> dict[str, Any]:
+    """What every endpoint is told, by the names of the inference server's own settings."""
+    return {
+        "clock": str(settings.clock),
+        "sync": str(settings.log_sync),
+        "workers": int(settings.serve_workers),
+        "grpc": str(settings.serve_grpc),
+        "grpc_port": int(settings.serve_grpc_port),
+    }
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

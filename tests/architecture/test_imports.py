@@ -20,7 +20,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),
-    "httptools": ("falaj.inference", "falaj.serve"),
+    "httptools": ("falaj.inference",),
     "ibis": ("falaj.adapters.warehouse",),
     "jsonschema": ("falaj.stages.contracts",),
     "jwt": ("falaj.inference.tokens",),
@@ -41,7 +41,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
-    "uvloop": ("falaj.inference", "falaj.serve"),
+    "uvloop": ("falaj.inference", "falaj.endpoint"),
     "yaml": ("falaj.stages.contracts", "falaj.adapters.feast"),
 }
 NO_CLOCK_NO_CHANCE = {"time", "random", "secrets", "os", "socket", "subprocess", "sqlite3", "logging", "threading", "asyncio"}

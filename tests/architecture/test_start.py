@@ -49,3 +49,7 @@ def test_the_control_plane_loads_nothing_that_trains() -> None:
         "sklearn",
         "scipy",
     }
+
+
+def test_a_supervisor_stays_small() -> None:
+    assert not loaded("import falaj.serve, falaj.inference.supervise") & {*HEAVY, "asyncio", "uvloop", "cryptography", "psutil"}

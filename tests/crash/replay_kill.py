@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -73,7 +72,7 @@ def _kill(falaj: demo.Falaj, rounds: int, chance: random.Random, told: tuple[See
             time.sleep(chance.uniform(0.5, 4.0))
         else:
             with contextlib.suppress(OSError, ValueError, KeyError):
-                os.kill(int(json.loads(server.read_text())["pid"]), signal.SIGKILL)
+                os.kill(chance.choice(demo.processes(server)), signal.SIGKILL)
                 seen.kills["inference server"] += 1
     over.set()
 

@@ -320,12 +320,12 @@ def test_metrics_count_per_arm(place: Place, app: httpx.Client) -> None:
         text = ops.get("/metrics").text
     assert 'falaj_requests_total{model="model/delay@1",version="1",arm="champion"}' in text
     assert "falaj_latency_seconds_bucket" in text
-    assert "falaj_resident_memory_bytes" in text
+    assert 'process_resident_memory_bytes{worker="http-0"}' in text
     assert place.app not in text
 
 
 def test_a_full_disk_refuses_and_is_forgotten_when_there_is_room_again(place: Place, app: httpx.Client) -> None:
-    pid = place.host.look("delay").pid
+    (pid,) = place.workers().values()
     app.post(PREDICT, json=REQUEST)
     before = place.records()
     free = resource.prlimit(pid, resource.RLIMIT_FSIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -116,6 +117,14 @@ class Installation:
     @property
     def folder(self) -> Path:
         return self.state / "serving" / "delay"
+
+    def workers(self) -> dict[str, int]:
+        """Slot → process number of each worker that has reported."""
+        found = {}
+        for path in (self.folder / "workers").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                found[path.stem] = int(json.loads(path.read_bytes())["pid"])
+        return found
 
     @property
     def url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -66,6 +67,7 @@ class Batcher:
                 one = self._waiting.popleft()
                 rows += _rows(one[0])
                 batch.append(one)
+            self.predictor.metrics.batched(rows, time.perf_counter() - batch[0][0].caller.started)
             found = self.predictor.answer([call for call, _ in batch])
             self.settle(functools.partial(self._tell, batch, found))
 

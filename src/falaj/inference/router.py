@@ -91,11 +91,6 @@ def bucket(salt: str, unit: str) -> int:
     return int(_number(sha256(f"{salt}{unit}".encode()).digest())[0] % BUCKETS)
 
 
-def choose(arms: Sequence[A], salt: str, unit: str) -> A:
-    """The arm of one unit; whoever asks for many keeps the `split_of` the arms. Raises as `split_of`."""
-    return arms[split_of([one.arm for one in arms], salt).of(unit)]
-
-
 def shadowed(arm: Arm, unit: str) -> bool:
     """Whether a shadow gets a copy of what this unit asks. Salted with its release: it does not depend on which arm answers."""
     return arm.share >= 1 or bucket(f"{arm.release}/shadow/", unit) < round(arm.share * BUCKETS)

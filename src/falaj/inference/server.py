@@ -76,6 +76,8 @@ class Server:
 
     def __init__(self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher) -> None:
         self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
+        self.is_leaving = False
+        """Whether it only answers what it has taken on."""
         self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
             route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
         }
@@ -199,7 +201,7 @@ class Server:
         return _json({"live": True})
 
     def _ready(self, request: Request, admitted: Admitted) -> Answer:
-        is_ready = self.predictor.serving is not None
+        is_ready = self.predictor.serving is not None and not self.is_leaving
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     def _about(self, request: Request, admitted: Admitted) -> Answer:
@@ -233,10 +235,7 @@ class Server:
         return _json({"name": admitted.names["name"], "ready": True})
 
     def _metrics(self, request: Request, admitted: Admitted) -> Answer:
-        serving = self.predictor.serving
-        revision = serving.wanted.revision if serving is not None else 0
-        text = self.predictor.metrics.text(log_bytes=self.predictor.log.bytes, ready=serving is not None, revision=revision)
-        return Answer(200, text.encode(), _TEXT)
+        return Answer(200, self.predictor.metrics.text().encode(), _TEXT)
 
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
         return Answer(200, _openapi())

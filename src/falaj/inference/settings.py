@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -51,18 +52,39 @@ class ServerSettings:
     """From the first byte of a request to its last."""
     keep_alive_s: int = 75
     drain_s: int = 10
+    """What was taken on is answered within that time after an endpoint, or one of its workers, is told to stop."""
+    workers: int = 1
+    """Processes that answer REST; 0: one for each core."""
+    grpc: str = "auto"
+    """`on`, `off`, or `auto`: where its package is installed."""
+    grpc_port: int = 0
+    hang_s: float = 15.0
+    """A worker that gives no sign of life for so long is killed and started again."""
 
 
 def read_settings(folder: Path) -> ServerSettings:
     """The settings in a serving folder. Raises NotFound or InvalidInput."""
+    return load_settings(folder)[0]
+
+
+def load_settings(folder: Path) -> tuple[ServerSettings, str]:
+    """The settings in a serving folder, and their generation: other bytes are another one. Raises NotFound or InvalidInput."""
     path = folder / "settings.json"
     try:
-        body: Any = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        body: Any = json.loads(data)
     except FileNotFoundError as exc:
         raise NotFound(f"There is no {path}.", "falaj promote starts an endpoint and writes it.") from exc
     except (OSError, ValueError) as exc:
         raise InvalidInput(f"{path} cannot be read: {exc}.", "remove it; the host writes it again.") from exc
-    return settings_from(body, str(path))
+    return settings_from(body, str(path)), hashlib.sha256(data).hexdigest()[:16]
+
+
+def address_of(settings: ServerSettings, port: int, grpc_port: int) -> dict[str, Any]:
+    """Where an endpoint is found: `port`, `url` and `grpc_url`, empty where gRPC is not spoken."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = port or settings.port
+    return {"port": port, "url": f"http://{host}:{port}", "grpc_url": f"{host}:{grpc_port}" if grpc_port else ""}
 
 
 def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
@@ -80,7 +102,7 @@ def settings_from(body: Any, where: str = "settings.json") -> ServerSettings:
         settings = ServerSettings(**body)
     except TypeError as exc:
         raise InvalidInput(f"{where} is incomplete: {exc}.") from exc
-    for name, choices in (("clock", ("wall", "replay")), ("sync", ("interval", "always"))):
+    for name, choices in (("clock", ("wall", "replay")), ("sync", ("interval", "always")), ("grpc", ("auto", "on", "off"))):
         if getattr(settings, name) not in choices:
             raise InvalidInput(f"The setting {name!r} in {where} must be one of {', '.join(choices)}.")
     return settings

@@ -64,6 +64,13 @@ class Counts:
     size: float = 0.0
     """The sum of the sizes of all differences."""
 
+    def to_dict(self) -> dict[str, float]:
+        """By the names under which metrics show them."""
+        return {
+            "rows": self.compared, "changed": self.changed, "difference": self.size, "failed": self.failed, "unfit": self.unfit,
+            "dropped": self.dropped,
+        }  # fmt: skip
+
     @property
     def mean_size(self) -> float:
         return self.size / self.compared if self.compared else 0.0
@@ -80,7 +87,7 @@ class Shadows:
     """A bounded queue and one thread behind it. Answers never wait for it, and nothing that goes wrong here reaches them.
 
     What does not fit the queue is dropped and counted. The thread runs models outside of the interpreter's lock and rests
-    `rest` times as long as it worked, so that it takes at most 1 / (1 + rest) of a core from answers.
+    `rest` times as long as it worked: even a worker that has no time to spare gives it no more than a tenth of its own.
 
     A model may be run here and in the serving thread at once, which an onnxruntime session allows.
     """
@@ -93,7 +100,7 @@ class Shadows:
         now: Callable[[], datetime],
         *,
         rows: int = 512,
-        rest: float = 3.0,
+        rest: float = 9.0,
     ) -> None:
         """`online`: a connection of its own. `rows`: as many wait at most."""
         self.endpoint, self.online = endpoint, online

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,24 +18,30 @@ from falaj.core.codec import decode, encode
 from falaj.core.errors import Bug, FalajError, InvalidInput
 from falaj.core.moments import iso
 from falaj.inference.log import PredictionLog, replace_file
+from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models, Serving
 from falaj.inference.predict import Predictor
-from falaj.inference.seals import Sealer
+from falaj.inference.report import write_json
 from falaj.ports.host import Wanted
 
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S, BEAT_EVERY_S = 0.1, 1.0
 
 
 @dataclass(slots=True)
 class Watch:
-    """`wanted.json` is the wish, `good.json` the last wish that could be met, `server.json` what is the case."""
+    """`wanted.json` is the wish, `good.json` the last wish that could be met, `workers/<slot>.json` what is the case."""
 
     folder: Path
     models: Models
     predictor: Predictor
+    place: Path
+    """Where this worker reports."""
     about: Mapping[str, Any]
-    """What server.json says besides: pid, url, port, when it started."""
+    """What the report says besides: slot, pid, when it started, the settings' generation."""
     on_problem: Callable[[FalajError], None] = lambda _error: None
+    _is_leaving: bool = field(default=False, init=False)
+    _is_unsaid: bool = field(default=False, init=False)
+    _said: tuple[int, FalajError | None] = field(default=(-1, None), init=False)
     _seen: tuple[int, int, int] | None = field(default=None, init=False)
 
     def look(self) -> None:
@@ -55,24 +63,41 @@ class Watch:
         except FalajError as exc:
             self.on_problem(exc)
             self._fall_back()
-            self.report(revision, exc)
+            self._said = revision, exc
+            self.report()
 
-    def report(self, tried: int = -1, problem: FalajError | None = None) -> None:
-        serving = self.predictor.serving
+    def report(self) -> None:
+        """Says how it is; what could not be said is said again with the next sign of life."""
+        serving, (tried, problem) = self.predictor.serving, self._said
         body = {
             **self.about,
-            "ready": serving is not None,
+            "ready": serving is not None and not self._is_leaving,
             "revision": serving.wanted.revision if serving else -1,
             "tried": tried,
             "at": iso(datetime.now(UTC)),
             "problem": problem.to_dict() if problem else None,
+            "leaving": self._is_leaving,
         }
         try:
-            replace_file(self.folder / "server.json", orjson.dumps(body))
+            write_json(self.place, body)
+            self._is_unsaid = False
         except OSError as exc:
-            # A full disk must not stop an endpoint that answers; the host sees the old report and asks again.
-            self.on_problem(InvalidInput(f"server.json could not be written: {exc}."))
-            self._seen = None
+            # A full disk must not stop an endpoint that answers.
+            if not self._is_unsaid:
+                self.on_problem(InvalidInput(f"{self.place} could not be written: {exc}."))
+            self._is_unsaid = True
+
+    def beat(self) -> None:
+        """A sign of life, which needs no room on the disk. It has to follow from the loop that answers: then it shows a hang."""
+        if self._is_unsaid:
+            self.report()
+        with contextlib.suppress(OSError):
+            os.utime(self.place)
+
+    def leave(self) -> None:
+        """From now on it only answers what it has taken on."""
+        self._is_leaving = True
+        self.report()
 
     def _take(self, serving: Serving) -> None:
         self.predictor.serving = serving
@@ -80,7 +105,8 @@ class Watch:
             replace_file(self.folder / "good.json", orjson.dumps(encode(serving.wanted)))
         except OSError as exc:
             self.on_problem(InvalidInput(f"good.json could not be written: {exc}."))
-        self.report(serving.wanted.revision)
+        self._said = serving.wanted.revision, None
+        self.report()
 
     def _fall_back(self) -> None:
         """After a restart the last good arms are on disk only."""
@@ -92,21 +118,41 @@ class Watch:
             self.on_problem(exc)
 
 
-async def keep_looking(watch: Watch, log: PredictionLog, sealer: Sealer, is_over: Callable[[], bool]) -> None:
-    """Looks at the wish ten times a second and settles the log once a second, off the event loop, until it is over."""
+class Upkeep:
+    """Brings the log to the disk, once a second, and knows how far it is behind."""
+
+    def __init__(self, log: PredictionLog, metrics: Metrics, on_problem: Callable[[FalajError], None]) -> None:
+        self._log, self._metrics, self._on_problem = log, metrics, on_problem
+        self._synced, self._last = log.bytes, time.monotonic()
+
+    def settle(self) -> None:
+        written, started = self._log.bytes, time.monotonic()
+        try:
+            self._log.sync()
+            ended = time.monotonic()
+            if written != self._synced:
+                self._metrics.synced(ended - started)
+            self._synced, self._last = written, started
+        except FalajError as exc:
+            self._on_problem(exc)
+
+    def lag(self) -> float:
+        """Seconds that the oldest record may have waited for the disk; 0 where none waits."""
+        return time.monotonic() - self._last if self._log.bytes != self._synced else 0.0
+
+
+async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
+    """Until it is cancelled, off the event loop: looks at the wish ten times a second; settles the log, gives a sign of life and
+    writes the metrics down once a second. None of them waits for another: a large model or a busy disk is no hang."""
     loop = asyncio.get_running_loop()
-    settled = time.monotonic()
-    while not is_over():
-        await loop.run_in_executor(None, watch.look)
-        now = time.monotonic()
-        if now - settled >= 1.0:
-            settled = now
-            try:
-                await loop.run_in_executor(None, log.sync)
-                await loop.run_in_executor(None, sealer.look)
-            except FalajError as exc:
-                watch.on_problem(exc)
-        await asyncio.sleep(LOOK_EVERY_S)
+
+    async def every(seconds: float, call: Callable[[], None]) -> None:
+        while True:
+            await loop.run_in_executor(None, call)
+            await asyncio.sleep(seconds)
+
+    calls = (upkeep.settle, watch.beat, watch.predictor.metrics.save)
+    await asyncio.gather(every(LOOK_EVERY_S, watch.look), *(every(BEAT_EVERY_S, call) for call in calls))
 
 
 class GroupSync:

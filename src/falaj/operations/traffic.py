@@ -22,11 +22,14 @@ def _prepare(asked: Asked) -> Any:
 
 
 def _switch(asked: Asked) -> Any:
-    return asked.app.rollouts.switches.switch(asked.actor, asked.about, reason=asked["reason"])
+    return asked.app.rollouts.switches.switch(
+        asked.actor, asked.about, model=VERSION.read(asked["model"]), reason=asked["reason"]
+    )
 
 
 def _rollback(asked: Asked) -> Any:
-    return asked.app.rollouts.switches.rollback(asked.actor, asked.about, reason=asked["reason"])
+    leaving = VERSION.read(asked["leaving"]) if asked["leaving"] else None
+    return asked.app.rollouts.switches.rollback(asked.actor, asked.about, reason=asked["reason"], leaving=leaving)
 
 
 def _drop(asked: Asked) -> Any:
@@ -125,7 +128,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Lets the standby answer everybody, at once; the champion stays warm.",
         _switch,
         ENDPOINT,
-        (_REASON,),
+        (_MODEL, _REASON),
     ),
     Operation(
         "endpoint",
@@ -133,7 +136,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Lets the champion of before answer again: at once if it is the standby, else once it is loaded.",
         _rollback,
         ENDPOINT,
-        (_REASON,),
+        (_REASON, Argument("leaving", "go back only if that version answers now, as in delay@8")),
     ),
     Operation("endpoint", "drop", "Lets the standby go.", _drop, ENDPOINT, (_REASON,)),
     Operation(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +27,10 @@ class HostContract:
 
     def keys(self) -> Mapping[str, Mapping[str, Any]]:
         return {"0" * 64: {"id": "k", "name": "app", "kind": "service", "roles": ["caller"]}}
+
+    def victims(self) -> Sequence[int]:
+        """The processes that serve now and may be killed; none where the host has none of its own."""
+        return ()
 
     def test_what_was_never_served_is_not_found(self) -> None:
         with pytest.raises(NotFound):
@@ -65,6 +72,20 @@ class HostContract:
         assert (seen.ready, seen.pid) == (False, 0)
         self.host().serve(wanted, self.keys())
         assert self.host().look(wanted.endpoint).ready
+
+    def test_whatever_of_it_is_killed_comes_back_at_the_same_address(self) -> None:
+        wanted = self.wanted(2)
+        self.host().serve(wanted, self.keys())
+        before = self.host().look(wanted.endpoint)
+        for pid in self.victims():
+            os.kill(pid, signal.SIGKILL)
+            until = time.monotonic() + 30
+            while pid in self.victims() or not self.host().look(wanted.endpoint).ready:
+                assert time.monotonic() < until, f"process {pid} did not come back"
+                self.host().supervise()
+                time.sleep(0.02)
+        after = self.host().look(wanted.endpoint)
+        assert (after.ready, after.url, after.revision) == (True, before.url, 2)
 
     def test_keys_can_be_replaced_before_and_after_anything_is_served(self) -> None:
         self.host().allow({})

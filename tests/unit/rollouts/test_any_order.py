@@ -60,7 +60,7 @@ def call_of(place: Place, step: Step) -> Callable[[], Any]:
         "start": lambda: rollouts.start(ANNA, ENDPOINT, challenger=model),
         "abort": lambda: rollouts.abort(ANNA, rollouts.live("delay") or Ref("rollout", "delay", "99"), **why),
         "prepare": lambda: switches.prepare(ANNA, ENDPOINT, model=model, **why),
-        "switch": lambda: switches.switch(ANNA, ENDPOINT, **why),
+        "switch": lambda: switches.switch(ANNA, ENDPOINT, model=model, **why),
         "rollback": lambda: switches.rollback(ANNA, ENDPOINT, **why),
         "drop": lambda: switches.drop(ANNA, ENDPOINT, **why),
         "split": lambda: experiments.split(ANNA, ENDPOINT, variants={"b": model}, weights={"b": share}, **why),

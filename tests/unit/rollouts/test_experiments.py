@@ -78,7 +78,7 @@ def test_an_experiment_keeps_rollouts_deploys_and_switches_away_and_the_other_wa
     for refused in (
         lambda: place.rollouts.start(ANNA, ENDPOINT, challenger=NEW),
         lambda: place.rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="x"),
-        lambda: place.rollouts.switches.switch(ANNA, ENDPOINT, reason="x"),
+        lambda: place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason="x"),
         lambda: place.rollouts.experiments.split(ANNA, ENDPOINT, variants=VARIANTS, weights=WEIGHTS, reason="x"),
     ):
         with pytest.raises(Conflict, match="experiment/delay@1 is under way") as told:

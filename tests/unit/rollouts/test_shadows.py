@@ -29,7 +29,7 @@ def test_a_shadow_goes_on_through_rollouts_experiments_and_switches() -> None:
     assert place.arms() == {"champion": "1", "variant-b": "2", "shadow": "4"}
     place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="x")
     place.rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason="x")
-    place.rollouts.switches.switch(ANNA, ENDPOINT, reason="x")
+    place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason="x")
     assert place.arms() == {"champion": "2", "standby": "1", "shadow": "4"}
     place.deploy()
     assert place.arms()["shadow"] == "4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,7 @@ def test_what_is_prepared_is_loaded_and_answers_nobody() -> None:
 
 def test_a_switch_changes_who_answers_and_who_is_champion_in_one_change() -> None:
     place = prepared()
-    assert place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY) == NEW
+    assert place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY) == NEW
     assert place.arms() == {"champion": "2", "standby": "1"}
     assert place.shares() == {str(NEW): 1.0, str(GOOD): 0.0}
     assert place.champion() == "2"
@@ -45,7 +46,7 @@ def test_a_switch_changes_who_answers_and_who_is_champion_in_one_change() -> Non
 
 def test_to_go_back_after_a_switch_is_to_switch_to_what_stayed_warm() -> None:
     place = prepared()
-    place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY)
+    place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
     assert place.rollouts.switches.rollback(ANNA, ENDPOINT, reason="it is bad") == GOOD
     assert place.arms() == {"champion": "1", "standby": "2"}
     assert place.champion() == "1"
@@ -57,7 +58,7 @@ def test_to_go_back_after_a_switch_is_to_switch_to_what_stayed_warm() -> None:
 
 def test_a_standby_that_was_never_champion_is_not_what_one_goes_back_to() -> None:
     place = prepared()
-    place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY)
+    place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
     place.rollouts.switches.prepare(ANNA, ENDPOINT, model=OTHER, reason=WHY)
     assert place.arms() == {"champion": "2", "standby": "4"}
     assert place.rollouts.switches.rollback(ANNA, ENDPOINT, reason="bad") == GOOD
@@ -94,11 +95,11 @@ def test_nothing_is_switched_to_before_every_worker_has_it() -> None:
     place.rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason=WHY)
     host.lag = 1
     with pytest.raises(Conflict, match="not loaded in every worker"):
-        place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY)
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
     host.stop("delay")
     host.lag = 0
     with pytest.raises(Conflict, match="not loaded in every worker"):
-        place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY)
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
     assert place.champion() == "1"
 
 
@@ -155,7 +156,7 @@ def test_a_standby_is_let_go_and_its_release_has_ended() -> None:
     with pytest.raises(Conflict, match="no standby"):
         place.rollouts.switches.drop(ANNA, ENDPOINT, reason=WHY)
     with pytest.raises(Conflict, match="no standby"):
-        place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY)
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
 
 
 def test_only_what_a_gate_let_pass_is_prepared_and_only_where_something_is_served() -> None:
@@ -175,21 +176,34 @@ def test_who_answers_is_not_switched_while_a_rollout_is_under_way() -> None:
     place = Place()
     rollout = place.begin()
     place.rollouts.switches.prepare(ANNA, ENDPOINT, model=OTHER, reason=WHY)
-    for refused in (place.rollouts.switches.switch, place.rollouts.switches.rollback):
-        with pytest.raises(Conflict, match="under way"):
-            refused(ANNA, ENDPOINT, reason=WHY)
+    with pytest.raises(Conflict, match="under way"):
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=OTHER, reason=WHY)
+    with pytest.raises(Conflict, match="under way"):
+        place.rollouts.switches.rollback(ANNA, ENDPOINT, reason=WHY)
     place.rollouts.abort(ANNA, rollout, reason="made up my mind")
     assert place.arms() == {"champion": "1", "standby": "4"}
-    assert place.rollouts.switches.switch(ANNA, ENDPOINT, reason=WHY) == OTHER
+    assert place.rollouts.switches.switch(ANNA, ENDPOINT, model=OTHER, reason=WHY) == OTHER
 
 
 def test_revisions_only_grow() -> None:
     place = prepared()
     seen = [place.host.wanted["delay"].revision]
-    for step in (place.rollouts.switches.switch, place.rollouts.switches.rollback, place.rollouts.switches.drop):
+    switches = place.rollouts.switches
+    for step in (functools.partial(switches.switch, model=NEW), switches.rollback, switches.drop):
         step(ANNA, ENDPOINT, reason=WHY)
         seen.append(place.host.wanted["delay"].revision)
     assert seen == [2, 3, 4, 5]
     before = place.ledger.find("endpoint"), place.ledger.find("alias"), place.ledger.find("release")
     place.ledger.rebuild()
     assert (place.ledger.find("endpoint"), place.ledger.find("alias"), place.ledger.find("release")) == before
+
+
+def test_two_who_switch_at_once_switch_once_and_two_who_go_back_go_back_once() -> None:
+    place = prepared()
+    place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason=WHY)
+    with pytest.raises(Conflict, match="delay@1 stands by"):
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason="me too")
+    place.rollouts.switches.rollback(ANNA, ENDPOINT, reason="bad", leaving=NEW)
+    with pytest.raises(Conflict, match="delay@1 answers"):
+        place.rollouts.switches.rollback(ANNA, ENDPOINT, reason="me too", leaving=NEW)
+    assert place.arms() == {"champion": "1", "standby": "2"}

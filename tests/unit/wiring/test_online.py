@@ -14,9 +14,9 @@ from falaj.adapters.local.online import LmdbOnline
 from falaj.adapters.redis.online import RedisOnline
 from falaj.app import App, init_project, open_app
 from falaj.core.errors import InvalidInput, Unavailable
+from falaj.endpoint import LateOnline
 from falaj.inference.settings import settings_from
 from falaj.ports.online import Stored
-from falaj.serve import LateOnline
 from tests.kits.servers import free_port
 
 NEEDED = {"endpoint": "delay", "blobs": "/b", "public_key": "/k", "pepper": "/p"}
@@ -45,7 +45,14 @@ def test_an_embedded_store_needs_no_word_to_the_inference_servers(tmp_path: Path
     with opened(tmp_path) as app:
         assert isinstance(app.online, LmdbOnline)
         assert isinstance(app.host, ProcessHost)
-        assert set(app.host.options) == {"clock", "sync"}
+        assert not {"online_scheme", "online_url", "project"} & set(app.host.options)
+
+
+def test_endpoints_get_as_many_workers_as_the_settings_say(tmp_path: Path) -> None:
+    with opened(tmp_path, serve_workers="2", serve_grpc="off", serve_grpc_port="7900") as app:
+        assert isinstance(app.host, ProcessHost)
+        told = {key: app.host.options[key] for key in ("workers", "grpc", "grpc_port")}
+        assert told == {"workers": 2, "grpc": "off", "grpc_port": 7900}
 
 
 def test_an_address_with_a_password_in_the_settings_is_refused(tmp_path: Path) -> None:

@@ -62,9 +62,11 @@ def arms(app: App) -> dict[str, tuple[str, float]]:
 def test_blue_and_green_by_words(app: App) -> None:
     do(app, "endpoint.prepare", "delay", model="delay@2", reason="next")
     assert arms(app) == {"champion": ("1", 1.0), "standby": ("2", 0.0)}
-    assert str(do(app, "endpoint.switch", "delay", reason="go")) == "model/delay@2"
+    assert str(do(app, "endpoint.switch", "delay", model="delay@2", reason="go")) == "model/delay@2"
     noun, verb = SHORT["rollback"]
-    assert str(do(app, f"{noun}.{verb}", "delay", reason="no")) == "model/delay@1"
+    with pytest.raises(Conflict, match="model/delay@2 answers"):
+        do(app, f"{noun}.{verb}", "delay", leaving="delay@3", reason="no")
+    assert str(do(app, f"{noun}.{verb}", "delay", leaving="delay@2", reason="no")) == "model/delay@1"
     do(app, "endpoint.drop", "delay", reason="tidy")
     assert arms(app) == {"champion": ("1", 1.0)}
 

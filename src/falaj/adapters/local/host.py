@@ -1,9 +1,10 @@
-"""Endpoints as processes of this machine: each serves on its own, also while the control plane is away."""
+"""Endpoints as processes of this machine: each has a supervisor of its own, and serves on while the control plane is away."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import psutil
 
 from falaj.core.codec import encode
 from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error_from_dict
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.host import Seen, Wanted
 
-READY_WITHIN_S = 10.0
+READY_WITHIN_S = 20.0
 STOP_WITHIN_S = 15.0
 SAME_START_S = 5.0
 """Two readings of one process's start may differ: both are counted from the machine's boot, which is known to a second."""
@@ -34,8 +37,9 @@ _LONGEST_PAUSE_S = 30.0
 class ProcessHost:
     """One folder an endpoint in `folder`. capabilities: `split`.
 
-    The files are the whole truth: any process that opens the same folder sees and rules the same servers. A server that
-    died is started again by `serve`, by `supervise`, and once a second by a thread for as long as this object is open.
+    The files are the whole truth: any process that opens the same folder sees and rules the same servers. A server is a
+    supervisor and its workers. It starts workers again that died; a supervisor that died is started again by `serve`, by
+    `supervise`, and once a second by a thread for as long as this object is open. Its workers serve on meanwhile.
     """
 
     capabilities: frozenset[str] = frozenset({"split"})
@@ -44,7 +48,8 @@ class ProcessHost:
         self, folder: Path, state: Path, *, host: str = "127.0.0.1", port: int = 0, options: Mapping[str, Any] | None = None
     ) -> None:
         """`state`: the folder that holds blobs, keys and the online store. `options`: more of the server's settings, as
-        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps."""
+        `clock` and `sync`. `port`: of the first endpoint, the next ones follow; 0 picks free ones, which an endpoint keeps; the
+        option `grpc_port` likewise."""
         self.folder, self.state = Path(folder).absolute(), Path(state).absolute()
         self.host, self.port, self.options = host, port, dict(options or {})
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -53,21 +58,22 @@ class ProcessHost:
         self._over = threading.Event()
 
     def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
-        folder = self._folder(wanted.endpoint)
+        folder, started = self._folder(wanted.endpoint), iso(datetime.now(UTC))
         with _border(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(folder):
-                is_new = self._settle(wanted.endpoint, folder)
+                self._settle(wanted.endpoint, folder)
                 _write(folder / "keys.json", dict(keys))
                 held = _json(folder / "wanted.json") or {}
                 if int(held.get("revision", -1)) <= wanted.revision:
                     _write(folder / "wanted.json", encode(wanted))
-                if is_new and self._is_up(folder):
-                    self._end(wanted.endpoint, folder)
                 if not self._is_up(folder):
                     self._start(wanted.endpoint, folder)
+                elif process := self._process(folder):
+                    with contextlib.suppress(psutil.Error):
+                        process.send_signal(signal.SIGHUP)  # what failed before is tried again at once
         self._watch()
-        self._await(wanted, folder)
+        self._await(wanted, folder, started)
 
     def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         for folder in self._folders():
@@ -79,18 +85,14 @@ class ProcessHost:
         if not (folder / "settings.json").exists():
             raise NotFound.named("endpoint", endpoint, [path.name for path in self._folders()])
         told = _json(folder / "server.json") or {}
-        process = self._process(folder)
-        if process is None:
-            return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
-        try:
-            memory, times = process.memory_info().rss, process.cpu_times()
-        except psutil.Error:
-            return Seen(endpoint, str(told.get("url", "")), False, int(told.get("revision", -1)), 0)
-        if told["ready"]:
+        supervisor, workers = self._process(folder), _workers(folder)
+        # Without a supervisor the workers serve on, and are as ready as they were.
+        is_ready = bool(told.get("ready")) and bool(workers)
+        if supervisor is not None and is_ready:
             self._starts.pop(endpoint, None)  # it got up: only a server that never does is started at longer and longer intervals
-        return Seen(
-            endpoint, str(told["url"]), bool(told["ready"]), int(told["revision"]), process.pid, memory, times.user + times.system
-        )
+        memory, seconds = _costs([*([supervisor] if supervisor else []), *workers])
+        pid = supervisor.pid if supervisor is not None else 0
+        return Seen(endpoint, str(told.get("url", "")), is_ready, int(told.get("revision", -1)), pid, memory, seconds)
 
     def stop(self, endpoint: str) -> None:
         """Lets the server answer what it has taken on, then ends it. It is not started again until it is served again."""
@@ -130,35 +132,33 @@ class ProcessHost:
 
     # --- one server ---
 
-    def _settle(self, endpoint: str, folder: Path) -> bool:
-        """Writes settings.json; True where a running server has to be started anew because of it."""
+    def _settle(self, endpoint: str, folder: Path) -> None:
+        """Writes settings.json. A supervisor that runs sees that it is new, and changes the workers one after the other."""
         held = _json(folder / "settings.json") or {}
         settings = {
             "endpoint": endpoint,
             "host": self.host,
-            "port": self._port(endpoint, held),
+            "port": self._port(endpoint, held, "port", self.port),
             "blobs": str(self.state / "blobs"),
             "online": str(self.state / "online.lmdb"),
             "public_key": str(self.state / "keys" / "model.ed25519.pub"),
             "pepper": str(self.state / "keys" / "pepper"),
             **self.options,
+            "grpc_port": self._port(endpoint, held, "grpc_port", int(self.options.get("grpc_port", 0))),
         }
-        if held == settings:
-            return False
-        _write(folder / "settings.json", settings)
-        return True
+        if held != settings:
+            _write(folder / "settings.json", settings)
 
-    def _port(self, endpoint: str, held: Mapping[str, Any]) -> int:
-        """An endpoint keeps its port for life, so that its callers find it again."""
-        others = [int((_json(path / "settings.json") or {}).get("port", 0)) for path in self._folders() if path.name != endpoint]
-        if "port" in held and held.get("host") == self.host and (self.port == 0 or int(held["port"]) >= self.port):
-            return int(held["port"])
-        if self.port == 0:
+    def _port(self, endpoint: str, held: Mapping[str, Any], name: str, first: int) -> int:
+        """An endpoint keeps its ports for life, so that its callers find it again."""
+        others = [int((_json(path / "settings.json") or {}).get(name, 0)) for path in self._folders() if path.name != endpoint]
+        if name in held and held.get("host") == self.host and (first == 0 or int(held[name]) >= first):
+            return int(held[name])
+        if first == 0:
             return _free_port(self.host)
-        port = self.port
-        while port in others:
-            port += 1
-        return port
+        while first in others:
+            first += 1
+        return first
 
     def _start(self, endpoint: str, folder: Path) -> None:
         self._starts.setdefault(endpoint, []).append(time.monotonic())
@@ -180,16 +180,19 @@ class ProcessHost:
         while time.monotonic() < until and child.poll() is None and (_json(folder / "server.json") or {}).get("pid") != child.pid:
             time.sleep(0.02)
 
-    def _await(self, wanted: Wanted, folder: Path) -> None:
-        """Until the server took the revision over. Raises what the server gives as its reason, or Unavailable."""
+    def _await(self, wanted: Wanted, folder: Path, started: str) -> None:
+        """Until all workers took the revision over. Raises what the server gives as its reason since then, or Unavailable."""
+        generation = hashlib.sha256((folder / "settings.json").read_bytes()).hexdigest()[:16]
         until = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < until:
             told = _json(folder / "server.json")
             if told is not None and self._process(folder) is not None:
-                if told["ready"] and told["revision"] >= wanted.revision:
+                if told["ready"] and told["revision"] >= wanted.revision and told["settings"] == generation:
                     return
                 if told["problem"] and told["tried"] == wanted.revision:
                     raise error_from_dict(told["problem"])
+                if told["down"] and told["wanted"] == generation and told["at"] >= started:
+                    raise _down(wanted.endpoint, error_from_dict(told["down"]))
             child = self._children.get(wanted.endpoint)
             code = child.poll() if child is not None else None
             if code is not None:
@@ -208,12 +211,10 @@ class ProcessHost:
         if process is None and child is not None and child.poll() is None:
             process = psutil.Process(child.pid)  # started, but it has not reported yet
         if process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGTERM)
-                if not _gone(process, child, STOP_WITHIN_S):
-                    process.kill()
-                    _gone(process, child, STOP_WITHIN_S)
+            _finish(process, child)
         self._children.pop(endpoint, None)
+        for worker in _workers(folder):  # their supervisor was killed
+            _finish(worker, None)
 
     def _is_up(self, folder: Path) -> bool:
         """Also while a server is starting and has not reported yet."""
@@ -261,6 +262,43 @@ class ProcessHost:
 
     def _folders(self) -> list[Path]:
         return sorted(path.parent for path in self.folder.glob("*/settings.json"))
+
+
+def _workers(folder: Path) -> list[psutil.Process]:
+    """The workers that live and have reported."""
+    found = []
+    for path in sorted((folder / "workers").glob("*.json")):
+        told = _json(path) or {}
+        with contextlib.suppress(psutil.Error, KeyError, TypeError, ValueError):
+            process = psutil.Process(int(told["pid"]))
+            is_same = abs(process.create_time() - float(told["started"])) <= SAME_START_S
+            if is_same and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _costs(running: Sequence[psutil.Process]) -> tuple[int, float]:
+    """Bytes resident and seconds of processor time of all of them together, and of the workers that ended before."""
+    memory, seconds = 0, 0.0
+    for process in running:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            memory += process.memory_info().rss
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return memory, seconds
+
+
+def _down(endpoint: str, why: FalajError) -> FalajError:
+    kind = Conflict if isinstance(why, Conflict) else Unavailable
+    return kind(f"The server of {endpoint} does not start: {why.message}", why.hint)
+
+
+def _finish(process: psutil.Process, child: subprocess.Popen[bytes] | None) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGTERM)
+        if not _gone(process, child, STOP_WITHIN_S):
+            process.kill()
+            _gone(process, child, STOP_WITHIN_S)
 
 
 def _gone(process: psutil.Process, child: subprocess.Popen[bytes] | None, seconds: float) -> bool:

@@ -62,10 +62,12 @@ class Switches:
         return made
 
     @action("endpoint.switch")
-    def switch(self, act: Act, subject: Ref, *, reason: str) -> Ref:
+    def switch(self, act: Act, subject: Ref, *, model: Ref, reason: str) -> Ref:
         """The standby answers everybody from now on, and the champion of before stays warm as the standby. Returns the model.
 
-        Raises Conflict while a rollout or an experiment is under way, where there is no standby, and until every worker has it.
+        `model`: the standby that is meant; so whoever asks twice does not switch back, nor to what somebody else prepared.
+        Raises Conflict while a rollout or an experiment is under way, where that model does not stand by, and until every worker
+        has it.
         """
         endpoint = self.place.one(subject)
         with act.change() as draft:
@@ -73,6 +75,8 @@ class Switches:
             held.refuse_if_busy()
             left, arms = champion_of(held.wanted.arms), switched(held.wanted.arms)
             new = champion_of(arms)
+            if new.model != str(model):
+                raise Conflict(f"{new.model} stands by, not {model}.", f"falaj endpoint show {endpoint.name}")
             if not self.place.is_loaded(held.wanted):
                 raise Conflict(
                     f"The standby {new.model} is not loaded in every worker yet.",
@@ -87,18 +91,22 @@ class Switches:
         return Ref.parse(new.model)
 
     @action("endpoint.rollback")
-    def rollback(self, act: Act, subject: Ref, *, reason: str) -> Ref:
+    def rollback(self, act: Act, subject: Ref, *, reason: str, leaving: Ref | None = None) -> Ref:
         """The champion of before answers everybody again, at once where it is the warm standby, else as soon as it is loaded.
 
         What is left is forgotten as a champion: going back again leads one further back, never there. After a switch it stays
-        loaded, as the standby. Returns the model that answers now. Raises Conflict while a rollout or an experiment is under
-        way, or where there is nothing to go back to.
+        loaded, as the standby. Returns the model that answers now.
+
+        `leaving`: go back only if that model answers now; so two who ask at once go back once. Raises Conflict where another one
+        does, while a rollout or an experiment is under way, or where there is nothing to go back to.
         """
         endpoint = self.place.one(subject)
         with act.change() as draft:
             held = served(draft, endpoint.name)
             held.refuse_if_busy()
             left = champion_of(held.wanted.arms)
+            if leaving is not None and left.model != str(leaving):
+                raise Conflict(f"{left.model} answers on {subject}, not {leaving}.", f"falaj endpoint show {endpoint.name}")
             earlier, before = _earlier(draft.get("alias", f"{endpoint.model}@champion"), left.model, endpoint)
             standby = arm_of(held.wanted.arms, "standby")
             is_warm = standby is not None and standby.model == str(earlier)

@@ -1,0 +1,256 @@
+"""One worker of an endpoint: a process that answers, logs what it answered, and says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from falaj.adapters import open_adapter
+from falaj.adapters.local.reference import online_options
+from falaj.adapters.local.signing import checker, load_public
+from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
+from falaj.core.moments import iso
+from falaj.inference import nvml
+from falaj.inference.auth import Keyring
+from falaj.inference.batch import Batcher
+from falaj.inference.http import SWEEP_S, Edge
+from falaj.inference.listening import hand_out, lend
+from falaj.inference.log import PredictionLog
+from falaj.inference.mask import mask_key
+from falaj.inference.metrics import Metrics
+from falaj.inference.models import Models
+from falaj.inference.predict import Predictor
+from falaj.inference.processes import born
+from falaj.inference.report import complain, write_json
+from falaj.inference.server import Server, wall
+from falaj.inference.settings import ServerSettings, load_settings
+from falaj.inference.shadow import Shadows
+from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
+from falaj.ports.online import Online, Stored
+
+LINGER_S = 1.0
+"""How long a connection that is open when a worker leaves may take to ask once more; most ask again within milliseconds."""
+_WAITS_S = 1.0
+"""For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
+
+
+class LateOnline:
+    """The online store, opened when it is first needed and there: until something was materialised, every feature is missing."""
+
+    capabilities: frozenset[str] = frozenset()
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises InvalidInput where the settings name no address that a store could have."""
+        self._scheme = settings.online_scheme
+        self._options = online_options(
+            self._scheme, folder=Path(settings.online), url=settings.online_url, project=settings.project
+        )
+        if settings.online_url:
+            self._options["timeout_s"] = _WAITS_S
+        self._opening = threading.Lock()
+        self._store: Online | None = None
+        self._away: tuple[float, Unavailable] | None = None
+
+    def get(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        """Raises Unavailable at once while a store that did not answer a moment ago is given time to come back."""
+        if self._store is None:
+            self._open()
+        if self._store is None:
+            return [None] * len(keys)
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise Unavailable(self._away[1].message, self._away[1].hint)
+        try:
+            found = self._store.get(keys)
+        except Unavailable as exc:
+            self._away = time.monotonic() + _WAITS_S, exc
+            raise
+        self._away = None
+        return found
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> None:
+        """Once, whichever thread comes first."""
+        with self._opening, contextlib.suppress(NotFound):
+            if self._store is None:
+                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
+
+
+@dataclass(slots=True)
+class Worker:
+    """What every worker of an endpoint has, whatever it speaks."""
+
+    folder: Path
+    slot: str
+    settings: ServerSettings
+    keyring: Keyring
+    predictor: Predictor
+    watch: Watch
+    upkeep: Upkeep
+
+    @property
+    def log(self) -> PredictionLog:
+        return self.predictor.log
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.predictor.metrics
+
+    def batcher(self) -> Batcher:
+        """For the loop on which it answers."""
+        after = GroupSync(self.log.sync) if self.settings.sync == "always" else None
+        batcher = Batcher(self.predictor, rows=self.settings.batch_rows, waiting=self.settings.max_waiting, after=after)
+        self.metrics.gauges["in_flight"] = lambda: batcher.open
+        return batcher
+
+    @contextlib.contextmanager
+    def shadows(self, loop: asyncio.AbstractEventLoop) -> Iterator[Shadows]:
+        """What shows copies to a shadow, while there is one; what it says is logged on this loop."""
+        # An embedded store is opened once a process; any other is read over a connection of its own.
+        own = None if self.settings.online_scheme == "lmdb" else LateOnline(self.settings)
+        beside: Any = own or self.predictor.online
+
+        def hand_over(lines: list[bytes]) -> None:
+            loop.call_soon_threadsafe(self.predictor.note, lines)
+
+        made = self.predictor.shadows = Shadows(self.settings.endpoint.rpartition("/")[2], beside, hand_over, wall)
+        self.metrics.shadows = made.counts
+        try:
+            yield made
+        finally:
+            self.predictor.shadows = None
+            made.close()
+            if own is not None:
+                own.close()
+
+    async def run(self, listeners: Sequence[int], drain: Callable[[], Awaitable[None]]) -> None:
+        """Says that it is there, looks after everything until SIGTERM, says that it leaves, and awaits `drain`.
+
+        `listeners`: sockets that the next supervisor may borrow.
+        """
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, over.set)
+        with self.shadows(loop), lend(self.folder / "workers", self.slot) as lender:
+            loop.add_reader(lender, hand_out, lender, listeners)
+            self.watch.report()
+            looking = asyncio.create_task(keep_looking(self.watch, self.upkeep))
+            await over.wait()
+            loop.remove_reader(lender)
+        self.watch.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await drain()
+        looking.cancel()
+        await asyncio.wait((looking,))
+
+
+@contextlib.contextmanager
+def worker(folder: Path, slot: str) -> Iterator[Worker]:
+    """A worker that has loaded what is wanted, if it can be, and reports in `workers/<slot>.json`; its log is closed at the end.
+
+    Raises Unavailable where the folder cannot be written, NotFound and InvalidInput for settings and keys; all are reported too.
+    """
+    settings, generation = load_settings(folder)
+    about = {"slot": slot, "pid": os.getpid(), "started": born(os.getpid()), "since": iso(wall()), "generation": generation}
+    (folder / "workers").mkdir(mode=0o700, exist_ok=True)
+    place = folder / "workers" / f"{slot}.json"
+    try:
+        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened:
+            online: Any = opened
+            pepper = _bytes(Path(settings.pepper))
+            verify = checker(load_public(Path(settings.public_key)))
+            metrics = Metrics(folder / "metrics", slot)
+            predictor = Predictor(log, online, metrics, settings.clock, wall)
+            blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
+            watch = Watch(folder, Models(blobs, verify, mask_key(pepper)), predictor, place, about, complain)
+            upkeep = Upkeep(log, metrics, complain)
+            _measure(metrics, predictor, upkeep)
+            with contextlib.suppress(FalajError):
+                online.get([])  # opened before the first request, which should not pay for it
+            watch.look()
+            # What was imported and loaded stays for good: there is no use in walking through it again and again.
+            gc.freeze()
+            yield Worker(folder, slot, settings, Keyring(folder / "keys.json", pepper), predictor, watch, upkeep)
+            metrics.save()
+    except FalajError as exc:
+        with contextlib.suppress(OSError):
+            write_json(place, {**about, "ready": False, "revision": -1, "tried": -1, "problem": exc.to_dict()})
+        raise
+
+
+def _measure(metrics: Metrics, predictor: Predictor, upkeep: Upkeep) -> None:
+    metrics.log_bytes = lambda: predictor.log.bytes
+    metrics.devices = nvml.devices() or list
+    metrics.gauges |= {
+        "ready": lambda: int(predictor.serving is not None),
+        "revision": lambda: predictor.serving.wanted.revision if predictor.serving is not None else -1,
+        "log_lag_seconds": upkeep.lag,
+    }
+
+
+@contextlib.contextmanager
+def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
+    place = folder / "segments"
+    try:
+        log = PredictionLog(place, rows=settings.segment_rows)
+    except OSError as exc:
+        raise Unavailable(f"{place} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
+    with contextlib.closing(log):
+        yield log
+
+
+def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
+    """Answers REST on an inherited socket until SIGTERM. Raises as `worker`."""
+    with worker(folder, slot) as own, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(own, socket.socket(fileno=fds[0])))
+
+
+async def _serve(own: Worker, listener: socket.socket) -> None:
+    server = Server(own.settings, own.keyring, own.predictor, own.batcher())
+    edge = Edge(server, own.settings)
+    own.metrics.gauges["connections"] = lambda: len(edge.connections)
+    accepting = await asyncio.get_running_loop().create_server(edge.connection, sock=listener)
+    sweeping = asyncio.create_task(_sweep(edge))
+
+    async def drain() -> None:
+        accepting.close()
+        server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
+        linger = time.monotonic() + LINGER_S
+        while edge.connections and time.monotonic() < linger:
+            await asyncio.sleep(0.01)
+        edge.drain()
+        while edge.connections:
+            await asyncio.sleep(0.01)
+
+    await own.run([listener.fileno()], drain)
+    sweeping.cancel()
+
+
+async def _sweep(edge: Edge) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        edge.sweep()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as exc:
+        raise NotFound(f"There is no {path}.", "falaj init makes it.") from exc
+    except OSError as exc:
+        raise InvalidInput(f"{path} cannot be read: {exc.strerror}.", "check who owns it.") from exc

@@ -1,0 +1,51 @@
+"""Sealing beside the workers, for whom it would be a stop of milliseconds in each segment."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from falaj.core.errors import FalajError, Unavailable
+from falaj.inference.seals import Sealer
+
+EVERY_S = 1.0
+
+
+class Sealing:
+    """A sealer at work on a thread of its own, once a second until it is closed."""
+
+    def __init__(self, folder: Path, endpoint: str, *, idle_s: float, on_problem: Callable[[FalajError], None]) -> None:
+        self._open = functools.partial(Sealer, folder, endpoint, idle_s=idle_s)
+        self._on_problem = on_problem
+        self._told = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="falaj-sealing", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Seals the segment at the end as well: a stopped endpoint leaves nothing unproven."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        sealer: Sealer | None = None
+        while not self._over.wait(EVERY_S):
+            try:
+                sealer = sealer or self._open()
+                sealer.look()
+                self._told = ""
+            except (FalajError, OSError) as exc:
+                self._tell(exc)
+        try:
+            (sealer or self._open()).close()
+        except (FalajError, OSError) as exc:
+            self._tell(exc)
+
+    def _tell(self, problem: FalajError | OSError) -> None:
+        """Once: a full disk is full each second."""
+        text = str(problem)
+        if text != self._told:
+            self._told = text
+            self._on_problem(problem if isinstance(problem, FalajError) else Unavailable(f"Nothing can be sealed: {text}."))
