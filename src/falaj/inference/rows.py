@@ -85,7 +85,10 @@ def _fresh(row: Row, stored: Mapping[str, Stored | None]) -> dict[str, Sequence[
 def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
     """How a request by entity is logged."""
     arm, caller, mask = row.live.arm, call.caller, row.live.mask
-    unit, request_id = mask.names(row.unit, row.request_id)
+    unit, request_id, request, features = row.unit, row.request_id, row.request, row.features
+    if mask.is_on:
+        unit, request_id = mask.names(unit, request_id)
+        request, features = mask.request(request), mask.features(features)  # type: ignore[assignment]
     record = {
         "kind": "prediction",
         "id": row.id,
@@ -101,8 +104,8 @@ def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
         "request_id": request_id,
         "via": call.via,
         "by": caller.actor.name,
-        "request": mask.request(row.request),
-        "features": mask.features(row.features),
+        "request": request,
+        "features": features,
         "stored_at": row.stored_at,
         "score": row.score,
         "ms": round(ms, 3),
