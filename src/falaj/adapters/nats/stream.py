@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import nats
 from nats import errors as wrong
+from nats.aio.client import Client
 from nats.js import errors as js_wrong
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StreamConfig
 
@@ -128,7 +128,12 @@ class NatsStream:
         if self._client is None:
             told = {**self._options, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "error_cb": _quiet}
             # The first time it says at once what is wrong; from then on it comes back by itself, for as long as it takes.
-            client = await nats.connect(connect_timeout=self._timeout_s, allow_reconnect=False, name="falaj", **told)
+            client = Client()
+            try:
+                await client.connect(connect_timeout=self._timeout_s, allow_reconnect=False, name="falaj", **told)
+            except BaseException:
+                await client.close()  # it leaves its socket open where it was refused
+                raise
             client.options |= {"allow_reconnect": True, "max_reconnect_attempts": -1}
             self._client = client
             self._js = self._client.jetstream(timeout=self._timeout_s)
