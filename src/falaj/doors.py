@@ -28,14 +28,19 @@ def scheme(settings: ServerSettings) -> str:
 
 
 def keyring(folder: Path, pepper: bytes, settings: ServerSettings) -> Keyring:
-    """Everybody who is known by key, token or certificate. Raises InvalidInput for an issuer that is named by halves."""
-    from falaj.inference.tokens import Issuer, JwtTokens, issuers_of
+    """Everybody who is known by key, token or certificate.
+
+    Raises InvalidInput for an issuer that is named by halves, MissingDependency where its tokens could not be read.
+    """
+    from falaj.inference.tokens import Issuer, JwtTokens, issuers_of, library
 
     own = Issuer(settings.issuer, settings.issuer, Path(settings.issuer_jwks)) if settings.issuer_jwks else None
     issuers = issuers_of(
         own, settings.tokens_issuer, settings.tokens_audience, settings.tokens_jwks,
         (settings.tokens_claim, settings.tokens_roles),
     )  # fmt: skip
+    if settings.tokens_issuer:
+        library()  # now, and not while the first of its holders waits
     return Keyring(folder / "keys.json", pepper, JwtTokens(issuers) if issuers else None)
 
 

@@ -105,10 +105,7 @@ class JwtTokens:
         return _token(claims, key.issuer, now)
 
     def _verified(self, text: bytes, kid: str, key: _Key) -> Mapping[str, Any]:
-        try:
-            import jwt
-        except ModuleNotFoundError as exc:
-            raise MissingDependency.of("Reading a token", str(exc.name), "tokens") from exc
+        jwt = library()
         try:
             public = self._made.get(kid)
             if public is None:
@@ -121,6 +118,15 @@ class JwtTokens:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as exc:
             raise Unauthenticated("The token is not valid here.", _HINT) from exc
         return _object(text.split(b".")[1], "body")
+
+
+def library() -> Any:
+    """PyJWT, imported when it is first needed. Raises MissingDependency."""
+    try:
+        import jwt
+    except ModuleNotFoundError as exc:
+        raise MissingDependency.of("Reading a token", str(exc.name), "tokens") from exc
+    return jwt
 
 
 def issuers_of(own: Issuer | None, issuer: str, audience: str, jwks: str, roles: tuple[str, str]) -> list[Issuer]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from falaj.adapters.local.signing import SigningKey
 from falaj.adapters.local.tokens import jwk_of, kid_of, mint, publish
 from falaj.core.actor import Actor
-from falaj.core.errors import InvalidInput, Unauthenticated
+from falaj.core.errors import InvalidInput, MissingDependency, Unauthenticated
 from falaj.inference.auth import Keyring, hmac_of
 from falaj.inference.tokens import Issuer, JwtTokens, issuers_of
 
@@ -364,6 +365,17 @@ def test_without_issuers_no_token_opens_anything(tmp_path: Path) -> None:
     keyring.look()
     with pytest.raises(Unauthenticated, match="tokens are not taken"):
         keyring.actor(own())
+
+
+def test_without_the_library_a_token_says_what_is_missing_and_keys_go_on(
+    tmp_path: Path, tokens: JwtTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(MissingDependency) as caught:
+        tokens.read(own(), NOW)
+    assert "falaj[tokens]" in caught.value.hint
+    keyring = ring(tmp_path, tokens, [NOW], {hmac_of(PEPPER, b"good"): {"name": "app", "roles": ["caller"]}})
+    assert keyring.actor(b"good").name == "app"
 
 
 # --- the settings ---
