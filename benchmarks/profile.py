@@ -1,5 +1,8 @@
 """Where the processor time of a request goes: samples of a server under load, sorted into parts that add up.
 
+Only where the server is busy all the time, on a quiet machine, is it processor time alone: what it waits stands under `event
+loop`, and how busy it was is said.
+
 python -m benchmarks.profile [--rows 1] [--connections 16] [--seconds 8] [--functions 25]
 """
 
@@ -13,9 +16,11 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import psutil
+
 from benchmarks.endpoints.cases import alone_us, bodies, trained
-from benchmarks.endpoints.load import Answers, press
-from benchmarks.endpoints.machine import cpu_s
+from benchmarks.endpoints.load import press
+from benchmarks.endpoints.machine import answering, cpu_s
 from benchmarks.endpoints.servers import Server, falaj
 from benchmarks.peers import python_of
 
@@ -33,7 +38,11 @@ PARTS = (
     ("watch and housekeeping", r"(inference/watch\.py|falaj/serve\.py.*keep|psutil/)"),
     ("event loop", r"(Runner\.run|asyncio/|uvloop/|serve \(falaj/serve\.py|main \(falaj/serve\.py)"),
 )
-IDLE = re.compile(r"(_worker \(concurrent/futures/thread\.py|wait \(threading\.py|Queue\.get|SimpleQueue)[^;]*$")
+_WAITS = (
+    r"_worker \(concurrent/futures/thread\.py", r"wait \(threading\.py", r"Queue\.get", r"SimpleQueue", r"Selector\.select ",
+    r"Port\.poll ", r"<locals>\.wait ",
+)  # fmt: skip
+IDLE = re.compile(f"({'|'.join(_WAITS)})[^;]*$")
 """Threads that wait; the sampler takes them for running."""
 
 
@@ -48,25 +57,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, falaj(Path(folder) / "server", models) as server:
         texts = bodies(given.rows)
         press(server.infer, server.key, texts, connections=given.connections, seconds=1)
-        before = cpu_s(server.pid)
+        worker = answering(server.pid)
+        before, own = cpu_s(server.pid), _cpu_s(worker)
         found = press(server.infer, server.key, texts, connections=given.connections, seconds=4)
-        used = (cpu_s(server.pid) - before) / found.count * 1e6
-        stacks = _sampled(server, texts, given.connections, given.seconds)
+        spent = _cpu_s(worker) - own
+        others = cpu_s(server.pid) - before - spent
+        stacks = _sampled(server, worker.pid, texts, given)
     alone = alone_us(models[0], given.rows)
-    _show(stacks, used, found, given.functions)
+    print(f"{found.rps:,.0f} requests/s, the server busy {spent / found.seconds:.0%} of the time")
+    _show(stacks, spent / found.count * 1e6, given.functions)
+    print(f"{'the other processes of the endpoint':<44} {others / found.count * 1e6:>8.1f} µs")
     print(f"{'session.run alone, one request at a time':<44} {alone:>8.1f} µs")
 
 
-def _sampled(server: Server, texts: list[bytes], connections: int, seconds: int) -> Counter[str]:
-    """Stacks of every process of the family, joined by `;`, with the number of times that they were met."""
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _sampled(server: Server, pid: int, texts: list[bytes], given: argparse.Namespace) -> Counter[str]:
+    """Stacks of one process, joined by `;`, with the number of times that they were met."""
     spy = python_of("pyspy").parent / "py-spy"
-    spell = {"connections": connections, "seconds": seconds + 2}
+    spell = {"connections": given.connections, "seconds": given.seconds + 2}
     load = threading.Thread(target=press, args=(server.infer, server.key, texts), kwargs=spell)
     load.start()
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "stacks"
-        command = [str(spy), "record", "--pid", str(server.pid), "--subprocesses", "--format", "raw", "--function"]
-        command += ["--rate", "300", "--duration", str(seconds), "--output", str(raw)]
+        command = [str(spy), "record", "--pid", str(pid), "--format", "raw", "--function"]
+        command += ["--rate", "300", "--duration", str(given.seconds), "--output", str(raw)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         load.join()
         if done.returncode:
@@ -87,9 +105,9 @@ def part_of(stack: str) -> str:
     return "other"
 
 
-def _show(stacks: Counter[str], used: float, found: Answers, functions: int) -> None:
+def _show(stacks: Counter[str], used: float, functions: int) -> None:
     total = sum(stacks.values())
-    print(f"{found.rps:,.0f} requests/s, {used:.1f} µs of processor time a request, {total} samples")
+    print(f"{used:.1f} µs of processor time a request, {total} samples")
     parts: Counter[str] = Counter()
     leaves: Counter[str] = Counter()
     for stack, count in stacks.items():

@@ -45,6 +45,11 @@ def name_of(process: psutil.Process) -> str:
     return words[words.index("--worker") + 1] if "--worker" in words else "server"
 
 
+def answering(pid: int) -> psutil.Process:
+    """The process of the family that answers over HTTP."""
+    return next((process for process in family(pid) if name_of(process).startswith("http")), psutil.Process(pid))
+
+
 def resident_mb(pid: int) -> dict[str, float]:
     """Of each process of the family, in MB of 10^6 bytes."""
     return {name_of(process): process.memory_info().rss / 1e6 for process in family(pid)}
