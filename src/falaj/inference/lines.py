@@ -57,8 +57,8 @@ def tensor_line(
     ).encode()
 
 
-def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str], unit: str, forced: bool) -> bytes:
-    """A valid request that an arm could not answer. `times`: (event time, now)."""
+def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[str, str], whose: tuple[str, bool]) -> bytes:
+    """A valid request that an arm could not answer. `times`: (event time, now). `whose`: (unit, whether the arm was forced)."""
     return line(
         {
             "kind": "failure",
@@ -68,8 +68,8 @@ def failure_line(endpoint: str, live: Live, error: FalajError, *, times: tuple[s
             "arm": live.role,
             "release": live.arm.release,
             "model": live.arm.model,
-            "unit": unit,
-            "forced": forced,
+            "unit": whose[0],
+            "forced": whose[1],
             "code": error.code,
             "message": live.mask.message(error.message[:500]),
         }

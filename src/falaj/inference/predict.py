@@ -6,66 +6,35 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unavailable
-from falaj.core.moments import from_millis, iso, millis
+from falaj.core.moments import iso, millis
 from falaj.core.segment import issue
-from falaj.inference.calls import Answered, Call, Caller, EntityCall, Matrix, TensorCall
+from falaj.inference.calls import Answered, Call, Caller, EntityCall, TensorCall
 from falaj.inference.deadlines import demand_time
 from falaj.inference.errors import at_place
 from falaj.inference.feedback import Label
 from falaj.inference.held import Held, held_of
+from falaj.inference.jobs import Job, Outcomes, Part, answered, copies, is_in_time, run_together, score_rows
 from falaj.inference.lines import failure_line, line, tensor_line
 from falaj.inference.log import PredictionLog
 from falaj.inference.metrics import Metrics
-from falaj.inference.models import Live, Serving
+from falaj.inference.models import Serving
 from falaj.inference.repository import Repository
-from falaj.inference.router import shadowed
-from falaj.inference.rows import Row, answer_of, fill, keys_of, read, row_line
+from falaj.inference.rows import Row, fill, keys_of, read, row_line
 from falaj.inference.settings import event_time
-from falaj.inference.shadow import Copied, Shadows
+from falaj.inference.shadow import Shadows
 from falaj.inference.tensors import check_outputs
 from falaj.inference.text import unit_of
 from falaj.inference.traces import Stages
 from falaj.ports.online import Online
-
-Outcomes = list[Answered | FalajError | None]
-
-
-@dataclass(slots=True)
-class _Part:
-    """Rows of one call for one model."""
-
-    live: Live
-    matrix: Matrix
-    outputs: list[NDArray[Any]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    problem: FalajError | None = None
-
-
-@dataclass(slots=True)
-class _Job:
-    """A call that is under way."""
-
-    place: int
-    call: Call
-    parts: list[_Part]
-    rows: list[Row] = field(default_factory=list)
-    """Of a call by entity."""
-    at: str = ""
-    at_ms: int = 0
-    unit: str = ""
-    request_id: str = ""
-    forced: bool = False
-    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +82,7 @@ class Predictor:
         at = self.now()
         held = self._held
         turn = _Turn(at, iso(at), millis(at), time.perf_counter(), held, held.about if held is not None else {})
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         self.repository.look()
         for place, call in enumerate(calls):
             try:
@@ -126,7 +95,7 @@ class Predictor:
             stages = Stages(turn.clock) if self.is_traced else None
             if looked_up := [job for job in jobs if job.rows]:
                 self._look_up(looked_up, found)
-                jobs = [job for job in jobs if found[job.place] is None and _is_in_time(job, found)]
+                jobs = [job for job in jobs if found[job.place] is None and is_in_time(job, found)]
             if stages is not None:
                 stages.over("features" if looked_up else "")
             self._run([part for job in jobs for part in job.parts])
@@ -134,7 +103,7 @@ class Predictor:
                 stages.over("model")
             done = [job for job in jobs if not self._has_failed(job, found)]
             for job in done:
-                _score_rows(job) if job.rows else None
+                score_rows(job) if job.rows else None
             self._write(done, turn)
             if stages is not None:
                 stages.over("log")
@@ -146,12 +115,12 @@ class Predictor:
             found = [problem if one is None else one for one in found]
         return [one if one is not None else Bug("A call was not answered.") for one in found]
 
-    def _tell(self, jobs: Sequence[_Job], held: Held, found: Outcomes) -> None:
+    def _tell(self, jobs: Sequence[Job], held: Held, found: Outcomes) -> None:
         for job in jobs:
-            found[job.place] = _answered(job, held.serving)
+            found[job.place] = answered(job, held.serving)
         if held.shadow is not None and self.shadows is not None:
             self.shadows.start()
-            self.shadows.offer(_copies(jobs, held.serving, held.shadow))
+            self.shadows.offer(copies(jobs, held.serving, held.shadow))
 
     def label(self, labels: Sequence[Label], actor: Actor) -> None:
         """Appends labels, all or none. Raises Unavailable."""
@@ -170,7 +139,7 @@ class Predictor:
 
     # --- from a call to rows ---
 
-    def _job(self, place: int, call: Call, turn: _Turn) -> _Job:
+    def _job(self, place: int, call: Call, turn: _Turn) -> Job:
         held = turn.held
         if held is None:
             raise Unavailable("No model is served here yet.", "falaj status says why.")
@@ -185,7 +154,7 @@ class Predictor:
             return self._tensor_job(place, call, held, turn)
         return self._entity_job(place, call, held, turn)
 
-    def _tensor_job(self, place: int, call: TensorCall, held: Held, turn: _Turn) -> _Job:
+    def _tensor_job(self, place: int, call: TensorCall, held: Held, turn: _Turn) -> Job:
         request_id = call.caller.request_id or call.id or next(self._unnamed)
         unit = call.unit or request_id
         live, forced = held.arm(unit, call.caller, call.version)
@@ -199,13 +168,13 @@ class Predictor:
             )
         if call.wanted is not None:
             check_outputs(call.wanted, [output.name for output in model.outputs])
-        job = _Job(place, call, [_Part(live, call.matrix)], [], turn.text, turn.ms, unit, request_id, forced)
+        job = Job(place, call, [Part(live, call.matrix)], [], turn.text, turn.ms, unit, request_id, forced)
         if call.at is not None or self.clock == "replay":
             at = event_time(self.clock, call.at, turn.at)
             job.at, job.at_ms = iso(at), millis(at)
         return job
 
-    def _entity_job(self, place: int, call: EntityCall, held: Held, turn: _Turn) -> _Job:
+    def _entity_job(self, place: int, call: EntityCall, held: Held, turn: _Turn) -> Job:
         """Every request's arm and time; the features are not known yet."""
         many, rows = len(call.requests) > 1, []
         call_id = call.caller.request_id or next(self._unnamed)
@@ -214,7 +183,7 @@ class Predictor:
                 rows.append(self._row((held, turn.at), request, call.caller, f"{call_id}-{index}" if many else call_id))
             except FalajError as exc:
                 raise at_place(exc, "requests", index) if many else exc from exc
-        return _Job(place, call, [], rows)
+        return Job(place, call, [], rows)
 
     def _row(self, when: tuple[Held, datetime], request: Mapping[str, Any], caller: Caller, request_id: str) -> Row:
         held, now = when
@@ -224,9 +193,9 @@ class Predictor:
         at = event_time(self.clock, request.get(live.model.recipe.time_field), now)
         return Row(live, at, unit, forced, request_id, request)
 
-    def _look_up(self, jobs: Sequence[_Job], found: Outcomes) -> None:
+    def _look_up(self, jobs: Sequence[Job], found: Outcomes) -> None:
         """Fills in the features of all rows of all calls from one read of the online store."""
-        wanted: list[tuple[_Job, list[dict[str, str]]]] = []
+        wanted: list[tuple[Job, list[dict[str, str]]]] = []
         for job in jobs:
             try:
                 wanted.append((job, keys_of(job.rows)))
@@ -248,29 +217,29 @@ class Predictor:
                 self._fail(job, exc, found)
             else:
                 lives = {id(row.live): row.live for row in job.rows}.values()
-                job.parts = [_Part(live, np.array([row.features for row in job.rows if row.live is live])) for live in lives]
+                job.parts = [Part(live, np.array([row.features for row in job.rows if row.live is live])) for live in lives]
 
     # --- from rows to scores ---
 
-    def _run(self, parts: Sequence[_Part]) -> None:
+    def _run(self, parts: Sequence[Part]) -> None:
         """One run for each model that has rows. Where it fails, each part runs alone: one call's rows must not fail another's."""
-        groups: dict[int, list[_Part]] = {}
+        groups: dict[int, list[Part]] = {}
         for part in parts:
             groups.setdefault(id(part.live), []).append(part)
         for group in groups.values():
             try:
-                _run_together(group)
+                run_together(group)
             except FalajError as exc:
                 if len(group) == 1:
                     group[0].problem = exc
                     continue
                 for part in group:
                     try:
-                        _run_together([part])
+                        run_together([part])
                     except FalajError as alone:
                         part.problem = alone
 
-    def _has_failed(self, job: _Job, found: Outcomes) -> bool:
+    def _has_failed(self, job: Job, found: Outcomes) -> bool:
         problem = next((part.problem for part in job.parts if part.problem is not None), None)
         if problem is not None:
             self._fail(job, problem, found)
@@ -278,7 +247,7 @@ class Predictor:
 
     # --- the log ---
 
-    def _write(self, jobs: Sequence[_Job], turn: _Turn) -> None:
+    def _write(self, jobs: Sequence[Job], turn: _Turn) -> None:
         """Appends all predictions in one write and issues their ids. Raises Unavailable, and then nothing was predicted."""
         if not jobs:
             return
@@ -302,7 +271,7 @@ class Predictor:
             for part in job.parts:
                 self.metrics.answered(part.live.labels, seconds, len(part.scores))
 
-    def _line(self, job: _Job, call: TensorCall, place: tuple[int, int], turn: _Turn, ms: float) -> bytes:
+    def _line(self, job: Job, call: TensorCall, place: tuple[int, int], turn: _Turn, ms: float) -> bytes:
         part = job.parts[0]
         mask, names = part.live.mask, (job.unit, job.request_id)
         if mask.is_on:
@@ -313,7 +282,7 @@ class Predictor:
             names=names, ms=ms, forced=job.forced,
         )  # fmt: skip
 
-    def _fail(self, job: _Job, error: FalajError, found: Outcomes) -> None:
+    def _fail(self, job: Job, error: FalajError, found: Outcomes) -> None:
         """A valid request that could not be answered counts against its arm; rollouts look at these."""
         found[job.place] = error
         wrote = iso(self.now())
@@ -322,81 +291,12 @@ class Predictor:
         asked = asked or [(part.live, (job.unit, job.request_id), job.forced) for part in job.parts]
         lives = {id(one[0]): one for one in asked}.values()
         lines = [
-            failure_line(job.call.name, live, error, times=(at, wrote), unit=live.mask.names(*names)[0], forced=forced)
+            failure_line(job.call.name, live, error, times=(at, wrote), whose=(live.mask.names(*names)[0], forced))
             for live, names, forced in lives
         ]
         for live, _, _ in lives:
             self.metrics.failed(live.labels)
         self.log.append(lambda _segment, _row: lines)
-
-
-def _answered(job: _Job, serving: Serving) -> Answered:
-    if job.rows:
-        rows = [answer_of(row, serving.wanted.threshold) for row in job.rows]
-        return Answered(job.rows[0].live, [row.id for row in job.rows], [row.score for row in job.rows], [], rows)
-    part = job.parts[0]
-    return Answered(part.live, _ids(job), part.scores, part.outputs, [])
-
-
-def _ids(job: _Job) -> list[str]:
-    count = len(job.parts[0].scores)
-    return [job.id] if count == 1 else [f"{job.id}.{place:x}" for place in range(count)]
-
-
-def _is_in_time(job: _Job, found: Outcomes) -> bool:
-    """Looking features up may have taken longer than the caller waits."""
-    caller = job.call.caller
-    if caller.deadline:
-        try:
-            demand_time(caller.deadline, caller.started)
-        except FalajError as exc:
-            found[job.place] = exc
-            return False
-    return True
-
-
-def _score_rows(job: _Job) -> None:
-    for part in job.parts:
-        scores = iter(part.scores)
-        for row in job.rows:
-            if row.live is part.live:
-                row.score = next(scores)
-
-
-def _run_together(parts: Sequence[_Part]) -> None:
-    model = parts[0].live.model
-    if len(parts) == 1:
-        outputs = model.run(parts[0].matrix)
-        parts[0].outputs, parts[0].scores = outputs, model.scores(outputs)
-        return
-    outputs = model.run(np.concatenate([part.matrix for part in parts]))
-    scores = model.scores(outputs)
-    start = 0
-    for part in parts:
-        end = start + len(part.matrix)
-        part.outputs, part.scores = [output[start:end] for output in outputs], scores[start:end]
-        start = end
-
-
-def _copies(jobs: Sequence[_Job], serving: Serving, shadow: Live) -> Iterator[Copied]:
-    """What the shadow is shown: of whoever is sampled, unless the caller chose the arm."""
-    threshold = serving.wanted.threshold
-    for job in jobs:
-        if not job.rows:
-            part = job.parts[0]
-            if not job.forced and shadowed(shadow.arm, job.unit):
-                at = [from_millis(job.at_ms)] * len(part.scores)
-                yield Copied(shadow, part.live, _ids(job), part.scores, part.matrix, at, threshold)
-            continue
-        for part in job.parts:
-            rows = [row for row in job.rows if row.live is part.live]
-            mine = [place for place, row in enumerate(rows) if not row.forced and shadowed(shadow.arm, row.unit)]
-            if mine:
-                seen = [rows[place] for place in mine]
-                yield Copied(
-                    shadow, part.live, [row.id for row in seen], [row.score for row in seen], part.matrix[mine],
-                    [row.at for row in seen], threshold, [row.request for row in seen],
-                )  # fmt: skip
 
 
 def _bug(error: Exception) -> Bug:

@@ -67,6 +67,15 @@ SYSTEM = [
     "audit.read",
     "audit.checkpoint",
     "worker.tick",
+    "certificate.allow",
+    "certificate.read",
+    "certificate.revoke",
+    "certificate.sign",
+    "label.take",
+    "model.score",
+    "stream.replay",
+    "token.create",
+    "token.revoke",
 ]
 
 

@@ -10,7 +10,7 @@ from falaj.adapters.local.reference import stream_options
 from falaj.core.codec import decode, encode
 from falaj.core.errors import InvalidInput
 from falaj.ports.host import Wanted
-from falaj.stages.rollouts.service import _wanted
+from falaj.stages.rollouts.service import _as_declared, _first
 from falaj.stages.rollouts.spec import Endpoint, StreamIO
 
 
@@ -30,7 +30,8 @@ def test_what_cannot_work_is_refused_where_it_is_declared(wrong: dict[str, Any])
 
 def test_a_declaration_reaches_the_host_and_older_records_are_read_without_one() -> None:
     declared = StreamIO("requests", "answers")
-    wanted = _wanted(Endpoint("delay", "delay", stream=declared), None, (), "salt")
+    endpoint = Endpoint("delay", "delay", stream=declared)
+    wanted = _as_declared(_first(endpoint).wanted, endpoint)
     assert decode(Wanted, encode(wanted)).stream == asdict(declared)
     older = {name: value for name, value in encode(wanted).items() if name != "stream"}
     assert decode(Wanted, older).stream == {}
