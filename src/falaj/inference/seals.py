@@ -69,6 +69,7 @@ class Sealer:
                     tail.turn_over()
             return tail.segment
         finally:
+            tail.let_go()
             tail.leave()
 
     def _seal_before(self, end: int) -> None:

@@ -87,6 +87,21 @@ def test_a_segment_of_long_lines_ends_sooner(tmp_path: Path) -> None:
     log.close()
 
 
+def test_neither_who_writes_nor_who_seals_keeps_old_segments_open(tmp_path: Path) -> None:
+    log, sealer = PredictionLog(tmp_path, rows=2), Sealer(tmp_path, "delay")
+    held = []
+    for start in range(0, 40, 2):
+        fill(log, 1, start)
+        sealer.look()
+        fill(log, 1, start + 1)
+        log.sync()
+        held.append(len(list(Path("/proc/self/fd").iterdir())))
+    log.close()
+    sealer.close()
+    assert len(SegmentPredictions(tmp_path).seals()) == 20
+    assert held[-1] <= held[2]
+
+
 def test_an_idle_segment_is_sealed(tmp_path: Path) -> None:
     now = 100.0
     log = PredictionLog(tmp_path, clock=lambda: now)
