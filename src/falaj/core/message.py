@@ -38,7 +38,7 @@ class Delivery:
     attempts: int
     """How often the group was handed it, this time included. See the capability `counts`."""
     at_ms: int
-    """When the stream took it, milliseconds since 1970-01-01T00:00Z."""
+    """When the stream took it, milliseconds since 1970-01-01T00:00Z; 0 or less where it does not know."""
 
 
 def check_messages(messages: Sequence[Message], largest: int = LARGEST_VALUE) -> None:
