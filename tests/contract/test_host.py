@@ -1,5 +1,6 @@
 """Every host keeps the port; the process host also brings back what died."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -212,9 +213,11 @@ class TestProcessHost(HostContract):
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             port = int(url.rpartition(":")[2]) + 1
-            while taken.connect_ex(("127.0.0.1", port)) == 0:
+            while True:
+                with contextlib.suppress(OSError):  # what is in use otherwise is passed over
+                    taken.bind(("127.0.0.1", port))
+                    break
                 port += 1
-            taken.bind(("127.0.0.1", port))
             taken.listen()
             self.host().port = port
             with pytest.raises(Conflict, match="taken by another program"):

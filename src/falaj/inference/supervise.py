@@ -89,6 +89,8 @@ class Supervisor:
         self._told: Mapping[str, Any] = {}
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._wished = time.monotonic()
+        self._asked = 0.0
+        """When somebody last asked for everything to be tried again."""
         self._is_over = False
 
     def run(self) -> None:
@@ -219,7 +221,8 @@ class Supervisor:
         self._falls[kind] = Falls(0 if process.was_ready else falls.count + 1, time.monotonic())
         ended = Unavailable(f"The worker {slot} ended{_exit(process.child)}.", "server.log says why; it is started again.")
         self.complain(ended)
-        if not process.was_ready:
+        # What began before the last wish failed at something that may have been mended since.
+        if not process.was_ready and process.worker.since >= self._asked:
             told = process.report.problem if process.report is not None else None
             self._down[kind] = error_from_dict(told) if told else ended
         self._restarts[kind] = self._restarts.get(kind, 0) + 1
@@ -290,7 +293,7 @@ class Supervisor:
         self._stamps.clear()
         self._falls.clear()
         self._down.clear()
-        self._wished = time.monotonic()
+        self._asked = self._wished = time.monotonic()
 
     def _leave(self, _number: int, _frame: Any) -> None:
         self._is_over = True

@@ -97,4 +97,4 @@ def test_a_server_that_is_to_use_a_missing_card_does_not_start_and_says_why(tmp_
             place.host.serve(place.wanted(), place.keys)
         assert "onnxruntime-gpu" in str(refused.value)
     finally:
-        place.host.close()
+        place.close()
