@@ -190,8 +190,10 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
             watch.look()
-            # What was imported and loaded stays for good: there is no use in walking through it again and again.
+            # What was imported and loaded stays for good: there is no use in walking through it again and again, and what a
+            # request leaves behind is in no circle.
             gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
             yield Worker(folder, slot, settings, doors.keyring(folder, pepper, settings), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:
@@ -234,6 +236,7 @@ def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
 
 async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Certificates | None) -> None:
     edge = Edge(server, own.settings)
+    server.batcher.telling = edge
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
     over = contextlib.AsyncExitStack()
     refused = await over.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))

@@ -78,8 +78,8 @@ class Answered:
     live: Live
     ids: list[str]
     """One a row."""
-    scores: list[float]
-    outputs: list[NDArray[Any]]
+    scores: Sequence[float]
+    outputs: Sequence[NDArray[Any]]
     """Of a call by tensor: the model's outputs, rows of this call only."""
     rows: list[dict[str, Any]]
     """Of a call by entity: one answer each, as REST gives it."""

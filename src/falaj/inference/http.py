@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,7 +12,7 @@ from typing import Any, Protocol
 import httptools
 import orjson
 
-from falaj.core.errors import Bug, Conflict, FalajError, Unavailable
+from falaj.core.errors import Bug, FalajError, Unavailable
 from falaj.inference.errors import RETRY_AFTER_S, Busy, HeadersTooLarge, Malformed, TooLarge, TooSlow, body_of
 from falaj.inference.settings import ServerSettings
 
@@ -97,9 +95,31 @@ class Edge:
         self.connections: set[Connection] = set()
         self.most_head = settings.max_header_bytes
         self.is_draining = False
+        self._gathers = False
+        self._ready: list[tuple[Any, bytes]] = []
         self.time = time.perf_counter
         self.names = settings.tls_names if settings.tls_clients else ""
         """What of a client's certificate says who it is; empty where clients show none."""
+
+    def __enter__(self) -> None:
+        """Until the end of the `with`, answers are kept. Leaving close upon each other they wake a caller once, not each time."""
+        self._gathers = True
+
+    def __exit__(self, *_error: object) -> None:
+        self._gathers = False
+        self.release()
+
+    def send(self, transport: Any, data: bytes) -> None:
+        if self._gathers:
+            self._ready.append((transport, data))
+        else:
+            transport.write(data)
+
+    def release(self) -> None:
+        """Whatever was kept leaves now."""
+        ready, self._ready = self._ready, []
+        for transport, data in ready:
+            transport.write(data)
 
     def connection(self) -> Connection:
         return Connection(self)
@@ -284,7 +304,7 @@ class Connection(asyncio.Protocol):
             _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
             b"" if keep else b"connection: close\r\n",
         )  # fmt: skip
-        transport.write(head if request.method == b"HEAD" else head + body)
+        self._edge.send(transport, head if request.method == b"HEAD" else head + body)
         self._is_busy = False
         self._since = self._edge.time()
         if is_last and keep and self._farewell is not None:
@@ -292,6 +312,7 @@ class Connection(asyncio.Protocol):
         elif not keep:
             self._is_over = True
             self._queue.clear()
+            self._edge.release()
             transport.close()
         elif self._queue:
             following = self._queue.popleft()
@@ -361,6 +382,7 @@ class Connection(asyncio.Protocol):
         head = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
             _HEADS.get(answer.status, _HEADS[400]), answer.head, len(answer.body),
         )  # fmt: skip
+        self._edge.release()
         self._transport.write(head + answer.body)
         self._transport.close()
 
@@ -375,23 +397,3 @@ def refusal(error: FalajError, path: str) -> Answer:
     elif error.http_status == 405:
         head += b"allow: %b\r\n" % str(error.facts.get("allow", "GET")).encode("ascii", "replace")
     return Answer(error.http_status, orjson.dumps(body_of(error, path)), head)
-
-
-def listen(settings: ServerSettings) -> socket.socket:
-    """The listening socket. Raises Conflict where the port is taken, Unavailable where the address is not this machine's."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(1024)
-    except OSError as exc:
-        listener.close()
-        where = f"{settings.host}:{settings.port}"
-        if exc.errno == errno.EADDRINUSE:
-            raise Conflict(f"{where} is taken by another program.", "set serve_port to a free port, or to 0.") from exc
-        raise Unavailable(
-            f"Nothing can listen on {where}: {exc.strerror}.", "set serve_host to an address of this machine."
-        ) from exc
-    listener.setblocking(False)
-    return listener

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Part:
 
     live: Live
     matrix: Matrix
-    outputs: list[NDArray[Any]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
+    outputs: Sequence[NDArray[Any]] = ()
+    scores: Sequence[float] = ()
     problem: FalajError | None = None
 
 
@@ -40,7 +40,7 @@ class Job:
     place: int
     call: Call
     parts: list[Part]
-    rows: list[Row] = field(default_factory=list)
+    rows: Sequence[Row] = ()
     """Of a call by entity."""
     at: str = ""
     at_ms: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -31,7 +31,7 @@ def about(endpoint: str, live: Live) -> str:
 
 def tensor_line(
     call: TensorCall,
-    scores: list[float],
+    scores: Sequence[float],
     *,
     issued: str,
     times: tuple[str, str],

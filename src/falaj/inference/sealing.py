@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from falaj.core.errors import FalajError, Unavailable
 from falaj.inference.seals import Sealer
 
 EVERY_S = 1.0
+NICE = 10
 
 
 class Sealing:
@@ -31,6 +34,9 @@ class Sealing:
 
     def _run(self) -> None:
         sealer: Sealer | None = None
+        with contextlib.suppress(OSError, AttributeError):
+            # A thread has a priority of its own here: hashing waits for the workers, not they for it.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while not self._over.wait(EVERY_S):
             try:
                 sealer = sealer or self._open()

@@ -24,7 +24,6 @@ from falaj.inference.errors import Malformed, NotThatMethod
 from falaj.inference.feedback import read_labels
 from falaj.inference.http import JSON, PEER, Answer, Request, Respond, refusal
 from falaj.inference.models import Live
-from falaj.inference.openapi import POLICY, document, page
 from falaj.inference.predict import Predictor
 from falaj.inference.repository import Operation
 from falaj.inference.router import read_arm
@@ -35,7 +34,6 @@ from falaj.inference.text import MAX_TEXT, text_of
 from falaj.inference.traces import Span, Traces, trace_lines
 
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
-_PAGE = f"content-type: text/html; charset=utf-8\r\ncontent-security-policy: {POLICY}\r\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,11 +305,15 @@ class Server:
 
     def _openapi(self, request: Request, admitted: Admitted) -> Answer:
         from falaj import __version__
+        from falaj.inference.openapi import document  # few ask, and every worker would hold it
 
         return _json(document(ROUTES, self.settings, self.predictor.serving, __version__))
 
     def _docs(self, request: Request, admitted: Admitted) -> Answer:
-        return Answer(200, page(), _PAGE)
+        from falaj.inference.openapi import POLICY, page
+
+        head = f"content-type: text/html; charset=utf-8\r\ncontent-security-policy: {POLICY}\r\n"
+        return Answer(200, page(), head.encode())
 
     def _arms(self, names: Names) -> list[Live]:
         return arms_of(self.predictor.serving, names["name"], names.get("version"))

@@ -21,6 +21,8 @@ MAX_ROWS = 1024
 MAX_COLUMNS = 100_000
 FP32_MAX = float(np.finfo(np.float32).max)
 HINT = 'send {"inputs":[{"name":…,"shape":[n,k],"datatype":"FP32","data":[…]}]}.'
+_LONG = 1024
+"""Bytes of a body beyond which the text of its numbers is looked for, to be logged as it came."""
 _FEW = 64
 """Numbers below which Python compares faster than numpy starts."""
 
@@ -90,7 +92,9 @@ def read_infer(body: bytes, *, name: str, version: str | None, caller: Caller) -
         raise InvalidInput(f"The datatype {tensor.datatype[:80]!r} is not taken.", f"there is: {', '.join(_DTYPES)}.")
     check_shape(tensor.name, tensor.shape)
     if isinstance(tensor, _Flat):
-        flat, raw = tensor.data, _text_of(body)
+        flat = tensor.data
+        # Few numbers are written anew sooner than their text is found.
+        raw = _text_of(body) if len(body) > _LONG else orjson.dumps(flat)
     else:
         flat, raw = _uneven(tensor), None
     unit, at = "", None

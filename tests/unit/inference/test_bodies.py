@@ -34,6 +34,10 @@ def tensor(**changes: Any) -> bytes:
     ).encode()
 
 
+def long(**changes: Any) -> bytes:
+    return tensor(shape=[400, 2], data=[1, 2, 3, 4] * 200, **changes)
+
+
 def test_flat_and_nested_data_are_the_same_matrix() -> None:
     flat, nested = read_infer(tensor()), read_infer(tensor(data=[[1, 2.5], [None, 4]]))
     np.testing.assert_array_equal(flat.matrix, nested.matrix)
@@ -41,7 +45,9 @@ def test_flat_and_nested_data_are_the_same_matrix() -> None:
 
 
 def test_numbers_are_logged_as_the_text_they_came_in() -> None:
-    assert read_infer(tensor(data=[1, 2.5, 3e1, -4])).raw == b"[1, 2.5, 30.0, -4]"
+    data = [1, 2.5, 3e1, -4] * 100
+    assert read_infer(tensor(shape=[200, 2], data=data)).raw == json.dumps(data).encode()
+    assert read_infer(tensor(data=data[:4])).raw == b"[1.0,2.5,30.0,-4.0]"
 
 
 @pytest.mark.parametrize(
@@ -49,10 +55,10 @@ def test_numbers_are_logged_as_the_text_they_came_in() -> None:
     [
         tensor(),
         tensor(data=[[1, 2], [3, 4]]),
-        tensor(data=[1, 2, 3, 4]).replace(b", 4]", b",\n4]"),
-        tensor(data=[1, 2, 3, 4]).replace(b'"inputs"', b'"data": [9], "inputs"'),
-        tensor(data=[1, 2, 3, 4]).replace(b'"data"', b'"dat\\u0061"'),
-        tensor(data=[1, 2, 3, 4], name="data"),
+        long().replace(b", 4]", b",\n4]"),
+        long().replace(b'"inputs"', b'"data": [9], "inputs"'),
+        long().replace(b'"data"', b'"dat\\u0061"'),
+        long(name="data"),
     ],
     ids=["a gap", "row by row", "a line break", "another data", "an escaped name", "a name like it"],
 )

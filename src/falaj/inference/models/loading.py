@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -86,6 +88,7 @@ class Models:
             model = known[key] = self._known.get(key) or self._load(arm)
             arms.append(Live(arm, model, Ref.parse(arm.model).version or "0"))
         self._known = known
+        give_back()
         return Serving(wanted, wanted.endpoint.rpartition("/")[2], tuple(self._masked(wanted, arms)))
 
     def _masked(self, wanted: Wanted, arms: list[Live]) -> list[Live]:
@@ -110,6 +113,12 @@ class Models:
         model = Model(data, recipe, places, Stored(str(body.get("format", "onnx")), len(recipe.columns), body, self._device))
         model.classes = body.get("classification") or {}
         return model
+
+
+def give_back() -> None:
+    """Memory that loading took and needs no more goes back to the machine, where the C library can do that (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _manifest(arm: Arm, verify: Verify) -> Mapping[str, Any]:
