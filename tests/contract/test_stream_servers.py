@@ -29,6 +29,8 @@ from falaj.ports.stream import Stream
 from falaj.testing.stream import GROUP, Opened, StreamSuite, took, values
 from tests.kits.servers import Broker, free_port, kafka_server, nats_server, redis_server
 
+pytestmark = pytest.mark.slow
+
 
 class ServerSuite(StreamSuite):
     """Each test has a stream of its own on one server; the test that takes the broker away, a server of its own."""
