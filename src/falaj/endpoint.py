@@ -194,6 +194,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             # request leaves behind is in no circle.
             gc.freeze()
             gc.set_threshold(20_000, 20, 50)
+            gc.enable()
             yield Worker(folder, slot, settings, doors.keyring(folder, pepper, settings), predictor, watch, upkeep)
             metrics.save()
     except FalajError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import os
 import sys
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 Supervisor(Path(folder).absolute(), kinds, complain).run()
             case [folder, "--worker", slot, *fds] if slot.rpartition("-")[0] in WORKERS:
+                gc.disable()  # until what stays for good is there: `falaj.endpoint.worker` turns it on again
                 module, _, name = WORKERS[slot.rpartition("-")[0]].partition(":")
                 work = getattr(importlib.import_module(module), name)
                 work(Path(folder).absolute(), slot, [int(fd) for fd in fds])

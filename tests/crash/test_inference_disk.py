@@ -78,7 +78,7 @@ def test_a_disk_that_does_not_answer_holds_answers_back_and_loses_nothing(tmp_pa
 
 def test_what_dies_while_the_disk_is_full_is_back_once_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "serving") as disk:
-        place = Installation(tmp_path, {"clock": "replay", "workers": 2})
+        place = Installation(tmp_path, {"clock": "replay", "workers": 2, "grpc": "off"})
         place.store()
         key = place.key("app", "caller")
         try:

@@ -15,7 +15,8 @@ def iso(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2013-05-01T09:30:00.000Z`."""
     if at.tzinfo is None:
         raise InvalidInput(f"The time {str(at)!r} has no time zone.", "give it one: a time without a zone is two times.")
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    here = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return here.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def moment(text: str | datetime) -> datetime:

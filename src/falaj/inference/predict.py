@@ -247,10 +247,11 @@ class Predictor:
                         part.problem = alone
 
     def _has_failed(self, job: Job, found: Outcomes) -> bool:
-        problem = next((part.problem for part in job.parts if part.problem is not None), None)
-        if problem is not None:
-            self._fail(job, problem, found)
-        return problem is not None
+        for part in job.parts:
+            if part.problem is not None:
+                self._fail(job, part.problem, found)
+                return True
+        return False
 
     # --- the log ---
 

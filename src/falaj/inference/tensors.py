@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -149,7 +150,9 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 
 def check_range(name: str, matrix: Matrix) -> None:
     """Raises InvalidInput for what FP32 cannot carry. NaN is a number that is missing."""
-    if (np.abs(matrix) > FP32_MAX).any():
+    if matrix.max() <= FP32_MAX and matrix.min() >= -FP32_MAX:
+        return
+    if (np.abs(matrix) > FP32_MAX).any():  # a NaN fails every comparison above
         raise _beyond(name)
 
 
@@ -202,19 +205,30 @@ def check_outputs(wanted: Sequence[str] | None, names: Sequence[str]) -> None:
 def write_infer(answered: Answered, call: TensorCall) -> bytes:
     """The answer to a call by tensor: the model's outputs, and the ids of the predictions as a tensor of their own."""
     live, ids = answered.live, answered.ids
+    outputs = live.model.outputs
     tensors = [
-        f'{{"name":{quoted(spec.name)},"datatype":"{spec.datatype}","shape":{list(value.shape)},"data":{_numbers(value)}}}'
-        for spec, value in zip(live.model.outputs, answered.outputs, strict=True)
+        f'{_opening(spec.name, spec.datatype)}{list(value.shape)},"data":{_numbers(value)}}}'
+        for spec, value in zip(outputs, answered.outputs, strict=True)
     ]
     tensors.append(f'{{"name":"prediction_id","datatype":"BYTES","shape":[{len(ids)}],"data":["{_BETWEEN.join(ids)}"]}}')
     if call.wanted is not None:
-        names = [*(spec.name for spec in live.model.outputs), "prediction_id"]
+        names = [*(spec.name for spec in outputs), "prediction_id"]
         tensors = [tensors[names.index(name)] for name in call.wanted]
+    tail = f',"id":{quoted(call.id)}' if call.id else ""
+    return f"{_head(call.name, live.version, live.arm.role, live.arm.release)}{','.join(tensors)}]{tail}}}".encode()
+
+
+@functools.lru_cache(64)
+def _head(name: str, version: str, role: str, release: str) -> str:
     return (
-        f'{{"model_name":{quoted(call.name)},"model_version":{quoted(live.version)},'
-        f'"parameters":{{"arm":{quoted(live.arm.role)},"release":{quoted(live.arm.release)}}},'
-        f'"outputs":[{",".join(tensors)}]{f""","id":{quoted(call.id)}""" if call.id else ""}}}'
-    ).encode()
+        f'{{"model_name":{quoted(name)},"model_version":{quoted(version)},'
+        f'"parameters":{{"arm":{quoted(role)},"release":{quoted(release)}}},"outputs":['
+    )
+
+
+@functools.lru_cache(64)
+def _opening(name: str, datatype: str) -> str:
+    return f'{{"name":{quoted(name)},"datatype":"{datatype}","shape":'
 
 
 _BETWEEN = '","'

@@ -84,7 +84,10 @@ class Address:
 
 def is_common(body: bytes, header_length: bytes | None) -> bool:
     """Whether falaj.inference.tensors reads it: at most one tensor, and not a word of bytes. A doubtful case is not."""
-    return header_length is None and body.count(b'"datatype"') < 2 and b"binary_data" not in body
+    if header_length is not None or b"binary_data" in body:
+        return False
+    first = body.find(b'"datatype"')
+    return body.find(b'"datatype"', first + 1) < 0
 
 
 def read_mixed(body: bytes, request: Address, serving: Serving | None) -> tuple[TensorCall, Wish]:

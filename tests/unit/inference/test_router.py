@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from falaj.core.actor import Actor
@@ -117,6 +117,7 @@ def test_every_bucket_is_as_likely_as_any_other() -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=5))
 def test_the_shares_are_met_to_half_a_bucket_and_come_to_one(shares: list[float]) -> None:
+    assume(not 1 < sum(shares) < 1 + 1e-8)  # so close it may be either
     if sum(shares) > 1:
         with pytest.raises(InvalidInput, match="1 or less"):
             split_of([arm("champion"), *(arm(f"variant-v{n}", share) for n, share in enumerate(shares))], "s")

@@ -43,8 +43,9 @@ def do(app: App, name: str, subject: str, **values: Any) -> Any:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("trips")
     for found in re.finditer(r'```(?:python|yaml) title="([^"]+)"\n(.*?)```', GUIDE.read_text("utf-8"), re.DOTALL):
-        (folder / found[1]).write_text(found[2], "utf-8")
-    settings = {"mirror": "none", "runner": "memory", "host": "memory"}
+        # One process holds one project of a name, and other tests have a `project` too.
+        (folder / found[1].replace("project.py", "scored_trips.py")).write_text(found[2], "utf-8")
+    settings = {"modules": "scored_trips", "mirror": "none", "runner": "memory", "host": "memory"}
     init_project(folder, settings)
     with open_app(folder, settings) as opened:
         opened.contracts.ingest(OPS, Ref("dataset", "trips"), until=datetime(2026, 3, 1, tzinfo=UTC))
