@@ -190,8 +190,8 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             with contextlib.suppress(FalajError):
                 online.get([])  # opened before the first request, which should not pay for it
             watch.look()
-            # What was imported and loaded stays for good: there is no use in walking through it again and again. Of what a request
-            # leaves behind little is in circles, but what was refused is.
+            # What was imported and loaded stays for good: there is no use in walking through it again and again. Little of what
+            # a request leaves behind is in circles, but what was refused is.
             gc.freeze()
             gc.set_threshold(10_000, 10, 10)
             gc.enable()
