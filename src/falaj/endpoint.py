@@ -237,7 +237,6 @@ def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
 
 async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Certificates | None) -> None:
     edge = Edge(server, own.settings)
-    server.batcher.telling = edge
     own.metrics.gauges["connections"] = lambda: len(edge.connections)
     over = contextlib.AsyncExitStack()
     refused = await over.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))

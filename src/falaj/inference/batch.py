@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 
 from falaj.core.errors import Bug, FalajError
 from falaj.inference.calls import Answered, Call, TensorCall
@@ -40,8 +38,6 @@ class Batcher:
         self._waiting: deque[tuple[Call, Done]] = deque()
         self.open = 0
         """Calls that were taken on and are not answered yet."""
-        self.telling: AbstractContextManager[None] = contextlib.nullcontext()
-        """What the outcomes of a batch are told in: where answers leave by sockets, they may leave together."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, call: Call, done: Done) -> None:
@@ -87,9 +83,9 @@ class Batcher:
 
     def _tell(self, batch: Batch, found: list[Answered | FalajError], problem: FalajError | None) -> None:
         self.open -= len(batch)
-        with self.telling:
-            for (_, done), one in zip(batch, found, strict=True):
-                done(problem if problem is not None and isinstance(one, Answered) else one)
+        # One by one: while the last are told, the first callers ask again, and the next batch is as large as this one.
+        for (_, done), one in zip(batch, found, strict=True):
+            done(problem if problem is not None and isinstance(one, Answered) else one)
 
 
 def _rows(call: Call) -> int:

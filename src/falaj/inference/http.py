@@ -95,31 +95,9 @@ class Edge:
         self.connections: set[Connection] = set()
         self.most_head = settings.max_header_bytes
         self.is_draining = False
-        self._gathers = False
-        self._ready: list[tuple[Any, bytes]] = []
         self.time = time.perf_counter
         self.names = settings.tls_names if settings.tls_clients else ""
         """What of a client's certificate says who it is; empty where clients show none."""
-
-    def __enter__(self) -> None:
-        """Until the end of the `with`, answers are kept. Leaving close upon each other they wake a caller once, not each time."""
-        self._gathers = True
-
-    def __exit__(self, *_error: object) -> None:
-        self._gathers = False
-        self.release()
-
-    def send(self, transport: Any, data: bytes) -> None:
-        if self._gathers:
-            self._ready.append((transport, data))
-        else:
-            transport.write(data)
-
-    def release(self) -> None:
-        """Whatever was kept leaves now."""
-        ready, self._ready = self._ready, []
-        for transport, data in ready:
-            transport.write(data)
 
     def connection(self) -> Connection:
         return Connection(self)
@@ -304,7 +282,7 @@ class Connection(asyncio.Protocol):
             _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
             b"" if keep else b"connection: close\r\n",
         )  # fmt: skip
-        self._edge.send(transport, head if request.method == b"HEAD" else head + body)
+        transport.write(head if request.method == b"HEAD" else head + body)
         self._is_busy = False
         self._since = self._edge.time()
         if is_last and keep and self._farewell is not None:
@@ -312,7 +290,6 @@ class Connection(asyncio.Protocol):
         elif not keep:
             self._is_over = True
             self._queue.clear()
-            self._edge.release()
             transport.close()
         elif self._queue:
             following = self._queue.popleft()
@@ -382,7 +359,6 @@ class Connection(asyncio.Protocol):
         head = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
             _HEADS.get(answer.status, _HEADS[400]), answer.head, len(answer.body),
         )  # fmt: skip
-        self._edge.release()
         self._transport.write(head + answer.body)
         self._transport.close()
 
