@@ -247,7 +247,7 @@ async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Ce
     async def drain() -> None:
         await over.aclose()
         listener.close()
-        server.is_leaving = edge.is_draining = True  # each caller is told with the next answer to come back on another connection
+        edge.is_draining = True  # each caller is told with the next answer to come back on another connection
         linger = time.monotonic() + LINGER_S
         while edge.connections and time.monotonic() < linger:
             await asyncio.sleep(0.01)

@@ -51,10 +51,6 @@ class _Turn:
     """As `held` has it."""
 
 
-LOOK_EVERY_S = 0.02
-"""How soon a model that was taken out of service elsewhere answers no more here."""
-
-
 class Predictor:
     """Answers from what is served at the moment. `serving` is replaced as a whole by whoever watches what is wanted.
 
@@ -67,7 +63,6 @@ class Predictor:
         self.repository = Repository(log, now)
         self.is_traced = False
         """Whether anybody records requests, and wants to know how long each stage took."""
-        self._look_again = 0.0
         self._held: Held | None = None
         # A request without an id gets one that no other worker and no other run gives out.
         self._unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
@@ -88,9 +83,7 @@ class Predictor:
         held = self._held
         turn = _Turn(at, iso(at), millis(at), time.perf_counter(), held, held.about if held is not None else {})
         jobs: list[Job] = []
-        if turn.clock >= self._look_again:
-            self.repository.look()
-            self._look_again = turn.clock + LOOK_EVERY_S
+        self.repository.look()
         for place, call in enumerate(calls):
             try:
                 jobs.append(self._job(place, call, turn))

@@ -92,8 +92,6 @@ class Server:
         self, settings: ServerSettings, keyring: Keyring, predictor: Predictor, batcher: Batcher, traces: Traces | None = None
     ) -> None:
         self.settings, self.keyring, self.predictor, self.batcher = settings, keyring, predictor, batcher
-        self.is_leaving = False
-        """Whether it only answers what it has taken on."""
         self._traces = traces or Traces()
         predictor.is_traced = self._traces.is_on
         self._default_s = settings.timeout_ms / 1000
@@ -256,7 +254,8 @@ class Server:
         return _json({"live": True})
 
     def _ready(self, request: Request, admitted: Admitted) -> Answer:
-        is_ready = self._is_in_service() and not self.is_leaving
+        # Also of a worker that leaves: whoever reached it is answered, and the others take the next.
+        is_ready = self._is_in_service()
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     def _about(self, request: Request, admitted: Admitted) -> Answer:
