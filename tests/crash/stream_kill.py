@@ -88,8 +88,11 @@ def rounds(broker: str, folder: Path, count: int, seed: int, each: int = 300) ->
             sent += each
             source.produce(messages)
             child = _start(folder)
-            # Kafka's group takes three seconds to form, and what a dead member held comes after its session.
-            time.sleep(chance.random() * 0.25 if broker != "kafka" else 3.0 + chance.random() * 8.0)
+            if broker == "kafka":
+                # Its group takes three seconds to form, and what a dead member held comes after its session.
+                time.sleep(3.0 + chance.random() * 8.0)
+            else:
+                _await(source, settings.stream_group, chance.randrange(each + each // 10))
             child.send_signal(signal.SIGKILL)
             child.wait()
             midway += source.lag(settings.stream_group) > 0
@@ -101,6 +104,13 @@ def rounds(broker: str, folder: Path, count: int, seed: int, each: int = 300) ->
         child.wait(30)
         source.close()
         return _count(settings, folder, (sent, broken, count, midway))
+
+
+def _await(source: Stream, group: str, left: int) -> None:
+    """Until so few messages are to be answered: by the work that is done, not by a clock, however busy the machine is."""
+    until = time.monotonic() + PATIENCE_S
+    while source.lag(group) > left and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def work(folder: Path) -> None:

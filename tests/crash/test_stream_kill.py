@@ -13,4 +13,4 @@ pytestmark = pytest.mark.slow
 def test_every_message_has_one_prediction_and_one_answer(broker: str, count: int, tmp_path: Path) -> None:
     found = rounds(broker, tmp_path, count, seed=3)
     assert found.is_right, found
-    assert found.kills, found
+    assert found.midway or broker == "kafka", found
