@@ -33,8 +33,8 @@ PARTS = (
     ("log", r"(inference/(log|record)\w*\.py|core/segment\.py|adapters/local/predictions\.py|\.(_write|_log|_record)\w* )"),
     ("decode", r"(read_\w+|_matrix|_flat|_asked|unit_of|text_of|decode\w*) \(falaj/inference/"),
     ("encode", r"(write_\w+|encode\w*|_json|check_outputs) \(falaj/inference/"),
-    ("HTTP: parse, route, write", r"(inference/(http|server|doors)\w*\.py|uvicorn/|httptools/)"),
-    ("gather and hand over", r"inference/(batch|predict|calls)\w*\.py"),
+    ("HTTP: parse, route, write", r"(inference/(http|heads|server|doors)\w*\.py|uvicorn/|httptools/)"),
+    ("gather and hand over", r"inference/(batch|predict|calls|singles)\w*\.py"),
     ("watch and housekeeping", r"(inference/watch\.py|falaj/serve\.py.*keep|psutil/)"),
     ("event loop", r"(Runner\.run|asyncio/|uvloop/|serve \(falaj/serve\.py|main \(falaj/serve\.py)"),
 )

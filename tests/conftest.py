@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.kits.servers import S3, kafka_server, nats_server, postgresql_server, redis_server, s3_server
+
+# No test is timed: how long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SERVERS = {"redis_url", "postgresql_url", "s3", "nats_url", "kafka_url"}
 

@@ -34,7 +34,8 @@ class Batcher:
     ) -> None:
         """`rows`: at most so many rows in a run (one call may have more). `waiting`: calls beyond these are told to come back."""
         self.predictor = predictor
-        self._rows, self._most, self._after = rows, waiting, after
+        self.rows = rows
+        self._most, self._after = waiting, after
         self._waiting: deque[tuple[Call, Done]] = deque()
         self.open = 0
         """Calls that were taken on and are not answered yet."""
@@ -42,13 +43,17 @@ class Batcher:
 
     def submit(self, call: Call, done: Done) -> None:
         """`done` is told the outcome, soon and on this loop; at once where too many wait."""
-        if self.open >= self._most:
+        if self.is_full:
             done(Busy("More requests wait than this server takes on.", "come back in a second."))
             return
         self.open += 1
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting.append((call, done))
+
+    @property
+    def is_full(self) -> bool:
+        return self.open >= self._most
 
     def settle(self, done: Callable[[FalajError | None], None]) -> None:
         """`done` is told once what was appended by now is as safe as the settings ask for, or what is in the way."""
@@ -63,7 +68,7 @@ class Batcher:
         while self._waiting:
             batch: Batch = []
             rows = 0
-            while self._waiting and (not batch or rows + _rows(self._waiting[0][0]) <= self._rows):
+            while self._waiting and (not batch or rows + _rows(self._waiting[0][0]) <= self.rows):
                 one = self._waiting.popleft()
                 rows += _rows(one[0])
                 batch.append(one)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import httptools
-import orjson
 
-from falaj.core.errors import Bug, FalajError, Unavailable
-from falaj.inference.errors import RETRY_AFTER_S, Busy, HeadersTooLarge, Malformed, TooLarge, TooSlow, body_of
+from falaj.core.errors import Bug, FalajError
+from falaj.inference.errors import Busy, HeadersTooLarge, Malformed, TooLarge, TooSlow
+from falaj.inference.exchange import HEADS, JSON, PEER, Answer, Request, Service, refusal
+from falaj.inference.heads import Heads
 from falaj.inference.settings import ServerSettings
 
-JSON = b"content-type: application/json\r\n"
 WANTED = frozenset(
     {
         b"authorization",
@@ -32,59 +30,13 @@ WANTED = frozenset(
     }
 )
 """Headers that anything here looks at; the others are counted and forgotten."""
-PEER = b":peer"
-"""Stands among the headers of a request for who its connection's certificate says it is; no caller can send such a name."""
 SWEEP_S = 0.5
 _PIPELINED = 16
 """Requests of one connection that may wait behind an answer before no more is read from it."""
-_REASONS: Mapping[int, bytes] = {
-    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
-    408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large", 422: b"Unprocessable Content",
-    429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    503: b"Service Unavailable", 504: b"Gateway Timeout",
-}  # fmt: skip
-_HEADS = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
 
-
-@dataclass(slots=True)
-class Request:
-    """A whole request. `open`: what `Service.admit` made of its head."""
-
-    method: bytes
-    path: str
-    headers: Mapping[bytes, bytes]
-    body: bytes
-    started: float
-    opened: Any
-    keep: bool
-    span: Any = None
-    """What the service makes of its `traceparent`."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """`head`: header lines, each with its line end; the length and what the connection needs are added."""
-
-    status: int
-    body: bytes
-    head: bytes = JSON
-
-
-Respond = Callable[[Answer], None]
-
-
-class Service(Protocol):
-    def admit(self, method: bytes, path: str, headers: Mapping[bytes, bytes]) -> Any:
-        """Whether the request may go on, before its body is read. Raises FalajError."""
-        ...
-
-    def handle(self, request: Request, respond: Respond) -> None:
-        """Answers once, now or later on this loop. Never raises."""
-        ...
-
-    def refused(self, error: FalajError) -> None:
-        """Counts what was refused at the edge."""
-        ...
+_PLAIN = Request(b"POST", "", {}, b"", 0.0, None, True)
+"""What an answer goes by of a request whose caller goes on."""
+_GOOD = (HEADS[200] + JSON).decode()
 
 
 class Edge:
@@ -92,6 +44,7 @@ class Edge:
 
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self.service, self.settings = service, settings
+        self.heads = Heads(service.admits_still)
         self.connections: set[Connection] = set()
         self.most_head = settings.max_header_bytes
         self.is_draining = False
@@ -119,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_edge", "_farewell", "_head", "_headers", "_is_busy", "_is_over", "_length", "_method", "_opened", "_parser",
-        "_path", "_peer", "_queue", "_since", "_started", "_transport", "_until", "_url", "_waits_for",
+        "_path", "_peer", "_queue", "_since", "_started", "_transport", "_until", "_url", "_waits_for", "_whole",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -140,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._farewell: FalajError | None = None
         """What is wrong with what came behind the requests that are being answered."""
         self._started = 0.0
+        self._whole = b""
+        """While it is read: all that has come since the last request."""
         self._peer, self._until = b"", 0.0
         """Who the client's certificate says it is, and until when it may (edge.time); where it has one."""
 
@@ -178,6 +133,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
+        if not (self._is_busy or self._waits_for or self._peer):
+            known = self._edge.heads.find(data)
+            if known is not None:
+                self._is_busy, started, body = True, self._edge.time(), data[known.end :]
+                if not self._edge.service.quick(known, body, started, self):
+                    self.handle(known.request_of(body, started))
+                return
+            self._whole = data
+        self._read(data)
+        self._whole = b""
+
+    def _read(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -255,21 +222,36 @@ class Connection(asyncio.Protocol):
         body = self._body if type(self._body) is bytes else bytes(self._body)
         request = Request(self._method, self._path, self._headers, body, self._started, self._opened, keep)
         self._body = b""
+        if self._whole:
+            self._edge.heads.learn(self._whole, request, self._length)
         if self._is_busy:
             self._queue.append(request)
             if len(self._queue) >= _PIPELINED:
                 self._transport.pause_reading()
         else:
-            self._handle(request)
+            self.handle(request)
 
     # --- one request after the other ---
 
-    def _handle(self, request: Request) -> None:
+    def handle(self, request: Request) -> None:
+        """Answers it, now or later; the requests that come meanwhile wait."""
         self._is_busy = True
         if isinstance(request.opened, FalajError):
             self._respond(request, self._refusal(request.opened, request.path))
         else:
             self._edge.service.handle(request, lambda answer: self._respond(request, answer))
+
+    def finish(self, body: str, now: float) -> None:
+        """The answer to a request that was taken up by `Service.quick`: ASCII, a JSON text."""
+        if self._queue or self._is_over or self._edge.is_draining or self._farewell is not None:
+            self._respond(_PLAIN, Answer(200, body.encode()))
+        elif not self._transport.is_closing():
+            self._transport.write(f"{_GOOD}content-length: {len(body)}\r\n\r\n{body}".encode())
+            self._is_busy, self._since = False, now
+
+    def refuse(self, error: FalajError, path: str) -> None:
+        """As `finish`, for one that failed."""
+        self._respond(_PLAIN, self._refusal(error, path))
 
     def _respond(self, request: Request, answer: Answer) -> None:
         transport = self._transport
@@ -279,7 +261,7 @@ class Connection(asyncio.Protocol):
         keep = request.keep and not self._edge.is_draining and (not is_last or self._farewell is not None)
         body = answer.body
         head = b"%b%bcontent-length: %d\r\n%b\r\n" % (
-            _HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
+            HEADS.get(answer.status) or b"HTTP/1.1 %d -\r\n" % answer.status, answer.head, len(body),
             b"" if keep else b"connection: close\r\n",
         )  # fmt: skip
         transport.write(head if request.method == b"HEAD" else head + body)
@@ -296,7 +278,7 @@ class Connection(asyncio.Protocol):
             if len(self._queue) == _PIPELINED // 2:
                 self._read_on()
             # Not at once: a long queue of answers that are ready must not become as deep a stack.
-            asyncio.get_running_loop().call_soon(self._handle, following)
+            asyncio.get_running_loop().call_soon(self.handle, following)
             self._is_busy = True
 
     def _refusal(self, error: FalajError, path: str) -> Answer:
@@ -357,19 +339,7 @@ class Connection(asyncio.Protocol):
             return
         answer = self._refusal(error, self._url.partition(b"?")[0].decode("ascii", "replace"))
         head = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
-            _HEADS.get(answer.status, _HEADS[400]), answer.head, len(answer.body),
+            HEADS.get(answer.status, HEADS[400]), answer.head, len(answer.body),
         )  # fmt: skip
         self._transport.write(head + answer.body)
         self._transport.close()
-
-
-def refusal(error: FalajError, path: str) -> Answer:
-    """An error as an answer, in the shape that the route's clients expect."""
-    head = JSON
-    if isinstance(error, Unavailable):
-        head += b"retry-after: %d\r\n" % RETRY_AFTER_S
-    elif error.http_status == 401:
-        head += b"www-authenticate: Bearer\r\n"
-    elif error.http_status == 405:
-        head += b"allow: %b\r\n" % str(error.facts.get("allow", "GET")).encode("ascii", "replace")
-    return Answer(error.http_status, orjson.dumps(body_of(error, path)), head)

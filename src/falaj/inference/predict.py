@@ -64,8 +64,12 @@ class Predictor:
         self.is_traced = False
         """Whether anybody records requests, and wants to know how long each stage took."""
         self._held: Held | None = None
-        # A request without an id gets one that no other worker and no other run gives out.
-        self._unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
+        self.unnamed = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
+        """A request without an id gets one that no other worker and no other run gives out."""
+
+    @property
+    def held(self) -> Held | None:
+        return self._held
 
     @property
     def serving(self) -> Serving | None:
@@ -155,7 +159,7 @@ class Predictor:
         return self._entity_job(place, call, held, turn)
 
     def _tensor_job(self, place: int, call: TensorCall, held: Held, turn: _Turn) -> Job:
-        request_id = call.caller.request_id or call.id or next(self._unnamed)
+        request_id = call.caller.request_id or call.id or next(self.unnamed)
         unit = call.unit or request_id
         live, forced = held.arm(unit, call.caller, call.version)
         model = live.model
@@ -177,7 +181,7 @@ class Predictor:
     def _entity_job(self, place: int, call: EntityCall, held: Held, turn: _Turn) -> Job:
         """Every request's arm and time; the features are not known yet."""
         many, rows = len(call.requests) > 1, []
-        call_id = call.caller.request_id or next(self._unnamed)
+        call_id = call.caller.request_id or next(self.unnamed)
         for index, request in enumerate(call.requests):
             try:
                 rows.append(self._row((held, turn.at), request, call.caller, f"{call_id}-{index}" if many else call_id))

@@ -21,13 +21,15 @@ from falaj.inference.deadlines import deadline_of
 from falaj.inference.describe import arms_of, model_config, model_metadata, model_statistics, server_metadata
 from falaj.inference.entities import read_entities, read_json
 from falaj.inference.errors import Malformed, NotThatMethod
+from falaj.inference.exchange import JSON, PEER, Answer, Asker, Request, Respond, refusal
 from falaj.inference.feedback import read_labels
-from falaj.inference.http import JSON, PEER, Answer, Request, Respond, refusal
+from falaj.inference.heads import Known
 from falaj.inference.models import Live
 from falaj.inference.predict import Predictor
 from falaj.inference.repository import Operation
 from falaj.inference.router import read_arm
 from falaj.inference.settings import ServerSettings
+from falaj.inference.singles import Singles
 from falaj.inference.tensors import MAX_ROWS, read_infer, write_infer
 from falaj.inference.tensors_mixed import Address, Wish, is_common, read_mixed, write_mixed
 from falaj.inference.text import MAX_TEXT, text_of
@@ -71,6 +73,7 @@ ROUTES = (
 )
 
 
+_INFER = next(route for route in ROUTES if route.call == "infer")
 _LATER = frozenset({"infer", "predict", "feedback"})
 NOBODY = Actor("nobody", "service")
 Names = Mapping[str, str]
@@ -83,6 +86,8 @@ class Admitted:
     route: Route
     names: Names
     actor: Actor
+    key: bytes = b""
+    """What the caller showed; empty where it was not by key or token that they are known."""
 
 
 class Server:
@@ -95,6 +100,8 @@ class Server:
         self._traces = traces or Traces()
         predictor.is_traced = self._traces.is_on
         self._default_s = settings.timeout_ms / 1000
+        is_plain = not (self._traces.is_on or settings.timeout_ms or settings.clock == "replay")
+        self._singles = Singles(predictor, batcher) if is_plain else None
         self._now: dict[str, Callable[[Request, Admitted], Answer]] = {
             route.call: getattr(self, "_" + route.call) for route in ROUTES if route.call not in _LATER
         }
@@ -114,16 +121,35 @@ class Server:
             return Admitted(route, found[1], NOBODY)
         given = headers.get(b"authorization", b"")
         key = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-falaj-key", b"")
+        self._look()
+        # Whoever shows no key is who their certificate says.
+        is_known_by_key = key or given or PEER not in headers
+        actor = self.keyring.actor(key) if is_known_by_key else self.keyring.holder(headers[PEER].decode())
+        demand(actor, route.permission)
+        return Admitted(route, found[1], actor, key)
+
+    def admits_still(self, opened: Any) -> bool:
+        if type(opened) is not Admitted or not opened.key:
+            return False
+        self._look()
+        try:
+            # Whoever may do more or less than before is another actor.
+            return self.keyring.actor(opened.key) is opened.actor
+        except FalajError:
+            return False
+
+    def quick(self, known: Known, body: bytes, started: float, asker: Asker) -> bool:
+        opened: Admitted = known.request.opened
+        if self._singles is None or not known.is_plain or opened.route is not _INFER:
+            return False
+        return self._singles.take(known, body, started, asker)
+
+    def _look(self) -> None:
         if not self._has_looked:
             # Once for all that came in this turn of the loop; a key that was taken back is refused from the next turn on.
             self.keyring.look()
             self._has_looked = True
             asyncio.get_running_loop().call_soon(self._forget)
-        # Whoever shows no key is who their certificate says.
-        is_known_by_key = key or given or PEER not in headers
-        actor = self.keyring.actor(key) if is_known_by_key else self.keyring.holder(headers[PEER].decode())
-        demand(actor, route.permission)
-        return Admitted(route, found[1], actor)
 
     def _forget(self) -> None:
         self._has_looked = False

@@ -207,7 +207,7 @@ def write_infer(answered: Answered, call: TensorCall) -> bytes:
     live, ids = answered.live, answered.ids
     outputs = live.model.outputs
     tensors = [
-        f'{_opening(spec.name, spec.datatype)}{list(value.shape)},"data":{_numbers(value)}}}'
+        f'{tensor_head(spec.name, spec.datatype)}{list(value.shape)},"data":{_numbers(value)}}}'
         for spec, value in zip(outputs, answered.outputs, strict=True)
     ]
     tensors.append(f'{{"name":"prediction_id","datatype":"BYTES","shape":[{len(ids)}],"data":["{_BETWEEN.join(ids)}"]}}')
@@ -215,11 +215,12 @@ def write_infer(answered: Answered, call: TensorCall) -> bytes:
         names = [*(spec.name for spec in outputs), "prediction_id"]
         tensors = [tensors[names.index(name)] for name in call.wanted]
     tail = f',"id":{quoted(call.id)}' if call.id else ""
-    return f"{_head(call.name, live.version, live.arm.role, live.arm.release)}{','.join(tensors)}]{tail}}}".encode()
+    return f"{answer_head(call.name, live.version, live.arm.role, live.arm.release)}{','.join(tensors)}]{tail}}}".encode()
 
 
 @functools.lru_cache(64)
-def _head(name: str, version: str, role: str, release: str) -> str:
+def answer_head(name: str, version: str, role: str, release: str) -> str:
+    """What an answer begins with, up to its first tensor."""
     return (
         f'{{"model_name":{quoted(name)},"model_version":{quoted(version)},'
         f'"parameters":{{"arm":{quoted(role)},"release":{quoted(release)}}},"outputs":['
@@ -227,7 +228,8 @@ def _head(name: str, version: str, role: str, release: str) -> str:
 
 
 @functools.lru_cache(64)
-def _opening(name: str, datatype: str) -> str:
+def tensor_head(name: str, datatype: str) -> str:
+    """What a tensor begins with, up to its shape."""
     return f'{{"name":{quoted(name)},"datatype":"{datatype}","shape":'
 
 

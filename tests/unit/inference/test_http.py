@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from falaj.core.errors import Denied, FalajError
-from falaj.inference.http import Answer, Edge, Request, Respond
+from falaj.inference.exchange import Answer, Asker, Request, Respond
+from falaj.inference.heads import Known
+from falaj.inference.http import Edge
 from falaj.inference.settings import ServerSettings
 
 SETTINGS = ServerSettings("delay", "", "", "", "", max_body_bytes=1000, max_header_bytes=500, max_connections=20)
@@ -31,6 +33,12 @@ class Echo:
             raise Denied("You may not.")
         self.seen.pop()
         return path
+
+    def admits_still(self, opened: Any) -> bool:
+        return isinstance(opened, str)
+
+    def quick(self, known: Known, body: bytes, started: float, asker: Asker) -> bool:
+        return False
 
     def handle(self, request: Request, respond: Respond) -> None:
         self.seen.append(request.path)
