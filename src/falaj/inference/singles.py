@@ -139,7 +139,8 @@ class Singles:
         request_id = given or next(self._predictor.unnamed)
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._waiting.append(Single(known, asker, body, started, given, request_id, unit or request_id, _quoted(opened.actor.name), row))
+        by = _quoted(opened.actor.name)
+        self._waiting.append(Single(known, asker, body, started, given, request_id, unit or request_id, by, row))
         self._batcher.open += 1
         return True
 

@@ -27,6 +27,8 @@ _LINKS = {
 }  # fmt: skip
 _CATEGORY, _LEFT, _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2, 4, 8
 """Bits of `decision_type`."""
+_MOST = 2**31
+"""No file has as many columns or nodes."""
 
 
 def load(data: bytes, stored: Stored) -> Program:
@@ -92,22 +94,22 @@ def _tree(tree: Mapping[str, str], start: int) -> dict[str, NDArray[Any]]:
     if int(tree.get("is_linear", "0")):
         raise InvalidInput("The booster has linear models in its leaves.", "fit with linear_tree=False.")
     inner = leaves - 1
-    names = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-    feature, cut, how, yes, no = (_numbers(tree[name], inner) if inner else np.zeros(0) for name in names)
-    kinds = how.astype(np.int64)
+    names = ("split_feature", "decision_type", "left_child", "right_child")
+    feature, kinds, yes, no = (_whole(tree[name], inner) if inner else np.zeros(0, np.int64) for name in names)
+    cut = _numbers(tree["threshold"], inner) if inner else np.zeros(0)
     if (kinds & (_CATEGORY | _ZERO_IS_MISSING)).any():
         raise InvalidInput("The booster splits on categories or takes 0 for a missing value.", "fit with zero_as_missing=False.")
     # Where it saw no missing value while it was fitted, it takes one for 0.
     missing = np.where(kinds & _NAN_IS_MISSING, (kinds & _LEFT) > 0, cut >= 0)
-    left, right = (start + np.where(child < 0, inner - 1 - child, child).astype(np.int64) for child in (yes, no))
+    left, right = (start + np.where(child < 0, inner - 1 - child, child) for child in (yes, no))
     nothing = np.zeros(leaves)
     return {
-        "feature": np.append(feature.astype(np.int64), np.full(leaves, -1)),
+        "feature": np.append(feature, np.full(leaves, -1)),
         "cut": np.append(_cuts(cut), nothing).astype(np.float32),
         "yes": np.append(left, nothing).astype(np.int64),
         "no": np.append(right, nothing).astype(np.int64),
         "missing": np.append(missing, nothing).astype(bool),
-        "value": np.append(np.zeros(inner), _numbers(tree["leaf_value"], leaves)).astype(np.float32),
+        "value": np.append(np.zeros(inner), _values(tree["leaf_value"], leaves)).astype(np.float32),
     }
 
 
@@ -116,6 +118,20 @@ def _numbers(text: str, count: int) -> NDArray[np.float64]:
     if len(found) != count or np.isnan(found).any():
         raise ValueError(f"{len(found)} numbers where there are {count}, or one that is none")
     return found
+
+
+def _values(text: str, count: int) -> NDArray[np.float64]:
+    found = _numbers(text, count)
+    if (np.abs(found) > np.finfo(np.float32).max).any():
+        raise ValueError("a leaf with more than FP32 can carry")
+    return found
+
+
+def _whole(text: str, count: int) -> NDArray[np.int64]:
+    found = _numbers(text, count)
+    if (np.abs(found) > _MOST).any() or (found != np.trunc(found)).any():
+        raise ValueError("a number that must be whole and is not, or is too large")
+    return found.astype(np.int64)
 
 
 def _cuts(cut: NDArray[np.float64]) -> NDArray[np.float32]:
