@@ -106,6 +106,19 @@ def mlserver(folder: Path, model: bytes, peer: str = "mlserver") -> Iterator[Ser
 
 
 @contextlib.contextmanager
+def floor(folder: Path, models: Sequence[bytes]) -> Iterator[Server]:
+    """The least that a server in Python can do with these models: see benchmarks.endpoints.floor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{place}.onnx" for place in range(len(models))]
+    for path, model in zip(paths, models, strict=True):
+        path.write_bytes(model)
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.endpoints.floor", str(port), *map(str, paths)]
+    with _started(command, f"http://127.0.0.1:{port}", folder / "out.txt") as (child, ready_s):
+        yield Server(f"http://127.0.0.1:{port}", child, ready_s)
+
+
+@contextlib.contextmanager
 def _started(command: Sequence[str], url: str, output: Path) -> Iterator[tuple[int, float]]:
     """(pid, seconds from its start until it says that it is ready). Raises RuntimeError where it never does."""
     with output.open("wb") as out, pinned(SERVER_CORE):

@@ -41,7 +41,8 @@ def moment(text: str | datetime) -> datetime:
 
 def millis(at: datetime) -> int:
     """Milliseconds since 1970-01-01T00:00Z, cut off as `iso` cuts them off."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+    since = at - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_millis(ms: int) -> datetime:

@@ -56,6 +56,11 @@ Respond = Callable[[Answer], None]
 class Asker(Protocol):
     """Who waits for the answer to a request that was taken up quickly: one of the three is called, once."""
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else can ask in this turn of the loop: there is no company to wait for."""
+        ...
+
     def finish(self, body: str, now: float) -> None:
         """The answer, a JSON text in ASCII; status 200."""
         ...

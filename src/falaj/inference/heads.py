@@ -15,7 +15,7 @@ from falaj.inference.exchange import Request
 END = b"\r\n\r\n"
 LONGEST = 1024
 """Bytes of a head that is worth remembering."""
-MOST = 256
+MOST = 1024
 """Heads; with one more, all of them are read again."""
 PLAIN = frozenset({b"authorization", b"content-type", b"x-falaj-key"})
 """Headers that say who asks, and nothing of how it is to be answered."""

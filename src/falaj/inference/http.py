@@ -241,6 +241,10 @@ class Connection(asyncio.Protocol):
         else:
             self._edge.service.handle(request, lambda answer: self._respond(request, answer))
 
+    @property
+    def is_alone(self) -> bool:
+        return len(self._edge.connections) == 1
+
     def finish(self, body: str, now: float) -> None:
         """The answer to a request that was taken up by `Service.quick`: ASCII, a JSON text."""
         if self._queue or self._is_over or self._edge.is_draining or self._farewell is not None:

@@ -28,9 +28,9 @@ from falaj.inference.batch import Batcher
 from falaj.inference.exchange import Asker
 from falaj.inference.heads import Known
 from falaj.inference.held import Held
-from falaj.inference.models import Live
+from falaj.inference.models import Live, Matrix
 from falaj.inference.predict import Predictor
-from falaj.inference.tensors import FP32_MAX, answer_head, tensor_head
+from falaj.inference.tensors import answer_head, array_of, tensor_head
 from falaj.inference.text import MAX_TEXT, quoted
 
 LONGEST = 4096
@@ -71,7 +71,6 @@ class Single(Struct, gc=False):
 
 
 _body = msgspec.json.Decoder(_Body)
-_greatest, _least = np.maximum.reduce, np.minimum.reduce
 _quoted = functools.lru_cache(256)(quoted)
 _rows = msgspec.json.Decoder(list[list[float]])
 
@@ -137,11 +136,13 @@ class Singles:
         if not _is_plain(unit) or not _is_plain(given):
             return False
         request_id = given or next(self._predictor.unnamed)
-        if not self._waiting:
+        if not self._waiting and not asker.is_alone:
             asyncio.get_running_loop().call_soon(self._flush)
         by = _quoted(opened.actor.name)
         self._waiting.append(Single(known, asker, body, started, given, request_id, unit or request_id, by, row))
         self._batcher.open += 1
+        if asker.is_alone:
+            self._flush()
         return True
 
     def _look(self) -> _Plan | None:
@@ -248,18 +249,15 @@ def _runs(plan: _Plan, batch: Sequence[Single]) -> list[_Run]:
     return runs
 
 
-def _matrix(calls: Sequence[Single], plan: _Plan) -> NDArray[np.float32]:
-    """(calls, columns). Raises ValueError for rows of another length or no numbers, and for what FP32 cannot carry."""
+def _matrix(calls: Sequence[Single], plan: _Plan) -> Matrix:
+    """(calls, columns). Raises ValueError for rows of another length or no numbers, InvalidInput for what FP32 cannot carry."""
     rows = _rows.decode(f"[{','.join([one.row for one in calls])}]")
     if set(map(len, rows)) != {plan.width}:
         raise ValueError
-    wide = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * plan.width)
-    if not (_greatest(wide) <= FP32_MAX and _least(wide) >= -FP32_MAX):
-        raise ValueError
-    return wide.astype(np.float32).reshape(-1, plan.width)
+    return array_of(plan.input, list(chain.from_iterable(rows))).reshape(-1, plan.width)
 
 
-def _run(arm: _Arm, calls: Sequence[Single], matrix: NDArray[np.float32]) -> _Run:
+def _run(arm: _Arm, calls: Sequence[Single], matrix: Matrix) -> _Run:
     outputs = arm.live.model.run(matrix)
     scores = arm.live.model.scores(outputs)
     texts = [_tensors(head, value, len(calls)) for head, value in zip(arm.tensors, outputs, strict=True)]

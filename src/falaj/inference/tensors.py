@@ -158,14 +158,23 @@ def check_range(name: str, matrix: Matrix) -> None:
 
 def _array(tensor: _Flat | _Tensor, flat: list[Any]) -> Matrix:
     """One dimension. Compared before it is narrowed: what FP32 cannot carry would become infinite in silence."""
-    dtype = _DTYPES[tensor.datatype]
-    if len(flat) <= _FEW and isinstance(tensor, _Flat):
-        if min(flat) >= -FP32_MAX and max(flat) <= FP32_MAX:
-            narrow: Matrix = np.array(flat, dtype=dtype)  # type: ignore[assignment]
-            return narrow
-        raise _beyond(tensor.name)
+    if isinstance(tensor, _Flat):
+        return array_of(tensor.name, flat, _DTYPES[tensor.datatype])
     wide = np.array(flat, dtype=np.float64)
     check_range(tensor.name, wide)
+    return wide if _DTYPES[tensor.datatype] is np.float64 else wide.astype(np.float32)
+
+
+def array_of(name: str, flat: list[float], dtype: Any = np.float32) -> Matrix:
+    """Finite numbers as an array of one dimension. Raises InvalidInput for one that FP32 cannot carry."""
+    if len(flat) <= _FEW:
+        if min(flat) >= -FP32_MAX and max(flat) <= FP32_MAX:
+            few: Matrix = np.array(flat, dtype)
+            return few
+        raise _beyond(name)
+    wide = np.fromiter(flat, np.float64, len(flat))
+    if not (np.maximum.reduce(wide) <= FP32_MAX and np.minimum.reduce(wide) >= -FP32_MAX):
+        raise _beyond(name)
     return wide if dtype is np.float64 else wide.astype(np.float32)
 
 
