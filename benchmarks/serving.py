@@ -1,6 +1,8 @@
 """Serving beside MLServer: one model, the same requests, one core for the server and one for the load, turn and turn about.
 
-Falaj answers with everything on: keys, prediction log, metrics, and a split between two models; MLServer with its defaults.
+Falaj answers with everything on: keys, prediction log, metrics, and a split between two models; MLServer with its defaults. Once
+more, both cores are everybody's: falaj with a worker for each, MLServer, and the load. The floor is a server that does nothing
+but parse, run the models and send the scores.
 Each figure is the median of the rounds, each ratio the median of the rounds' ratios. One machine's figures: trust the ratios.
 
 python -m benchmarks.serving [--rounds 5] [--seconds 3]
@@ -16,11 +18,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.endpoints.cases import DISTINCT, alone_us, bodies, trained
 from benchmarks.endpoints.load import Answers, client, press
 from benchmarks.endpoints.machine import CORES, cpu_s, resident_mb
-from benchmarks.endpoints.servers import Server, falaj, mlserver
+from benchmarks.endpoints.servers import Server, falaj, floor, mlserver
 from benchmarks.figure import Figure, show
 
 CASES = {
@@ -36,6 +39,8 @@ SINGLE, ALONE, BATCH, SAME = CASES
 PEER, PARSED = "MLServer", "MLServer with httptools"
 """As pip installs it, uvicorn under it parses in Python; the second has the parser in C that nothing asks for."""
 OURS, UNLOGGED, DURABLE = "falaj", "falaj without its log", "falaj, answers after fsync"
+FLOOR = "the floor"
+TWO = "1 row, 16 connections, all share both cores"
 
 
 @dataclass
@@ -80,6 +85,7 @@ def figures(rounds: int, seconds: int) -> Iterator[Figure]:
             PARSED: held.enter_context(mlserver(place / "parsed", models[0], "mlserver_httptools")),
             UNLOGGED: held.enter_context(falaj(place / "unlogged", models, program=("benchmarks.endpoints.unlogged",))),
             DURABLE: held.enter_context(falaj(place / "durable", models, sync="always")),
+            FLOOR: held.enter_context(floor(place / "floor", models)),
         }
         for name, server in servers.items():  # the first requests fill caches
             press(server.infer, server.key, bodies(1), connections=16, seconds=1)
@@ -88,6 +94,7 @@ def figures(rounds: int, seconds: int) -> Iterator[Figure]:
         memory = {name: resident_mb(server.pid) for name, server in servers.items()}
         starts = [servers[OURS].ready_s, servers[DURABLE].ready_s, servers[PEER].ready_s]
         held.close()
+        _both_cores(table, place / "two", models, rounds, seconds)
         starts[:2] = [statistics.median([*starts[:2], *_starts(place / "again", models)])]
     yield from _against(table)
     yield from _processor(table, alone)
@@ -98,7 +105,19 @@ def figures(rounds: int, seconds: int) -> Iterator[Figure]:
         yield Figure(f"resident after all that, {name}", mb, "MB", f"less than {PEER}", peer / mb, 120)
 
 
-_LESS = {UNLOGGED: (ALONE, SAME, BATCH), PARSED: (ALONE, SAME), DURABLE: (BATCH, SAME)}
+def _both_cores(table: Table, folder: Path, models: tuple[bytes, ...], rounds: int, seconds: int) -> None:
+    with contextlib.ExitStack() as held:
+        servers = {
+            OURS: held.enter_context(falaj(folder / "ours", models, cores=CORES, workers=len(CORES))),
+            PEER: held.enter_context(mlserver(folder / "peer", models[0], cores=CORES)),
+        }
+        for turn in range(rounds + 1):  # the first fills caches
+            for name, server in servers.items():
+                kept = table if turn else {}
+                _measure(kept, (name, TWO), server, bodies(1), connections=16, seconds=seconds, cores=CORES)
+
+
+_LESS = {UNLOGGED: (ALONE, SAME, BATCH), PARSED: (ALONE, SAME), DURABLE: (BATCH, SAME), FLOOR: (SAME,)}
 """What is not measured of whom."""
 
 
@@ -117,9 +136,9 @@ def _rounds(servers: dict[str, Server], rounds: int, seconds: int) -> Table:
     return table
 
 
-def _measure(table: Table, key: tuple[str, str], server: Server, texts: list[bytes], *, connections: int, seconds: int) -> None:
+def _measure(table: Table, key: tuple[str, str], server: Server, texts: list[bytes], **spell: Any) -> None:
     before = cpu_s(server.pid)
-    found = press(server.infer, server.key, texts, connections=connections, seconds=seconds)
+    found = press(server.infer, server.key, texts, **spell)
     table.setdefault(key, Seen()).add(found, cpu_s(server.pid) - before)
 
 
@@ -131,7 +150,7 @@ def _starts(folder: Path, models: tuple[bytes, ...]) -> Iterator[float]:
 
 def _against(table: Table) -> Iterator[Figure]:
     """Throughput and waiting time beside both ways to install the peer; the budgets hold for the one that pip gives."""
-    for case, least in ((SINGLE, 20.0), (ALONE, 5.0), (BATCH, 3.0), (SAME, 3.0)):
+    for case, least in ((SINGLE, 20.0), (TWO, 20.0), (ALONE, 5.0), (BATCH, 3.0), (SAME, 3.0)):
         ours, peer = table[OURS, case], table[PEER, case]
         note = f"{PEER} {statistics.median(peer.rps):,.0f}/s"
         yield Figure(f"{case}", statistics.median(ours.rps), "req/s", PEER, _ratio(ours.rps, peer.rps), least=least, note=note)
@@ -145,7 +164,11 @@ def _against(table: Table) -> Iterator[Figure]:
                 _ratio(ours.rps, other.rps),
                 note=f"{statistics.median(other.rps):,.0f}/s",
             )
-        limit = 5.0 if case == SINGLE else None
+        if (FLOOR, case) in table:
+            least_of_all = table[FLOOR, case]
+            note = f"{statistics.median(least_of_all.rps):,.0f}/s, {_ratio(least_of_all.rps, peer.rps):.1f} × {PEER}"
+            yield Figure(f"{case}", statistics.median(ours.rps), "req/s", FLOOR, _ratio(ours.rps, least_of_all.rps), note=note)
+        limit = 5.0 if case in (SINGLE, TWO) else None
         note = f"{PEER} {statistics.median(peer.p99):.2f} ms"
         yield Figure(
             f"{case}, p99",

@@ -56,7 +56,9 @@ def client() -> str:
     return "wrk" if shutil.which("wrk") else "benchmarks.endpoints.client"
 
 
-def press(url: str, key: str, bodies: Sequence[bytes], *, connections: int, seconds: int) -> Answers:
+def press(
+    url: str, key: str, bodies: Sequence[bytes], *, connections: int, seconds: int, cores: Sequence[int] = (LOAD_CORE,)
+) -> Answers:
     """Sends the bodies in turn from a process of its own on the second core. Raises RuntimeError for any answer but a 200."""
     parts = urlsplit(url)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +71,7 @@ def press(url: str, key: str, bodies: Sequence[bytes], *, connections: int, seco
             command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
         else:
             command = [sys.executable, "-m", "benchmarks.endpoints.client", url, key, str(texts), str(connections), str(seconds)]
-        with pinned(LOAD_CORE):
+        with pinned(*cores):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout.strip().splitlines()[-1])

@@ -13,10 +13,10 @@ SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
 
 @contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Whatever this thread starts meanwhile stays on that core."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Whatever this thread starts meanwhile stays on these cores."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -49,14 +49,19 @@ class Server:
 
 @contextlib.contextmanager
 def falaj(
-    folder: Path, models: Sequence[bytes], *, program: Sequence[str] = ("falaj.serve",), **options: Any
+    folder: Path,
+    models: Sequence[bytes],
+    *,
+    program: Sequence[str] = ("falaj.serve",),
+    cores: Sequence[int] = (SERVER_CORE,),
+    **options: Any,
 ) -> Iterator[Server]:
     """An endpoint with a key, a prediction log, metrics, and one model for each arm. `options`: of the server's settings.
 
-    `program`: what `python -m` runs in place of the server's own start.
+    `program`: what `python -m` runs in place of the server's own start. `cores`: where it runs.
     """
     place = Installation(folder, {"clock": "wall", **options})
-    with _served(place, _arms(place, models), program) as server:
+    with _served(place, _arms(place, models), program, cores) as server:
         yield server
 
 
@@ -70,7 +75,9 @@ def entities(folder: Path, **options: Any) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _served(place: Installation, arms: Sequence[Arm], program: Sequence[str] = ("falaj.serve",)) -> Iterator[Server]:
+def _served(
+    place: Installation, arms: Sequence[Arm], program: Sequence[str] = ("falaj.serve",), cores: Sequence[int] = (SERVER_CORE,)
+) -> Iterator[Server]:
     key = place.key("bench", "caller", "operator")
     place.host.serve(place.wanted(*arms), place.keys)
     url, pid = place.url, place.host.look("delay").pid
@@ -78,7 +85,7 @@ def _served(place: Installation, arms: Sequence[Arm], program: Sequence[str] = (
     place.host.close()
     _end(pid)
     command = [sys.executable, "-m", *program, str(place.folder)]
-    with _started(command, url, place.state / "out.txt") as (child, ready_s):
+    with _started(command, url, place.state / "out.txt", cores) as (child, ready_s):
         yield Server(url, child, ready_s, key, place.folder)
 
 
@@ -94,14 +101,14 @@ def _arms(place: Installation, models: Sequence[bytes]) -> list[Arm]:
 
 
 @contextlib.contextmanager
-def mlserver(folder: Path, model: bytes, peer: str = "mlserver") -> Iterator[Server]:
+def mlserver(folder: Path, model: bytes, peer: str = "mlserver", cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Server]:
     """MLServer with the same model. `peer`: the environment."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
     ports = [free_port() for _ in range(3)]
     command = [str(python_of(peer)), str(HERE / "mlserver_serve.py"), str(folder / "model.onnx"), *map(str, ports)]
     url = f"http://127.0.0.1:{ports[0]}"
-    with _started(command, url, folder / "out.txt") as (child, ready_s):
+    with _started(command, url, folder / "out.txt", cores) as (child, ready_s):
         yield Server(url, child, ready_s, grpc=f"127.0.0.1:{ports[1]}")
 
 
@@ -119,9 +126,11 @@ def floor(folder: Path, models: Sequence[bytes]) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _started(command: Sequence[str], url: str, output: Path) -> Iterator[tuple[int, float]]:
+def _started(
+    command: Sequence[str], url: str, output: Path, cores: Sequence[int] = (SERVER_CORE,)
+) -> Iterator[tuple[int, float]]:
     """(pid, seconds from its start until it says that it is ready). Raises RuntimeError where it never does."""
-    with output.open("wb") as out, pinned(SERVER_CORE):
+    with output.open("wb") as out, pinned(*cores):
         started = time.perf_counter()
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     try:

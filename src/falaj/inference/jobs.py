@@ -64,8 +64,8 @@ def ids_of(job: Job) -> list[str]:
     count = len(job.parts[0].scores)
     if count == 1:
         return [job.id]
-    before = job.id
-    return [before + part for part in _PARTS[:count]] if count <= len(_PARTS) else [f"{before}.{place:x}" for place in range(count)]
+    issued, parts = job.id, _PARTS[:count] if count <= len(_PARTS) else [f".{place:x}" for place in range(count)]
+    return [issued + part for part in parts]
 
 
 def is_in_time(job: Job, found: Outcomes) -> bool:

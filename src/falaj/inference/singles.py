@@ -16,7 +16,6 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 import orjson
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
