@@ -37,19 +37,17 @@ class Leases:
         """(number, attempts) of the messages that `owner` may have now, oldest first, each leased to it.
 
         `fresh`: number and key of the messages from `next` on. `times`: now and the end of the lease, in milliseconds. A
-        message is passed over while an earlier one of its key is with somebody else.
+        message is passed over while another of its key is with somebody else, be it a later one whose earlier was given back.
         """
         now_ms, until_ms = times
         taken: list[tuple[int, int]] = []
-        blocked: set[str] = set()
-        for number in sorted(self.held):
+        live = {number: lease for number, lease in self.held.items() if lease.owner and lease.until_ms > now_ms}
+        blocked = {lease.key for lease in live.values() if lease.owner != owner}
+        for number in sorted(self.held.keys() - live.keys()):
             if len(taken) == limit:
                 return taken
             lease = self.held[number]
-            if lease.owner and lease.until_ms > now_ms:
-                if lease.owner != owner:
-                    blocked.add(lease.key)
-            elif not lease.key or lease.key not in blocked:
+            if not lease.key or lease.key not in blocked:
                 taken.append((number, self._lease(number, lease, owner, until_ms)))
         for number, key in fresh:
             if len(taken) == limit or len(self.held) >= MOST_HELD:

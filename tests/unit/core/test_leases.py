@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from falaj.core.leases import MOST_HELD, Leases
@@ -13,6 +13,7 @@ STEP = st.tuples(st.sampled_from(["take", "ack", "release", "extend", "wait", "s
 
 
 @given(st.lists(st.sampled_from(["", "x", "y"]), max_size=20), st.lists(STEP, max_size=60))
+@example(["", "x", "x"], [("take", "b", 3), ("release", "b", 2), ("take", "a", 2)])
 def test_every_message_is_handed_out_and_a_key_never_to_two(keys: list[str], steps: list[tuple[str, str, int]]) -> None:
     leases, now, done = Leases(), 0, set[int]()
     for what, owner, amount in steps:
