@@ -45,7 +45,8 @@ from tests.kits.messages import entity, tensor
 from tests.kits.servers import kafka_server, nats_server, redis_server
 
 SERVERS = {"redis": redis_server, "nats": nats_server, "kafka": lambda _folder: kafka_server()}
-VISIBLE_S = {"file": 0.3, "redis": 0.3, "nats": 1.0, "kafka": 6.0}
+VISIBLE_S = {"file": 0.3, "redis": 3.0, "nats": 3.0, "kafka": 6.0}
+"""Longer than a start and some batches: a worker is killed again before what its predecessor had in hand comes to it."""
 PATIENCE_S = 120.0
 
 
