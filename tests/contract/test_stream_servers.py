@@ -167,6 +167,18 @@ def test_a_nats_that_wants_a_password_denies(tmp_path: Path) -> None:
         right.close()
 
 
+def test_a_wait_that_ends_between_two_requests_of_the_client_is_no_broker_that_does_not_answer(nats_url: str) -> None:
+    stream = NatsStream(nats_url, f"requests-{secrets.token_hex(4)}")
+    stream.consume(GROUP, 2, 0.05)
+
+    async def late(*_: Any, **__: Any) -> list[Any]:
+        raise TimeoutError
+
+    stream._readers[GROUP].fetch = late
+    assert stream.consume(GROUP, 2, 0.05) == []
+    stream.close()
+
+
 def test_nats_keeps_what_it_took_through_kill_9(tmp_path: Path) -> None:
     with nats_server(tmp_path) as url:
         stream = NatsStream(url, "requests", timeout_s=2)

@@ -119,6 +119,11 @@ class Desk:
     def ask(self, *messages: Message) -> None:
         MemoryStream(self.source).produce(messages)
 
+    def expire(self) -> None:
+        """The visibility time is over of whatever a worker that died had in hand."""
+        for lease in self.source.groups["falaj"].held.values():
+            lease.until_ms = 0
+
     @property
     def answers(self) -> list[Message]:
         return [one.message for one in MemoryStream(self.sink).replay()]

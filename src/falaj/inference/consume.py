@@ -283,7 +283,7 @@ class StreamWorker:
         if now - self._rested > 60.0:
             self._rested = now
             try:
-                self.effects.rest()
+                self.effects.rest(self.streams.source.lag(self.settings.stream_group))
             except FalajError as exc:
                 self._on_problem(exc)
 

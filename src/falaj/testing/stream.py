@@ -127,17 +127,16 @@ class StreamSuite:
             assert second.attempts == 2
 
     def test_what_is_extended_stays_with_its_consumer(self, opened: Opened) -> None:
-        stream = opened(visible_s=self.visible_s)
+        stream, other = opened(visible_s=self.visible_s), opened(visible_s=self.visible_s)
         needs(stream, "leases")
-        stream.produce([Message(b"long")])
-        found = took(stream, 1)
-        other = opened(visible_s=self.visible_s)
-        until = time.monotonic() + 2.5 * self.visible_s
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            stream.extend(GROUP, found)
-            assert other.consume(GROUP, 1, self.visible_s / 5) == []
-        stream.acknowledge(GROUP, found)
-        assert settled(stream, 0) == 0
+            taken, longest_s = extended(stream, other, self.visible_s)
+            if longest_s < self.visible_s / 2:
+                assert taken == []
+                assert settled(stream, 0) == 0
+                return
+        pytest.skip("this machine is too busy to extend in time")
 
     def test_a_key_keeps_its_order(self, opened: Opened) -> None:
         stream = opened()
@@ -160,7 +159,7 @@ class StreamSuite:
                     with contextlib.suppress(Unavailable):  # on a busy machine: asked again
                         found = consumers[own].consume(GROUP, 5, 0.1)
                         seen[own] += found
-                        consumers[own].acknowledge(GROUP, found)
+                        acknowledged(consumers[own], found)
                     time.sleep(0.001)
             except Exception as exc:  # told by the assert below
                 failed.append(exc)
@@ -290,9 +289,33 @@ def took(stream: Stream, count: int, group: str = GROUP) -> list[Delivery]:
     return found
 
 
+def acknowledged(stream: Stream, found: list[Delivery]) -> None:
+    """A broker that does not answer is asked again."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return stream.acknowledge(GROUP, found)
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
+
+
+def extended(stream: Stream, other: Stream, visible_s: float) -> tuple[list[Delivery], float]:
+    """One message is extended for longer than its visibility time: what `other` was handed of it, and the longest pause."""
+    begun = last = time.monotonic()
+    stream.produce([Message(b"long")])
+    found, taken, longest_s = took(stream, 1), [], 0.0
+    while last < begun + 2.5 * visible_s:
+        stream.extend(GROUP, found)
+        taken += other.consume(GROUP, 1, visible_s / 5)
+        last, longest_s = (now := time.monotonic()), max(longest_s, now - last)
+    stream.acknowledge(GROUP, found)
+    return taken, longest_s
+
+
 def settled(stream: Stream, wanted: int, group: str = GROUP) -> int:
     """The lag, once it is what is wanted; a broker may tell it a little late."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while (seen := stream.lag(group)) != wanted and time.monotonic() < until:
         time.sleep(0.05)
     return seen

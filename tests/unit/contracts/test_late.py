@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from falaj.core.errors import InvalidInput
@@ -150,6 +150,19 @@ def test_of_equal_rows_it_is_the_same_ones_that_came_before(loose: World) -> Non
     assert contracts.frame("trips").select("id", "known_at").rows() == [("t1", hour(6.5)), ("t1", hour(16))]
 
 
+@pytest.mark.parametrize("part_rows", [1, 2, 3, 1000])
+def test_a_late_row_is_not_taken_for_one_that_a_later_part_brings_again(loose: World, part_rows: int) -> None:
+    contracts = loose.contracts(late="6h", part_rows=part_rows)
+    loose.rows = some(("t1", 1, 1.0))
+    contracts.ingest(ANNA, TRIPS, until=hour(4))
+    loose.rows = some(("t1", 3, 1.0), ("t2", 3, 1.0), ("t1", 1, 1.0), ("t1", 6, 1.0))
+    for until in (8, 12):
+        contracts.ingest(ANNA, TRIPS, until=hour(until))
+    assert contracts.frame("trips").select("id", "known_at").sort("known_at", "id").rows() == [
+        ("t1", hour(1)), ("t1", hour(6)), ("t1", hour(8)), ("t2", hour(8)),
+    ]  # fmt: skip
+
+
 LATE, STEP, LOADS = 6, 4, 5
 _ROW = st.tuples(
     st.sampled_from(["t1", "t2", "x"]), st.integers(1, 2 * STEP * LOADS - 2 * LATE), st.sampled_from([1.0, -1.0, None, math.nan]),
@@ -160,6 +173,7 @@ _ROW = st.tuples(
 @pytest.mark.slow
 @given(st.lists(_ROW, max_size=14), st.sampled_from([2, 1000]))
 @settings(max_examples=10, deadline=None)
+@example([*[("t1", 1, 1.0, 0)] * 3, ("t1", 5, 1.0, 4), ("t1", 1, 1.0, 0)], 2)
 def test_any_order_of_arrival_within_it_ends_with_the_rows_of_an_order_in_time(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, int, float | None, int]], part_rows: int
 ) -> None:

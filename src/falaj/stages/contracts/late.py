@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +23,8 @@ from falaj.stages.contracts.snapshots import Snapshots, within
 LATE = "late"
 """The label of a snapshot whose load brought late rows: the digest of these rows as they came, with their own known times."""
 _AT, _NTH = "_at", "_nth"
+Hold = Callable[[Iterator[pl.DataFrame]], Iterable[pl.DataFrame]]
+"""Reads all frames and hands them out again."""
 
 
 @dataclass(slots=True)
@@ -54,20 +56,22 @@ class Late:
     def count(self) -> int:
         return sum(part.height for part in self.rows)
 
-    def sift(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The rows of the period as they are, and the late ones, stamped; in the order in which they came."""
-        for frame in frames:
-            if any(item.passed is False for item in check_types(frame.schema, self.contract)):
-                yield frame  # of other columns than the contract has: the load is refused for that
+    def sift(self, frames: Iterable[pl.DataFrame], hold: Hold) -> Iterator[pl.DataFrame]:
+        """The rows of the period as they are, and the late ones, stamped; in the order in which they came.
+
+        First by the known time as well, so that of equal rows it is the same ones that came before. By the other columns alone
+        only when every frame was seen (`hold` keeps them): a row could be taken for one that a later frame brings again.
+        """
+        for frame in hold(self._unlike(frames)):
+            if self._is_strange(frame):
+                yield frame
                 continue
-            at = moments(frame, self.known)
-            is_old = ((at <= self.since) & (at > self.start)).fill_null(value=False)
+            is_old = self._is_old(frame)
             old = frame.filter(is_old)
-            is_new = self._is_new(old)
-            self.rows += [old.filter(is_new)] if is_new.any() else []
-            keeps = pl.repeat(True, frame.height, eager=True).scatter(is_old.arg_true().filter(~is_new), False)
+            came = self._came(old, with_known=False)
+            self.rows += [old.filter(~came)] if not came.all() else []
             late = pl.when(is_old).then(_as_it_came(self.until, frame.schema[self.known])).otherwise(pl.col(self.known))
-            yield frame.with_columns(late.alias(self.known)).filter(keeps)
+            yield _without(frame.with_columns(late.alias(self.known)), is_old, came)
 
     def label(self, blobs: Blobs) -> dict[str, str]:
         """What the next load has to know of these rows."""
@@ -77,19 +81,35 @@ class Late:
         pl.concat(self.rows).write_parquet(out, compression="zstd")
         return {LATE: blobs.put(out.getvalue())}
 
-    def _is_new(self, old: pl.DataFrame) -> pl.Series:
-        """First by the known time as well, so that of equal rows it is the same ones that came before."""
-        is_new = pl.repeat(True, old.height, eager=True)
-        for with_known in (True, False):
-            for pool in self.pools:
-                asked = is_new
-                if pool.is_cast and (wrong := unfit(self.contract, old.schema)):
-                    # A value that the cast loses would look like another one.
-                    asked = is_new & ~old.select(functools.reduce(operator.or_, wrong).fill_null(value=False)).to_series()
-                rows = as_held(old.filter(asked), self.contract) if pool.is_cast else old.filter(asked)
-                found, pool.rows = matched(rows, pool.rows, self.known, with_known=with_known)
-                is_new = is_new.scatter(asked.arg_true().filter(found), False)
-        return is_new
+    def _unlike(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Without the rows that came before under the same known time."""
+        for frame in frames:
+            if self._is_strange(frame):
+                yield frame
+                continue
+            is_old = self._is_old(frame)
+            yield _without(frame, is_old, self._came(frame.filter(is_old), with_known=True))
+
+    def _is_strange(self, frame: pl.DataFrame) -> bool:
+        """Of other columns than the contract has: the load is refused for that."""
+        return any(item.passed is False for item in check_types(frame.schema, self.contract))
+
+    def _is_old(self, frame: pl.DataFrame) -> pl.Series:
+        at = moments(frame, self.known)
+        return ((at <= self.since) & (at > self.start)).fill_null(value=False)
+
+    def _came(self, old: pl.DataFrame, *, with_known: bool) -> pl.Series:
+        """Which rows came before; each row that came lets one pass by."""
+        came = pl.repeat(False, old.height, eager=True)
+        for pool in self.pools:
+            asked = ~came
+            if pool.is_cast and (wrong := unfit(self.contract, old.schema)):
+                # A value that the cast loses would look like another one.
+                asked &= ~old.select(functools.reduce(operator.or_, wrong).fill_null(value=False)).to_series()
+            rows = as_held(old.filter(asked), self.contract) if pool.is_cast else old.filter(asked)
+            found, pool.rows = matched(rows, pool.rows, self.known, with_known=with_known)
+            came = came.scatter(asked.arg_true().filter(found), True)
+        return came
 
 
 def pools(snapshots: Snapshots, assets: Sequence[Asset], by: tuple[Contract, str], start: datetime) -> list[Pool]:
@@ -149,6 +169,11 @@ def moments(frame: pl.DataFrame, known: str) -> pl.Series:
     if not isinstance(it.dtype, pl.Datetime):
         return pl.Series([None] * frame.height, dtype=pl.Datetime("ms", "UTC"))
     return (it if it.dtype.time_zone else it.dt.replace_time_zone("UTC")).cast(pl.Datetime("ms", "UTC"))
+
+
+def _without(frame: pl.DataFrame, is_old: pl.Series, came: pl.Series) -> pl.DataFrame:
+    """Without those of its old rows that came before."""
+    return frame.filter(pl.repeat(True, frame.height, eager=True).scatter(is_old.arg_true().filter(came), False))
 
 
 def _numbered(rows: pl.DataFrame, names: list[str], like: pl.Schema, at: pl.Series) -> pl.DataFrame:

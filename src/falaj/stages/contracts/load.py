@@ -106,20 +106,22 @@ class Taken:
                 yield part
 
 
-def take(frames: Iterable[pl.DataFrame], draft: Draft, most: int) -> Taken:
-    """Reads everything. Of one part nothing is written; of more each is, so that one part is all that memory holds."""
+def take(frames: Iterable[pl.DataFrame], draft: Draft, most: int, name: str = "part") -> Taken:
+    """Reads everything. Of one part nothing is written; of more each is, so that one part is all that memory holds.
+
+    `name`: of the files, another one for all that is taken into the same draft.
+    """
     parts: list[pl.DataFrame | Path] = []
     schema: Mapping[str, pl.DataType] = {}
     for part in recut(frames, most):
         if len(parts) == 1 and isinstance(parts[0], pl.DataFrame):
-            parts[0] = _spool(parts[0], draft, 0)
+            parts[0] = _spool(parts[0], draft.path / f"{name}-000000.parquet")
         schema = part.schema
-        parts.append(_spool(part, draft, len(parts)) if parts else part)
+        parts.append(_spool(part, draft.path / f"{name}-{len(parts):06d}.parquet") if parts else part)
     return Taken(tuple(parts), schema)
 
 
-def _spool(part: pl.DataFrame, draft: Draft, number: int) -> Path:
-    path = draft.path / f"part-{number:06d}.parquet"
+def _spool(part: pl.DataFrame, path: Path) -> Path:
     with on_disk(path.parent):
         part.write_parquet(path, compression="lz4", statistics=False)
     return path

@@ -133,7 +133,9 @@ class Contracts(Shown):
         table = self._table(declared, contract, head, until) if declared.brings_all else None
         late = self._late(declared, contract, head, until)
         frames = pieces(source, declared, late.start if late else head.watermark, until)
-        rows = take(late.sift(recut(frames, self.part_rows)) if late else frames, space, self.part_rows)
+        if late:
+            frames = late.sift(recut(frames, self.part_rows), lambda kept: take(kept, space, self.part_rows, "unlike"))
+        rows = take(frames, space, self.part_rows)
         new = tuple(sorted(name for name in rows.schema if name not in contract.kinds and not name.startswith("_")))
         by = By(
             contract, () if table else promise(declared, head.watermark, until), self._around(declared, contract, head, until),
