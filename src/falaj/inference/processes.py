@@ -38,6 +38,17 @@ def memory(pid: int) -> int:
 
 
 @functools.cache
+def cores() -> int:
+    """How many this process may use at once: those it is bound to, or its container's share of their time; at least 1."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = Path("/sys/fs/cgroup/cpu.max").read_bytes().split()
+        return max(1, min(bound, int(share) // int(period)))
+    except (OSError, ValueError):  # no share is set: it reads `max`
+        return bound
+
+
+@functools.cache
 def _boot() -> float:
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("btime "):

@@ -326,7 +326,7 @@ class Supervisor:
 
     def _limits(self) -> Limits:
         # A second more than the workers give themselves.
-        return Limits(hang_s=self.settings.hang_s, drain_s=self.settings.drain_s + 1.0)
+        return Limits(hang_s=self.settings.hang_s, drain_s=self.settings.drain_s + 1.0, cores=processes.cores())
 
     def _is_quick(self) -> bool:
         return self._is_over or not is_settled(self._table()) or time.monotonic() - self._wished < AFTER_A_WISH_S
