@@ -53,3 +53,12 @@ def test_the_control_plane_loads_nothing_that_trains() -> None:
 
 def test_a_supervisor_stays_small() -> None:
     assert not loaded("import falaj.serve, falaj.inference.supervise") & {*HEAVY, "asyncio", "uvloop", "cryptography", "psutil"}
+
+
+@pytest.mark.parametrize(
+    ("worker", "others"),
+    [("falaj.endpoint_http", ("grpc", "google")), ("falaj.endpoint_grpc", ("uvloop", "httptools"))],
+)
+def test_a_worker_loads_what_it_speaks_and_no_list_of_packages(worker: str, others: tuple[str, ...]) -> None:
+    """`email` is what `importlib.metadata` brings, which the search for other packages' adapters takes."""
+    assert not loaded(f"import {worker}") & {*others, "email", "jwt"}
