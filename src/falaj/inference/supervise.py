@@ -32,6 +32,8 @@ QUICK_S, CALM_S = 0.02, 0.2
 AFTER_A_WISH_S = 2.0
 STALE_S = 60.0
 COUNTED = "falaj_worker_restarts_total"
+ONE_HEAP: Mapping[str, str] = {"MALLOC_ARENA_MAX": "1"}
+"""For workers: glibc gives threads heaps of their own, and each would keep room for a model that was loaded there once."""
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
 """How many workers of which kind the settings want."""
@@ -253,7 +255,9 @@ class Supervisor:
         listeners = self._sockets.listeners if kind == "http" else []
         command = [sys.executable, "-m", "falaj.serve", str(self.folder), "--worker", slot, *map(str, listeners)]
         try:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners))  # noqa: S603
+            child = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners), env={**ONE_HEAP, **os.environ}
+            )
         finally:
             os.close(lock)
         now = time.monotonic()
