@@ -32,8 +32,13 @@ QUICK_S, CALM_S = 0.02, 0.2
 AFTER_A_WISH_S = 2.0
 STALE_S = 60.0
 COUNTED = "falaj_worker_restarts_total"
-ONE_HEAP: Mapping[str, str] = {"MALLOC_ARENA_MAX": "1"}
-"""For workers: glibc gives threads heaps of their own, and each would keep room for a model that was loaded there once."""
+ENVIRONMENT: Mapping[str, str] = {
+    # glibc gives threads heaps of their own, and each would keep room for a model that was loaded there once.
+    "MALLOC_ARENA_MAX": "1",
+    # numpy starts a thread for each core, which spins at first; they are for products of matrices, which nothing here asks for.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""What a worker is given, unless the endpoint's own environment says otherwise."""
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
 """How many workers of which kind the settings want."""
@@ -256,7 +261,7 @@ class Supervisor:
         command = [sys.executable, "-m", "falaj.serve", str(self.folder), "--worker", slot, *map(str, listeners)]
         try:
             child = subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners), env={**ONE_HEAP, **os.environ}
+                command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners), env={**ENVIRONMENT, **os.environ}
             )
         finally:
             os.close(lock)
