@@ -130,9 +130,13 @@ def _started(
     command: Sequence[str], url: str, output: Path, cores: Sequence[int] = (SERVER_CORE,)
 ) -> Iterator[tuple[int, float]]:
     """(pid, seconds from its start until it says that it is ready). Raises RuntimeError where it never does."""
+    # Installed packages come with their bytecode; a checkout keeps it from the first start on, unless it is told not to.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with output.open("wb") as out, pinned(*cores):
         started = time.perf_counter()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
+        )
     try:
         host, port = url.removeprefix("http://").split(":")
         while not _is_ready(host, int(port)):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# onnxruntime (from 1.29 on) keeps a database of what it is used for in ~/.cache and sends it to Microsoft, unless it is told not
+# to before it is loaded: its function that turns this off comes too late. Here every process that may load it says so, and
+# whatever such a process starts: https://github.com/microsoft/onnxruntime/pull/27379
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from falaj.stages.alerts.spec import Alerting as Alerting

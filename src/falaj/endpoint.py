@@ -1,4 +1,4 @@
-"""One worker of an endpoint: a process that answers, logs what it answered, and says how it is."""
+"""What every worker of an endpoint is, whatever it speaks: it answers, logs what it answered, and says how it is."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import uvloop
+from typing import Any
 
 from falaj import doors
-from falaj.adapters import open_adapter
+from falaj.adapters import open_own
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
@@ -26,7 +24,6 @@ from falaj.core.moments import iso
 from falaj.inference import nvml
 from falaj.inference.auth import Keyring
 from falaj.inference.batch import Batcher
-from falaj.inference.http import SWEEP_S, Edge
 from falaj.inference.listening import hand_out, lend
 from falaj.inference.log import PredictionLog
 from falaj.inference.mask import mask_key
@@ -35,17 +32,11 @@ from falaj.inference.models import Device, Models, check_device
 from falaj.inference.predict import Predictor
 from falaj.inference.processes import born
 from falaj.inference.report import complain, write_json
-from falaj.inference.server import Server, wall
 from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.shadow import Shadows
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
 from falaj.ports.online import Online, Stored
 
-if TYPE_CHECKING:
-    from falaj.inference.tls import Certificates
-
-LINGER_S = 1.0
-"""How long a connection that is open when a worker leaves may take to ask once more; most ask again within milliseconds."""
 _WAITS_S = 1.0
 """For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
 
@@ -91,7 +82,7 @@ class LateOnline:
         """Once, whichever thread comes first."""
         with self._opening, contextlib.suppress(NotFound):
             if self._store is None:
-                self._store = open_adapter("online", self._scheme, readonly=True, **self._options)
+                self._store = open_own("online", self._scheme, readonly=True, **self._options)
 
 
 @dataclass(slots=True)
@@ -131,7 +122,7 @@ class Worker:
         def hand_over(lines: list[bytes]) -> None:
             loop.call_soon_threadsafe(self.predictor.note, lines)
 
-        made = self.predictor.shadows = Shadows(self.settings.endpoint.rpartition("/")[2], beside, hand_over, wall)
+        made = self.predictor.shadows = Shadows(self.settings.endpoint.rpartition("/")[2], beside, hand_over, _wall)
         self.metrics.shadows = made.counts
         try:
             yield made
@@ -170,7 +161,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     Raises Unavailable where the folder cannot be written, NotFound and InvalidInput for settings and keys; all are reported too.
     """
     settings, generation = load_settings(folder)
-    about = {"slot": slot, "pid": os.getpid(), "started": born(os.getpid()), "since": iso(wall()), "generation": generation}
+    about = {"slot": slot, "pid": os.getpid(), "started": born(os.getpid()), "since": iso(_wall()), "generation": generation}
     (folder / "workers").mkdir(mode=0o700, exist_ok=True)
     place = folder / "workers" / f"{slot}.json"
     try:
@@ -181,8 +172,8 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             pepper = _bytes(Path(settings.pepper))
             verify = checker(load_public(Path(settings.public_key)))
             metrics = Metrics(folder / "metrics", slot)
-            predictor = Predictor(log, online, metrics, settings.clock, wall)
-            blobs = open_adapter("blobs", "file", folder=Path(settings.blobs))
+            predictor = Predictor(log, online, metrics, settings.clock, _wall)
+            blobs = open_own("blobs", "file", folder=Path(settings.blobs))
             models = Models(blobs, verify, mask_key(pepper), device)
             watch = Watch(folder, models, predictor, place, about, complain)
             upkeep = Upkeep(log, metrics, complain)
@@ -224,46 +215,8 @@ def _log(folder: Path, settings: ServerSettings) -> Iterator[PredictionLog]:
         yield log
 
 
-def serve(folder: Path, slot: str, fds: Sequence[int]) -> None:
-    """Answers REST on an inherited socket until SIGTERM. Raises as `worker`."""
-    with worker(folder, slot) as own, doors.traces(own.settings, complain) as traces:
-        shown = doors.certificates(own.settings)
-        if own.settings.trace_url:
-            own.metrics.gauges["spans_dropped"] = traces.dropped
-        server = Server(own.settings, own.keyring, own.predictor, own.batcher(), traces)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(own, server, socket.socket(fileno=fds[0]), shown))
-
-
-async def _serve(own: Worker, server: Server, listener: socket.socket, shown: Certificates | None) -> None:
-    edge = Edge(server, own.settings)
-    own.metrics.gauges["connections"] = lambda: len(edge.connections)
-    over = contextlib.AsyncExitStack()
-    refused = await over.enter_async_context(doors.accepting(listener, edge.connection, own.settings, shown))
-    if shown is not None:
-        own.metrics.gauges |= {"handshakes_refused": refused, "certificate_expires_seconds": lambda: shown.until}
-    beside = [asyncio.create_task(_sweep(edge)), asyncio.create_task(doors.keep_fresh(shown, complain))]
-
-    async def drain() -> None:
-        await over.aclose()
-        listener.close()
-        edge.is_draining = True  # each caller is told with the next answer to come back on another connection
-        linger = time.monotonic() + LINGER_S
-        while edge.connections and time.monotonic() < linger:
-            await asyncio.sleep(0.01)
-        edge.drain()
-        while edge.connections:
-            await asyncio.sleep(0.01)
-
-    await own.run([listener.fileno()], drain)
-    for task in beside:
-        task.cancel()
-
-
-async def _sweep(edge: Edge) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        edge.sweep()
+def _wall() -> datetime:
+    return datetime.now(UTC)
 
 
 def _bytes(path: Path) -> bytes:

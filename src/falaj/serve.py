@@ -16,7 +16,7 @@ from falaj.inference.settings import ServerSettings
 
 WORKERS: Mapping[str, str] = {
     # kind: the function that is one, given its folder, its slot and the sockets it inherits
-    "http": "falaj.endpoint:serve",
+    "http": "falaj.endpoint_http:serve",
     "grpc": "falaj.endpoint_grpc:serve",
     "stream": "falaj.streaming:serve",
 }

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from falaj.adapters import open_adapter
+from falaj.adapters import open_own
 from falaj.adapters.local.reference import stream_options
 from falaj.core.errors import Conflict, FalajError
 from falaj.endpoint import Worker, worker
@@ -45,7 +45,7 @@ def stream_worker(
     Raises Conflict where another one runs there or the log was damaged, InvalidInput, MissingDependency, Unavailable.
     """
     with _alone(folder), contextlib.closing(open_streams(settings)) as streams:
-        log: Predictions = open_adapter("predictions", "file", folder=predictor.log.folder)
+        log: Predictions = open_own("predictions", "file", folder=predictor.log.folder)
         effects = Effects(folder / "stream.json", log, lambda: newest_segment(predictor.log.folder))
         yield StreamWorker(settings, predictor, streams, effects, on_problem=on_problem)
 
@@ -102,7 +102,7 @@ async def _serve(own: Worker) -> None:
 def _open(settings: ServerSettings, name: str) -> Stream:
     scheme = settings.stream_scheme
     options = stream_options(scheme, folder=Path(settings.stream_folder), url=settings.stream_url, name=name)
-    stream: Stream = open_adapter("stream", scheme, **options, visible_s=settings.stream_visible_s)
+    stream: Stream = open_own("stream", scheme, **options, visible_s=settings.stream_visible_s)
     return stream
 
 

@@ -47,7 +47,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "sqlite3": ("falaj.adapters.local",),
     "starlette": ("falaj.api",),
     "uvicorn": ("falaj.api", "falaj.inference"),
-    "uvloop": ("falaj.inference", "falaj.endpoint"),
+    "uvloop": ("falaj.endpoint_http",),
     "xgboost": ("falaj.stages.training",),
     "yaml": ("falaj.stages.contracts", "falaj.adapters.feast"),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,21 @@ def test_the_control_plane_loads_nothing_that_trains() -> None:
 
 def test_a_supervisor_stays_small() -> None:
     assert not loaded("import falaj.serve, falaj.inference.supervise") & {*HEAVY, "asyncio", "uvloop", "cryptography", "psutil"}
+
+
+@pytest.mark.parametrize(
+    ("worker", "others"),
+    [("falaj.endpoint_http", ("grpc", "google")), ("falaj.endpoint_grpc", ("uvloop", "httptools"))],
+)
+def test_a_worker_loads_what_it_speaks_and_no_list_of_packages(worker: str, others: tuple[str, ...]) -> None:
+    """`email` is what `importlib.metadata` brings, which the search for other packages' adapters takes."""
+    assert not loaded(f"import {worker}") & {*others, "email", "jwt"}
+
+
+@pytest.mark.parametrize("code", ["import falaj.inference.models.sessions", "import falaj, onnxruntime"])
+def test_no_library_keeps_a_book_of_what_it_is_used_for(code: str, tmp_path: Path) -> None:
+    # Nothing else: where CI is set, onnxruntime keeps none anyway.
+    given = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**given, **home})
+    assert list(tmp_path.rglob("*")) == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falaj.core.errors import Conflict, MissingDependency, NotFound
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ADAPTERS: Mapping[str, tuple[str, str]] = {
     # <port>.<scheme>: (where, the extra that brings its packages)
@@ -53,6 +55,8 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
 @functools.cache
 def _plugins() -> tuple[EntryPoint, ...]:
     """What other installed packages offer; found once, since it means reading the metadata of every package."""
+    from importlib.metadata import entry_points
+
     return tuple(entry_points(group="falaj.adapters"))
 
 
@@ -74,7 +78,20 @@ def open_adapter(port: str, scheme: str, /, **options: Any) -> Any:
         raise Conflict(f"More than one package offers the adapter {name!r}: {owners}.", "uninstall all but one.")
     if name not in ADAPTERS and not plugins:
         raise NotFound.named(f"{port} adapter", scheme, known(port))
-    where, extra = ADAPTERS.get(name) or (plugins[0].value, "")
+    return _opened(name, ADAPTERS.get(name) or (plugins[0].value, ""), options)
+
+
+def open_own(port: str, scheme: str, /, **options: Any) -> Any:
+    """As `open_adapter`, for a process that is waited for: it looks at other packages only for what falaj has not itself.
+
+    That two packages claim a name is then found where the project is opened, and falaj's own is used meanwhile.
+    """
+    name = f"{port}.{scheme}"
+    return _opened(name, ADAPTERS[name], options) if name in ADAPTERS else open_adapter(port, scheme, **options)
+
+
+def _opened(name: str, place: tuple[str, str], options: Mapping[str, Any]) -> Any:
+    where, extra = place
     module_name, _, attribute = where.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 SAME_START_S = 5.0
 """Two readings of one process's start may differ: both are counted from the machine's boot, which is known to a second."""
+SHARE = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of processor time, or `max`, and in how many of the clock's; as a container sees its own (cgroup v2)."""
 
 
 def born(pid: int) -> float | None:
@@ -35,6 +37,17 @@ def memory(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
+
+
+@functools.cache
+def cores() -> int:
+    """How many this process may use at once: those it is bound to, or its container's share of their time; at least 1."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = SHARE.read_bytes().split()
+        return max(1, min(bound, int(share) // int(period)))
+    except (OSError, ValueError):  # no share is set: it reads `max`
+        return bound
 
 
 @functools.cache

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 LONGEST_PAUSE_S = 30.0
+LONGEST_TURN_S = 2.0
+"""A kind of worker waits no longer than that for the start of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Limits:
     start_s: float = 60.0
     """The same for one that is not ready yet: the first model is loaded before the first sign."""
     drain_s: float = 10.0
+    cores: int = 1
+    """How many can start at once without taking the processor from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,16 @@ def steps(table: Table, now: float, limits: Limits) -> list[Step]:
     """What brings the workers that there are to those that are wanted. Called again and again, it comes to nothing to do.
 
     Workers of an old generation go only once all that are wanted of the new one are ready: an endpoint whose new settings
-    do not work keeps the old ones.
+    do not work keeps the old ones. Where cores are short, a kind waits until those that are wanted before it have started: one
+    that answers early is worth more than two that answer late.
     """
     found: list[Step] = [kill for worker in table.workers if (kill := _overdue(worker, now, limits))]
-    for kind in sorted({*table.wanted, *(worker.kind for worker in table.workers)}):
-        found += _of_kind(kind, table, now)
+    under_way = 0
+    for kind in dict.fromkeys([*table.wanted, *sorted(worker.kind for worker in table.workers)]):
+        wanted = [step for step in _of_kind(kind, table, now) if under_way < limits.cores or not isinstance(step, Start)]
+        under_way += sum(isinstance(step, Start) for step in wanted)
+        under_way += sum(worker.kind == kind and _starts(worker, now) for worker in table.workers)
+        found += wanted
     return found
 
 
@@ -115,6 +124,11 @@ def kind_of(slot: str) -> str:
 
 def number_of(slot: str) -> int:
     return int(slot.rpartition("-")[2])
+
+
+def _starts(worker: Worker, now: float) -> bool:
+    """Whether it is at work to come up: it has not reported yet, and may still do so soon."""
+    return not worker.generation and worker.leaving is None and now - worker.since < LONGEST_TURN_S
 
 
 def _overdue(worker: Worker, now: float, limits: Limits) -> Kill | None:

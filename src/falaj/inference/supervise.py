@@ -32,6 +32,13 @@ QUICK_S, CALM_S = 0.02, 0.2
 AFTER_A_WISH_S = 2.0
 STALE_S = 60.0
 COUNTED = "falaj_worker_restarts_total"
+ENVIRONMENT: Mapping[str, str] = {
+    # glibc gives threads heaps of their own, and each would keep room for a model that was loaded there once.
+    "MALLOC_ARENA_MAX": "1",
+    # numpy starts a thread for each core, which spins at first; they are for products of matrices, which nothing here asks for.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""What a worker is given, unless the endpoint's own environment says otherwise."""
 
 Kinds = Callable[[ServerSettings], Mapping[str, int]]
 """How many workers of which kind the settings want."""
@@ -253,7 +260,9 @@ class Supervisor:
         listeners = self._sockets.listeners if kind == "http" else []
         command = [sys.executable, "-m", "falaj.serve", str(self.folder), "--worker", slot, *map(str, listeners)]
         try:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners))  # noqa: S603
+            child = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners), env={**ENVIRONMENT, **os.environ}
+            )
         finally:
             os.close(lock)
         now = time.monotonic()
@@ -326,7 +335,7 @@ class Supervisor:
 
     def _limits(self) -> Limits:
         # A second more than the workers give themselves.
-        return Limits(hang_s=self.settings.hang_s, drain_s=self.settings.drain_s + 1.0)
+        return Limits(hang_s=self.settings.hang_s, drain_s=self.settings.drain_s + 1.0, cores=processes.cores())
 
     def _is_quick(self) -> bool:
         return self._is_over or not is_settled(self._table()) or time.monotonic() - self._wished < AFTER_A_WISH_S

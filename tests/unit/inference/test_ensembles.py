@@ -104,6 +104,23 @@ def test_what_others_wrote_is_read_packed_or_not() -> None:
     assert (mine["ints"], mine["floats"].tolist()) == ([1, 300, 70000], [0.5, 2.0])
 
 
+def test_a_list_whose_values_are_not_in_one_place_is_read_in_order() -> None:
+    nodes = [wire.node("Op", [], [], ints=[n, 300 + n], texts=["a" * n, "b"]) for n in (1, 200)]
+    ints, texts = zip(*([body for number, body in wire.fields(node) if number == 5] for node in nodes), strict=True)
+    wanted = (("ints", ints, [1, 301, 200, 500]), ("texts", texts, [b"a", b"b", b"a" * 200, b"b"]))
+    for name, parts, values in wanted:
+        body = b"".join(parts)
+        assert wire.attributes(b"\x2a" + wire.varint(len(body)) + body) == {name: values}
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x40" + b"\x80" * 10 + b"\x01", b"\x42\x0b" + b"\x80" * 10 + b"\x01", b"\x40", b"\x4a\x05abc"]
+)
+def test_a_list_that_goes_beyond_its_message_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"end|beyond|missing"):
+        wire.attributes(b"\x2a" + wire.varint(len(body)) + body)
+
+
 def test_a_message_that_ends_too_early_is_no_message() -> None:
     data = stored("onnx")
     for end in (1, 5, 100, len(data) - 1):

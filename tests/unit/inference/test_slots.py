@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from falaj.inference.slots import Drain, Falls, Kill, Limits, Start, Table, Worker, is_ready, is_settled, pause, steps
 
-LIMITS = Limits(hang_s=15, start_s=60, drain_s=11)
+LIMITS = Limits(hang_s=15, start_s=60, drain_s=11, cores=2)
 
 
 def ready(slot: str, generation: str = "new", beat: float = 100.0) -> Worker:
@@ -24,7 +24,7 @@ def table(*workers: Worker, falls: Falls | None = None, **wanted: int) -> Table:
 
 def test_what_is_missing_is_started() -> None:
     assert steps(table(ready("http-1")), 100, LIMITS) == [Start("http")]
-    assert steps(table(http=1, grpc=1), 100, LIMITS) == [Start("grpc"), Start("http")]
+    assert steps(table(http=1, grpc=1), 100, LIMITS) == [Start("http"), Start("grpc")]
 
 
 def test_what_is_wanted_and_there_needs_nothing() -> None:
@@ -38,6 +38,30 @@ def test_one_that_starts_counts_as_there_but_not_as_ready() -> None:
     found = table(ready("http-0"), starting("http-1"))
     assert steps(found, 101, LIMITS) == []
     assert not is_ready(found)
+
+
+ONE_CORE = replace(LIMITS, cores=1)
+
+
+def test_where_cores_are_short_a_kind_waits_for_those_before_it() -> None:
+    both = {"http": 1, "grpc": 1}
+    assert steps(table(**both), 100, ONE_CORE) == [Start("http")]
+    assert steps(table(starting("http-0"), **both), 101, ONE_CORE) == []
+    assert steps(table(starting("http-0"), **both), 101, LIMITS) == [Start("grpc")]
+    assert steps(table(ready("http-0"), **both), 101, ONE_CORE) == [Start("grpc")]
+    assert steps(table(starting("grpc-0"), **both), 101, ONE_CORE) == [Start("http")], "nobody waits for one that comes later"
+
+
+def test_a_kind_waits_neither_for_long_nor_for_one_that_only_has_no_model() -> None:
+    both = {"http": 1, "grpc": 1}
+    assert steps(table(starting("http-0"), **both), 102, ONE_CORE) == [Start("grpc")]
+    assert steps(table(replace(ready("http-0"), ready=False), **both), 101, ONE_CORE) == [Start("grpc")]
+    assert steps(replace(table(**both), falls={"http": Falls(3, 100.0)}), 101, ONE_CORE) == [Start("grpc")]
+    assert steps(table(grpc=1), 100, ONE_CORE) == [Start("grpc")]
+
+
+def test_all_workers_of_a_kind_start_at_once() -> None:
+    assert steps(table(http=3, grpc=1), 100, LIMITS) == [Start("http")] * 3
 
 
 def test_old_ones_stay_until_all_new_ones_are_ready() -> None:

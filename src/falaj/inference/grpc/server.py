@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug, FalajError, Unauthenticated
@@ -18,7 +18,9 @@ from falaj.inference.grpc.port import Port, certificate_of
 from falaj.inference.grpc.service import BY_PATH, STREAM, Method, Service
 from falaj.inference.grpc.status import Unknown, refusal
 from falaj.inference.settings import ServerSettings
-from falaj.inference.tls import Peer, peer_of_pem
+
+if TYPE_CHECKING:
+    from falaj.inference.tls import Peer
 
 LOOK_EVERY_S = 0.1
 _AT_ONCE = 1024
@@ -235,6 +237,8 @@ class GrpcServer:
 
     def _holder(self, pem: bytes) -> Actor:
         """Whose certificate it is, for a call without a key. Raises Unauthenticated."""
+        from falaj.inference.tls import peer_of_pem  # brings 4 MB that an endpoint without certificates has no use for
+
         if pem not in self._peers:
             if len(self._peers) >= _REMEMBERED:
                 self._peers.clear()

@@ -6,6 +6,7 @@ https://protobuf.dev/programming-guides/encoding. Only graphs that onnxruntime h
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -95,21 +96,25 @@ def _value(name: str, width: int) -> bytes:
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Each field of a message as (number, value): a whole number, or the bytes of whatever else. Raises ValueError."""
-    place, end = 0, len(data)
-    while place < end:
-        key, place = _read(data, place)
-        kind = key & 7
-        if kind == _VARINT:
-            value, place = _read(data, place)
-            yield key >> 3, value
-            continue
-        size = {_FOUR: 4, _EIGHT: 8}.get(kind, -1)
-        if kind == _BYTES:
-            size, place = _read(data, place)
-        if size < 0 or place + size > end:
-            raise ValueError("a field goes beyond its message")
-        yield key >> 3, data[place : place + size]
-        place += size
+    place = 0
+    while place < len(data):
+        number, value, place = _field_at(data, place)
+        yield number, value
+
+
+def _field_at(data: bytes, place: int) -> tuple[int, Any, int]:
+    """The field that begins there, as (number, value), and where it ends."""
+    key, place = _read(data, place)
+    kind = key & 7
+    if kind == _VARINT:
+        value, place = _read(data, place)
+        return key >> 3, value, place
+    size = {_FOUR: 4, _EIGHT: 8}.get(kind, -1)
+    if kind == _BYTES:
+        size, place = _read(data, place)
+    if size < 0 or place + size > len(data):
+        raise ValueError("a field goes beyond its message")
+    return key >> 3, data[place : place + size], place + size
 
 
 def _read(data: bytes, place: int) -> tuple[int, int]:
@@ -133,32 +138,65 @@ def attributes(found: bytes) -> Mapping[str, Any]:
     return dict(_read_attribute(body) for number, body in fields(found) if number == 5)
 
 
+_RUN = re.compile(rb"(?P<floats>(?:\x3d.{4})++)|(?P<ints>(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])++)|(?P<strings>\x4a)", re.DOTALL)
+"""Where a list is written value by value: its floats, its whole numbers, or the first of its texts."""
+
+
 def _read_attribute(data: bytes) -> tuple[str, Any]:
-    """Lists come value by value, each with its field's number, or several together."""
-    name, kind = "", 0
+    """Lists come value by value, each with its field's number, or several together.
+
+    An ensemble has a value a node in each of a dozen lists: a run of them is read at once, which is what loading takes time for.
+    """
+    place = 0
     found: dict[int, list[Any]] = {}
-    for number, body in fields(data):
-        if number == 1:
-            name = body.decode()
-        elif number == 20:
-            kind = body
+    while place < len(data):
+        run = _RUN.match(data, place)
+        if run is None:
+            number, value, place = _field_at(data, place)
+            values = _varints(value).tolist() if number == 8 and isinstance(value, bytes) else [value]
+        elif run.lastgroup == "strings":
+            number = 9
+            values, place = _texts(data, place)
+        elif run.lastgroup == "ints":
+            number, values, place = 8, _varints(run.group())[1::2].tolist(), run.end()
         else:
-            found.setdefault(number, []).append(body)
+            pairs = np.frombuffer(run.group(), [("key", "u1"), ("number", "<f4")])
+            number, values, place = 7, [pairs["number"].tobytes()], run.end()
+        found.setdefault(number, []).extend(values)
+    name, kind = found.get(1, [b""])[-1].decode(), found.get(20, [0])[-1]
     if kind == _FLOATS:
         return name, np.frombuffer(b"".join(found.get(7, [])), "<f4")
     if kind == _INTS:
-        ints = found.get(8, [])
-        return name, ints if all(isinstance(one, int) for one in ints) else [n for one in ints for n in _several(one)]
+        return name, found.get(8, [])
     if kind == _STRINGS:
         return name, found.get(9, [])
     return name, found.get({_FLOAT: 2, _INT: 3, _STRING: 4}.get(kind, 0), [None])[-1]
 
 
-def _several(data: bytes | int) -> list[int]:
-    place, found = 0, []
-    if isinstance(data, int):
-        return [data]
-    while place < len(data):
-        number, place = _read(data, place)
-        found.append(number)
-    return found
+def _texts(data: bytes, place: int) -> tuple[list[bytes], int]:
+    """The texts of a list from there on, and where the last one ends."""
+    found = []
+    while place < len(data) and data[place] == 9 << 3 | _BYTES:
+        size, start = _read(data, place + 1)
+        place = start + size
+        if place > len(data):
+            raise ValueError("a text goes beyond its message")
+        found.append(data[start:place])
+    return found, place
+
+
+def _varints(data: bytes) -> NDArray[np.uint64]:
+    """Whole numbers that stand one behind the other. Raises ValueError."""
+    found = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(found < 0x80)
+    starts = np.append(0, ends + 1)
+    if starts[-1] != len(found):
+        raise ValueError("a number is missing, or has no end")
+    sizes = np.diff(starts)
+    if sizes.max(initial=0) > 10:
+        raise ValueError("a number has no end")
+    numbers = np.zeros(len(sizes), np.uint64)
+    for place in range(int(sizes.max(initial=0))):
+        longer = np.flatnonzero(sizes > place)
+        numbers[longer] |= (found[starts[longer] + place] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * place)
+    return numbers
