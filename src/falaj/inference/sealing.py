@@ -14,6 +14,7 @@ from falaj.inference.seals import Sealer
 
 EVERY_S = 1.0
 NICE = 10
+PAUSE_S = 0.002
 
 
 class Sealing:
@@ -40,12 +41,16 @@ class Sealing:
         while not self._over.wait(EVERY_S):
             try:
                 sealer = sealer or self._open()
+                # What has the processor keeps it for milliseconds, however nice it is, unless it stops by itself.
+                sealer.pause = functools.partial(self._over.wait, PAUSE_S)
                 sealer.look()
                 self._told = ""
             except (FalajError, OSError) as exc:
                 self._tell(exc)
         try:
-            (sealer or self._open()).close()
+            sealer = sealer or self._open()
+            sealer.pause = int
+            sealer.close()
         except (FalajError, OSError) as exc:
             self._tell(exc)
 

@@ -32,6 +32,8 @@ QUICK_S, CALM_S = 0.02, 0.2
 AFTER_A_WISH_S = 2.0
 STALE_S = 60.0
 COUNTED = "falaj_worker_restarts_total"
+PROGRAM = "falaj.serve"
+"""The module that a worker runs."""
 ENVIRONMENT: Mapping[str, str] = {
     # glibc gives threads heaps of their own, and each would keep room for a model that was loaded there once.
     "MALLOC_ARENA_MAX": "1",
@@ -258,7 +260,7 @@ class Supervisor:
     def _start(self, kind: str) -> None:
         slot, lock = self._free(kind)
         listeners = self._sockets.listeners if kind == "http" else []
-        command = [sys.executable, "-m", "falaj.serve", str(self.folder), "--worker", slot, *map(str, listeners)]
+        command = [sys.executable, "-m", PROGRAM, str(self.folder), "--worker", slot, *map(str, listeners)]
         try:
             child = subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.DEVNULL, pass_fds=(lock, *listeners), env={**ENVIRONMENT, **os.environ}

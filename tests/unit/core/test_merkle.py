@@ -180,6 +180,10 @@ def test_a_frontier_can_be_put_away_and_taken_up_again(first: int, then: int) ->
     for hashed in hashes[first:]:
         again.append(hashed)
     assert again.root() == root(hashes)
+    together = Frontier()
+    together.extend(hashes[:first])
+    together.extend(hashes[first:])
+    assert (together.size, together.peaks) == (again.size, again.peaks)
 
 
 def test_a_frontier_with_the_wrong_number_of_peaks_is_refused() -> None:
