@@ -41,13 +41,13 @@ class Frontier:
     def extend(self, hashes: Sequence[bytes]) -> None:
         """Takes the leaf hashes of the next leaves, in half the time that `append` takes for each."""
         peaks, size, sha256 = self.peaks, self.size, hashlib.sha256
-        for hashed in hashes:
+        for leaf in hashes:
             size += 1
-            rest = size
+            node, rest = leaf, size
             while not rest & 1:
-                hashed = sha256(b"\x01" + peaks.pop() + hashed).digest()
+                node = sha256(b"\x01" + peaks.pop() + node).digest()
                 rest >>= 1
-            peaks.append(hashed)
+            peaks.append(node)
         self.size = size
 
     def root(self) -> bytes:
