@@ -12,6 +12,7 @@ from falaj.inference.exchange import Answer, Asker, Request, Respond
 from falaj.inference.heads import LONGEST, MOST, Known
 from falaj.inference.http import Edge
 from falaj.inference.settings import ServerSettings
+from tests.kits.wire import Wire
 
 SETTINGS = ServerSettings("delay", "", "", "", "", max_body_bytes=1000, max_header_bytes=3000)
 BODY = b'{"inputs":[]}'
@@ -46,27 +47,6 @@ class Told:
         self.refusals.append(error.code)
 
 
-class Wire:
-    def __init__(self) -> None:
-        self.written = b""
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_reading(self) -> bool:
-        return True
-
-    def get_extra_info(self, name: str) -> None:
-        return None
-
-
 class Line:
     """One connection to an edge of its own."""
 
@@ -95,7 +75,7 @@ def test_the_second_time_nothing_is_read_and_all_is_the_same() -> None:
     assert first[:3] == second[:3] == third[:3]
     assert [asked[3] for asked in line.told.asked] == [b"{}", b"[]", b"{ }"]
     assert line.told.quickly == 1, "the third is longer, and so its head is another"
-    assert line.wire.written.count(b"HTTP/1.1 200 OK") == 3
+    assert b"".join(line.wire.written).count(b"HTTP/1.1 200 OK") == 3
 
 
 def test_only_heads_that_say_nothing_but_who_asks_are_plain() -> None:
@@ -177,5 +157,5 @@ def test_a_caller_sees_no_difference(chunks: list[bytes]) -> None:
                 line.send(data)
         assert knows.told.asked == forgets.told.asked
         assert knows.told.refusals == forgets.told.refusals
-        assert knows.wire.written == forgets.wire.written
+        assert b"".join(knows.wire.written) == b"".join(forgets.wire.written)
         assert knows.wire.is_closed == forgets.wire.is_closed

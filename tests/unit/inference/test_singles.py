@@ -23,6 +23,7 @@ from falaj.inference.models import Serving
 from falaj.inference.server import Server
 from falaj.inference.settings import ServerSettings
 from tests.kits.predicting import APP, Place
+from tests.kits.wire import Wire
 
 SETTINGS = ServerSettings("delay", "", "", "", "")
 BOSS = Actor("boss", "user", ("operator", "ml_engineer"))
@@ -40,27 +41,6 @@ class Keys:
         if key not in self.known:
             raise Unauthenticated("The key is unknown.")
         return self.known[key]
-
-
-class Wire:
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_reading(self) -> bool:
-        return True
-
-    def get_extra_info(self, name: str) -> None:
-        return None
 
 
 class Endpoint:
