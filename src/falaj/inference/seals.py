@@ -91,13 +91,16 @@ def sealed(endpoint: str, segment: int, path: Path, pause: Callable[[], object] 
     """The seal of a segment's file, a bite at a time; a rest that was never acknowledged does not count. Raises OSError."""
     tree, content = Frontier(), hashlib.sha256()
     times: list[bytes] = []
+    rest = b""
     with path.open("rb") as file:
         os.fdatasync(file.fileno())
-        while lines := file.readlines(BITE):
-            if not lines[-1].endswith(b"\n"):
-                lines.pop()
-            content.update(b"".join(lines))
-            tree.extend([leaf_hash(line[:-1]) for line in lines])
+        while data := file.read(BITE):
+            whole, ending, rest = (rest + data).rpartition(b"\n")
+            if not ending:
+                continue
+            content.update(whole + ending)
+            lines = whole.split(b"\n")
+            tree.extend([leaf_hash(line) for line in lines])
             times += _times_of(lines)
             times = [min(times), max(times)] if times else []
             pause()
