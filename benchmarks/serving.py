@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.endpoints.cases import DISTINCT, alone_us, bodies, trained
 from benchmarks.endpoints.load import Answers, client, press
 from benchmarks.endpoints.machine import CORES, cpu_s, resident_mb
-from benchmarks.endpoints.servers import Server, falaj, floor, mlserver
+from benchmarks.endpoints.servers import Server, falaj, floor, mlserver, settle
 from benchmarks.figure import Figure, show
 
 CASES = {
@@ -139,6 +139,7 @@ def _rounds(servers: dict[str, Server], rounds: int, seconds: int) -> Table:
 def _measure(table: Table, key: tuple[str, str], server: Server, texts: list[bytes], **spell: Any) -> None:
     before = cpu_s(server.pid)
     found = press(server.infer, server.key, texts, **spell)
+    settle(server)  # sealing the log comes after the requests
     table.setdefault(key, Seen()).add(found, cpu_s(server.pid) - before)
 
 

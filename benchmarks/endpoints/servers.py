@@ -169,6 +169,15 @@ def _end(pid: int) -> None:
             process.kill()
 
 
+def settle(server: Server) -> None:
+    """Returns once all closed segments of the log are sealed: what was put off is its own cost, and not its neighbour's."""
+    folder = server.folder / "segments"
+    for _ in range(600):
+        if server.folder == Path() or len(list(folder.glob("*.jsonl"))) - len(list(folder.glob("*.seal"))) <= 1:
+            return
+        time.sleep(0.1)
+
+
 def said(server: Server) -> dict[str, Any]:
     """What the endpoint says of itself."""
     return dict(json.loads((server.folder / "server.json").read_text()))

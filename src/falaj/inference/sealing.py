@@ -14,7 +14,10 @@ from falaj.inference.seals import Sealer
 
 EVERY_S = 1.0
 NICE = 10
-PAUSE_S = 0.002
+PAUSE_S, EASY_S = 0.002, 0.02
+"""Between two bites of half a millisecond: where much waits to be sealed, and while requests may go first."""
+MUCH = 50
+"""Segments. At the easy pace they take half a minute."""
 
 
 class Sealing:
@@ -41,8 +44,7 @@ class Sealing:
         while not self._over.wait(EVERY_S):
             try:
                 sealer = sealer or self._open()
-                # What has the processor keeps it for milliseconds, however nice it is, unless it stops by itself.
-                sealer.pause = functools.partial(self._over.wait, PAUSE_S)
+                sealer.pause = functools.partial(self._pause, sealer)
                 sealer.look()
                 self._told = ""
             except (FalajError, OSError) as exc:
@@ -53,6 +55,10 @@ class Sealing:
             sealer.close()
         except (FalajError, OSError) as exc:
             self._tell(exc)
+
+    def _pause(self, sealer: Sealer) -> None:
+        # What has the processor keeps it for milliseconds, however nice it is, unless it stops by itself.
+        self._over.wait(PAUSE_S if sealer.behind > MUCH else EASY_S)
 
     def _tell(self, problem: FalajError | OSError) -> None:
         """Once: a full disk is full each second."""

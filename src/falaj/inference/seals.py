@@ -33,6 +33,8 @@ class Sealer:
         self._idle_s, self._clock = idle_s, clock
         self.pause: Callable[[], object] = int
         """Called between two bites."""
+        self.behind = 0
+        """Segments that are closed and were not sealed yet, as of the last look."""
         self._tail = Tail(folder)
         self._lock = os.open(folder / "sealing", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         self._next = 0
@@ -78,6 +80,7 @@ class Sealer:
 
     def _seal_before(self, end: int) -> None:
         for number in range(self._next, end):
+            self.behind = end - number
             path = self.folder / f"{number:06d}.jsonl"
             target = path.with_suffix(".seal")
             if not target.exists() and path.exists():
@@ -85,6 +88,7 @@ class Sealer:
                 if found.rows:
                     replace_file(target, orjson.dumps(encode(found)))
             self._next = number + 1
+        self.behind = 0
 
 
 def sealed(endpoint: str, segment: int, path: Path, pause: Callable[[], object] = int) -> Seal:

@@ -102,7 +102,7 @@ class _Run:
 
     arm: _Arm
     calls: Sequence[Single]
-    scores: Sequence[float]
+    scores: Sequence[str]
     outputs: Sequence[str]
     """The text of all tensors of each answer but the prediction's id."""
 
@@ -258,7 +258,7 @@ def _matrix(calls: Sequence[Single], plan: _Plan) -> Matrix:
 
 def _run(arm: _Arm, calls: Sequence[Single], matrix: Matrix) -> _Run:
     outputs = arm.live.model.run(matrix)
-    scores = arm.live.model.scores(outputs)
+    scores = orjson.dumps(arm.live.model.scores(outputs)).decode()[1:-1].split(",")
     texts = [_tensors(head, value, len(calls)) for head, value in zip(arm.tensors, outputs, strict=True)]
     return _Run(arm, calls, scores, texts[0] if len(texts) == 1 else [",".join(each) for each in zip(*texts, strict=True)])
 
@@ -269,7 +269,7 @@ def _lines(run: _Run, ids: Sequence[str], text: str, clock: float) -> list[bytes
     return [
         (
             f'{{"kind":"prediction","id":"{issued}",{shared}{one.unit}","request_id":"{one.request_id}","via":"v2",'
-            f'"by":{one.by},"request":null,"features":{one.row},"stored_at":{{}},"score":{score!r},'
+            f'"by":{one.by},"request":null,"features":{one.row},"stored_at":{{}},"score":{score},'
             f'"ms":{(clock - one.started) * 1000:.3f},"forced":false}}'
         ).encode()
         for one, issued, score in zip(run.calls, ids, run.scores, strict=True)
