@@ -35,7 +35,8 @@ class Known:
     """Whether it holds nothing that is asked for in a way of its own."""
 
     def request_of(self, body: bytes, started: float) -> Request:
-        return replace(self.request, body=body, started=started)
+        first = self.request
+        return Request(first.method, first.path, first.headers, body, started, first.opened, first.keep)
 
 
 class Heads:

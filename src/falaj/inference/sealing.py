@@ -14,9 +14,9 @@ from falaj.inference.seals import Sealer
 
 EVERY_S = 1.0
 NICE = 10
-PAUSE_S, EASY_S = 0.002, 0.02
+PAUSE_S, EASY_S = 0.002, 0.05
 """Between two bites of half a millisecond: where much waits to be sealed, and while requests may go first."""
-MUCH = 50
+MUCH = 25
 """Segments. At the easy pace they take half a minute."""
 
 
