@@ -114,6 +114,7 @@ class Singles:
         self._predictor, self._batcher = predictor, batcher
         self._waiting: list[Single] = []
         self._seen = 0
+        """How many waited at the last look."""
         self._held: Held | None = None
         self._plan: _Plan | None = None
 
@@ -136,7 +137,7 @@ class Singles:
             return False
         request_id = given or next(self._predictor.unnamed)
         if not self._waiting and not asker.is_alone:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._gather)
         by = _quoted(opened.actor.name)
         self._waiting.append(Single(known, asker, body, started, given, request_id, unit or request_id, by, row))
         self._batcher.open += 1
@@ -150,12 +151,17 @@ class Singles:
             self._held, self._plan = held, _plan(held) if held is not None else None
         return self._plan
 
-    def _flush(self) -> None:
-        if len(self._waiting) > self._seen:
+    def _gather(self) -> None:
+        """Looks once more for as long as each look brings some: what a batch costs is shared by all that are in it, and callers
+        that were answered together ask again together. A look takes microseconds, and a call that comes alone waits for one."""
+        if self._seen < len(self._waiting) < self._batcher.rows:
             self._seen = len(self._waiting)
-            asyncio.get_running_loop().call_soon(self._flush)
-            return
-        self._seen = 0
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._seen = 0
+            self._flush()
+
+    def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         most = self._batcher.rows
         for start in range(0, len(waiting), most):
