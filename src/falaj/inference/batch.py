@@ -1,4 +1,4 @@
-"""Adaptive micro-batching: whatever waits when the loop comes round becomes one run of the model."""
+"""Adaptive micro-batching: whatever waits when the loop comes round, and as long as it brings more, becomes one run of the model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from falaj.core.errors import Bug, FalajError
 from falaj.inference.calls import Answered, Call, TensorCall
 from falaj.inference.errors import Busy
+from falaj.inference.gather import Gather
 from falaj.inference.predict import Predictor
 
 Done = Callable[[Answered | FalajError], None]
@@ -18,7 +19,7 @@ Batch = list[tuple[Call, Done]]
 
 
 class Batcher:
-    """For one event loop. Nothing ever waits for company: a call that comes alone is answered alone, at once.
+    """For one event loop. Nothing waits for company that is not there: a call that comes alone is answered alone.
 
     `after` is awaited between the append to the log and the answers, while the next calls are worked on; it makes
     `sync = "always"` wait for the disk.
@@ -28,7 +29,7 @@ class Batcher:
         self,
         predictor: Predictor,
         *,
-        rows: int = 64,
+        rows: int = 1024,
         waiting: int = 256,
         after: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -37,6 +38,7 @@ class Batcher:
         self.rows = rows
         self._most, self._after = waiting, after
         self._waiting: deque[tuple[Call, Done]] = deque()
+        self._gather = Gather(lambda: len(self._waiting), rows, self._flush)
         self.open = 0
         """Calls that were taken on and are not answered yet."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,7 +50,7 @@ class Batcher:
             return
         self.open += 1
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._gather.begin()
         self._waiting.append((call, done))
 
     @property

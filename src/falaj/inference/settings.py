@@ -43,7 +43,7 @@ class ServerSettings:
     segment_idle_s: float = 60.0
     max_body_bytes: int = 1 << 20
     max_header_bytes: int = 16 << 10
-    batch_rows: int = 256
+    batch_rows: int = 1024
     """At most so many rows of waiting calls become one run of the model; one call may have more."""
     max_waiting: int = 256
     """Requests that wait at once; one more is told to come back (429)."""

@@ -6,7 +6,6 @@ missing, an arm asked for, a shadow, a mask, a model out of service, a failure) 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 import time
@@ -25,6 +24,7 @@ from falaj.core.moments import iso, millis
 from falaj.core.segment import issue_lines
 from falaj.inference.batch import Batcher
 from falaj.inference.exchange import Asker
+from falaj.inference.gather import Gather
 from falaj.inference.heads import Known
 from falaj.inference.held import Held
 from falaj.inference.models import Live, Matrix
@@ -113,8 +113,7 @@ class Singles:
     def __init__(self, predictor: Predictor, batcher: Batcher) -> None:
         self._predictor, self._batcher = predictor, batcher
         self._waiting: list[Single] = []
-        self._seen = 0
-        """How many waited at the last look."""
+        self._gather = Gather(lambda: len(self._waiting), batcher.rows, self._flush)
         self._held: Held | None = None
         self._plan: _Plan | None = None
 
@@ -137,7 +136,7 @@ class Singles:
             return False
         request_id = given or next(self._predictor.unnamed)
         if not self._waiting and not asker.is_alone:
-            asyncio.get_running_loop().call_soon(self._gather)
+            self._gather.begin()
         by = _quoted(opened.actor.name)
         self._waiting.append(Single(known, asker, body, started, given, request_id, unit or request_id, by, row))
         self._batcher.open += 1
@@ -150,16 +149,6 @@ class Singles:
         if held is not self._held:
             self._held, self._plan = held, _plan(held) if held is not None else None
         return self._plan
-
-    def _gather(self) -> None:
-        """Looks once more for as long as each look brings some: what a batch costs is shared by all that are in it, and callers
-        that were answered together ask again together. A look takes microseconds, and a call that comes alone waits for one."""
-        if self._seen < len(self._waiting) < self._batcher.rows:
-            self._seen = len(self._waiting)
-            asyncio.get_running_loop().call_soon(self._gather)
-        else:
-            self._seen = 0
-            self._flush()
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
