@@ -1,4 +1,4 @@
-"""Adaptive micro-batching: whatever waits when the loop comes round, and as long as it brings more, becomes one run of the model."""
+"""Adaptive micro-batching: whatever waits when the loop comes round, while it brings more, becomes one run of the model."""
 
 from __future__ import annotations
 
