@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from falaj.inference.seals import Sealer
 EVERY_S = 1.0
 NICE = 10
 PAUSE_S, EASY_S = 0.002, 0.05
-"""Between two bites of half a millisecond: where much waits to be sealed, and while requests may go first."""
+"""Between two bites of half a millisecond; and while requests want the processor and may go first."""
 MUCH = 25
 """Segments. At the easy pace they take half a minute."""
+BUSY_S = 0.001
+"""So much later than it could have been done, a bite shows that others want the processor."""
 
 
 class Sealing:
@@ -27,6 +30,10 @@ class Sealing:
         self._open = functools.partial(Sealer, folder, endpoint, idle_s=idle_s)
         self._on_problem = on_problem
         self._told = ""
+        self._due = 0.0
+        """When the last bite could have been done, had it not had to wait for the processor; time.perf_counter."""
+        self._worked = 0.0
+        """time.thread_time then."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="falaj-sealing", daemon=True)
         self._thread.start()
@@ -57,8 +64,11 @@ class Sealing:
             self._tell(exc)
 
     def _pause(self, sealer: Sealer) -> None:
-        # What has the processor keeps it for milliseconds, however nice it is, unless it stops by itself.
-        self._over.wait(PAUSE_S if sealer.behind > MUCH else EASY_S)
+        """What has the processor keeps it for milliseconds, however nice it is, unless it stops by itself."""
+        late = time.perf_counter() - self._due - (time.thread_time() - self._worked)
+        pause = EASY_S if late > BUSY_S and sealer.behind <= MUCH else PAUSE_S
+        self._due, self._worked = time.perf_counter() + pause, time.thread_time()
+        self._over.wait(pause)
 
     def _tell(self, problem: FalajError | OSError) -> None:
         """Once: a full disk is full each second."""
