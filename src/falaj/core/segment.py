@@ -90,13 +90,8 @@ def issue(segment: int, row: int, millis: int, key: bytes, rows: int = 1) -> str
 
 def issue_lines(segment: int, row: int, millis: int, key: bytes, count: int) -> list[str]:
     """As `issue`, for so many lines of one prediction each, that stand one behind the other."""
-    before, after, keyed = f"p{segment:x}-", f"-{millis:x}", _keyed(key).copy
-    issued: list[str] = []
-    for place in range(row, row + count):
-        body, tag = f"{before}{place:x}{after}", keyed()
-        tag.update(body.encode())
-        issued.append(f"{body}-{tag.hexdigest()}")
-    return issued
+    bodies = [f"p{segment:x}-{place:x}-{millis:x}" for place in range(row, row + count)]
+    return [f"{body}-{_tag(body, key)}" for body in bodies]
 
 
 def records_of(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from falaj.core.errors import FalajError, InvalidInput, Unavailable
+from falaj.core.errors import Bug, FalajError, InvalidInput, Unavailable
 
 
 class Malformed(InvalidInput):
@@ -64,6 +64,11 @@ def body_of(error: FalajError, path: str) -> dict[str, Any]:
         return shape
     inner = shape["error"]
     return {"error": inner.pop("message"), **inner}
+
+
+def failed(error: Exception) -> Bug:
+    """What a caller is told of an error that nobody foresaw."""
+    return Bug(f"The server failed: {type(error).__name__}: {str(error)[:200]}", "report it with server.log.")
 
 
 def at_place(error: FalajError, where: str, index: int) -> FalajError:

@@ -19,7 +19,7 @@ from falaj.core.moments import iso, millis
 from falaj.core.segment import issue
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, TensorCall
 from falaj.inference.deadlines import demand_time
-from falaj.inference.errors import at_place
+from falaj.inference.errors import at_place, failed
 from falaj.inference.feedback import Label
 from falaj.inference.held import Held, held_of
 from falaj.inference.jobs import Job, Outcomes, Part, answered, copies, is_in_time, run_together, score_rows
@@ -94,7 +94,7 @@ class Predictor:
             except FalajError as exc:
                 found[place] = exc
             except Exception as exc:  # one call must not take the others with it
-                found[place] = _bug(exc)
+                found[place] = failed(exc)
         try:
             stages = Stages(turn.clock) if self.is_traced else None
             if looked_up := [job for job in jobs if job.rows]:
@@ -115,7 +115,7 @@ class Predictor:
             if held is not None:
                 self._tell(done, held, found)
         except Exception as exc:
-            problem = exc if isinstance(exc, FalajError) else _bug(exc)
+            problem = exc if isinstance(exc, FalajError) else failed(exc)
             found = [problem if one is None else one for one in found]
         return [one if one is not None else Bug("A call was not answered.") for one in found]
 
@@ -302,7 +302,3 @@ class Predictor:
         for live, _, _ in lives:
             self.metrics.failed(live.labels)
         self.log.append(lambda _segment, _row: lines)
-
-
-def _bug(error: Exception) -> Bug:
-    return Bug(f"The server failed: {type(error).__name__}: {str(error)[:200]}", "report it with server.log.")

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from falaj.core.actor import Actor
-from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound
+from falaj.core.errors import FalajError, InvalidInput, NotFound
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.batch import Batcher
 from falaj.inference.calls import Answered, Caller, EntityCall, TensorCall
@@ -20,7 +20,7 @@ from falaj.inference.deadlines import HEADER as DEADLINE
 from falaj.inference.deadlines import deadline_of
 from falaj.inference.describe import arms_of, model_config, model_metadata, model_statistics, server_metadata
 from falaj.inference.entities import read_entities, read_json
-from falaj.inference.errors import Malformed, NotThatMethod
+from falaj.inference.errors import Malformed, NotThatMethod, failed
 from falaj.inference.exchange import JSON, PEER, Answer, Asker, Request, Respond, refusal
 from falaj.inference.feedback import read_labels
 from falaj.inference.heads import Known
@@ -168,8 +168,7 @@ class Server:
         except FalajError as exc:
             answer = self._refuse(exc, request.path)
         except Exception as exc:
-            problem = Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log.")
-            answer = self._refuse(problem, request.path)
+            answer = self._refuse(failed(exc), request.path)
         respond(answer)
 
     def refused(self, error: FalajError) -> None:

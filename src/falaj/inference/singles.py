@@ -19,10 +19,11 @@ import orjson
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
-from falaj.core.errors import Bug, FalajError
+from falaj.core.errors import FalajError
 from falaj.core.moments import iso, millis
 from falaj.core.segment import issue_lines
 from falaj.inference.batch import Batcher
+from falaj.inference.errors import failed
 from falaj.inference.exchange import Asker
 from falaj.inference.gather import Gather
 from falaj.inference.heads import Known
@@ -158,8 +159,7 @@ class Singles:
             try:
                 self._answer(batch)
             except Exception as exc:
-                problem = Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log.")
-                self._tell((), batch, problem)
+                self._tell((), batch, failed(exc))
 
     def _answer(self, batch: list[Single]) -> None:
         predictor, plan = self._predictor, self._look()

@@ -150,7 +150,7 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 
 def check_range(name: str, matrix: Matrix) -> None:
     """Raises InvalidInput for what FP32 cannot carry. NaN is a number that is missing."""
-    if matrix.max() <= FP32_MAX and matrix.min() >= -FP32_MAX:
+    if np.maximum.reduce(matrix, axis=None) <= FP32_MAX and np.minimum.reduce(matrix, axis=None) >= -FP32_MAX:
         return
     if (np.abs(matrix) > FP32_MAX).any():  # a NaN fails every comparison above
         raise _beyond(name)
@@ -173,8 +173,7 @@ def array_of(name: str, flat: list[float], dtype: Any = np.float32) -> Matrix:
             return few
         raise _beyond(name)
     wide = np.fromiter(flat, np.float64, len(flat))
-    if not (np.maximum.reduce(wide) <= FP32_MAX and np.minimum.reduce(wide) >= -FP32_MAX):
-        raise _beyond(name)
+    check_range(name, wide)
     return wide if dtype is np.float64 else wide.astype(np.float32)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.actor import Actor
-from falaj.core.errors import Bug, FalajError, Unauthenticated
+from falaj.core.errors import FalajError, Unauthenticated
 from falaj.inference.auth import Keyring, demand
 from falaj.inference.calls import TensorCall
 from falaj.inference.deadlines import demand_time
-from falaj.inference.errors import Busy, TooSlow
+from falaj.inference.errors import Busy, TooSlow, failed
 from falaj.inference.grpc.calls import Part, Single, Stream, Waiting
 from falaj.inference.grpc.infer import Answers, Asked, read_infer
 from falaj.inference.grpc.port import Port, certificate_of
@@ -169,7 +169,7 @@ class GrpcServer:
                 self._refuse(one, exc)
                 continue
             except Exception as exc:
-                self._refuse(one, _failed(exc))
+                self._refuse(one, failed(exc))
                 continue
             if found is None:
                 continue
@@ -201,7 +201,7 @@ class GrpcServer:
         except FalajError as exc:
             found = [exc] * len(calls)
         except Exception as exc:
-            found = [_failed(exc)] * len(calls)
+            found = [failed(exc)] * len(calls)
         for (waiting, one), outcome in zip(asked, found, strict=True):
             if isinstance(outcome, FalajError):
                 self._refuse(waiting, outcome)
@@ -209,7 +209,7 @@ class GrpcServer:
             try:
                 waiting.reply(self._answers.write(one, outcome))
             except Exception as exc:
-                self._refuse(waiting, _failed(exc))
+                self._refuse(waiting, failed(exc))
 
     def _actor(self, method: Method, one: Waiting | Single | Stream, *, is_new: bool = False) -> Actor:
         """Who calls, as of the last look at the keys. Raises Unauthenticated or Denied."""
@@ -267,7 +267,3 @@ class GrpcServer:
         while self.opening and (oldest := next(iter(self.opening))).asker.started < late:
             del self.opening[oldest]
             self._refuse(oldest, _SLOW)
-
-
-def _failed(exc: Exception) -> Bug:
-    return Bug(f"The server failed: {type(exc).__name__}: {str(exc)[:200]}", "report it with server.log.")
