@@ -24,6 +24,7 @@ from falaj.stages.action import Kernel
 if TYPE_CHECKING:
     from falaj.access import Access
     from falaj.core.note import Verifier
+    from falaj.governance import Governance
     from falaj.ports.blobs import Blobs
     from falaj.ports.host import Host
     from falaj.ports.ledger import Ledger
@@ -298,27 +299,22 @@ class App:
         return reference, Promise(wrong_rate(y, score, threshold), brier(y, score), len(y))
 
     @cached_property
+    def governance(self) -> Governance:
+        from falaj.governance import Governance
+
+        return Governance(self)
+
+    @property
     def audit(self) -> Audit:
-        from falaj.stages.governance.audit import Audit
+        return self.governance.audit
 
-        return Audit(self.kernel, self.verifier)
-
-    @cached_property
+    @property
     def trace(self) -> Trace:
-        from falaj.adapters.local.signing import checker, load_public
-        from falaj.stages.governance.trace import Trace
+        return self.governance.trace
 
-        verify = checker(load_public(self.state / "keys" / "model.ed25519.pub"))
-        return Trace(self.kernel, self.blobs, self.predictions_of, self.contracts, self.features, self.verifier, verify)
-
-    @cached_property
+    @property
     def verifier(self) -> Verifier:
-        """Checks the ledger's checkpoints with the key in the state folder; a stranger uses a copy of that key."""
-        from falaj.adapters.local.signing import load_public, verifier
-        from falaj.core.note import vkey
-
-        public = load_public(self.state / "keys" / "ledger.ed25519.pub")
-        return verifier(vkey(f"falaj/{self.settings.name}", public))
+        return self.governance.verifier
 
     @cached_property
     def serving(self) -> Serving:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from falaj.core.actor import Actor
 from falaj.core.codec import decode
 from falaj.core.decision import Check, Decision
 from falaj.core.errors import Conflict, FalajError, MissingDependency, NotFound
@@ -20,13 +19,13 @@ from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.core.run import Run
 from falaj.ports.predictions import Cursor
+from falaj.sampling import Sample
+from falaj.upkeep import DUTIES, WORKER
 
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.stages.governance.exports import Exports
 
-WORKER = Actor("worker", "service", ("service",))
-"""Who acts when the platform itself does what a person declared."""
 log = logging.getLogger("falaj.worker")
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,21 +56,6 @@ class Round:
         return asdict(self)
 
 
-class _Sample:
-    """So many of whatever is added, each with the same chance."""
-
-    def __init__(self, size: int, chance: random.Random) -> None:
-        self.size, self.chance, self.seen = size, chance, 0
-        self.kept: list[Mapping[str, Any]] = []
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        self.seen += 1
-        if len(self.kept) < self.size:
-            self.kept.append(record)
-        elif (place := self.chance.randrange(self.seen)) < self.size:
-            self.kept[place] = record
-
-
 class Worker:
     """One worker per project does the rounds; the lock keeps two callers from doing the same round twice."""
 
@@ -97,8 +81,8 @@ class Worker:
             done = Round(iso(now))
             for duty in (
                 self._reconcile, self._ingest, self._watch_data, self._refresh, self._materialise, self._compare,
-                self._watch_runs, self._follow, self._roll_out, self._monitor, self._retrain, self._keep_books, self._deliver,
-                self._tell_lineage,
+                self._watch_runs, self._follow, self._roll_out, self._monitor, self._retrain, self._keep_books, self._keep_house,
+                self._deliver, self._tell_lineage,
             ):  # fmt: skip
                 with _told(done, duty.__name__.strip("_")):
                     duty(now, done)
@@ -307,19 +291,24 @@ class Worker:
                 done.news.append(f"{reason} asks for a new model: {run}")
 
     def _keep_books(self, now: datetime, done: Round) -> None:
-        """Seals into the ledger once an hour; once a day a signed checkpoint, and the parity of what predictions read."""
+        """Seals into the ledger once an hour; now and then the parity of what predictions read."""
         if self._is_due("seals", hour := _floor(now, HOUR)):
             for name in self.app.project.endpoints:
                 if seals := self.app.serving.unsealed(name):
                     self.app.serving.seal(WORKER, Ref("endpoint", name), seals=seals)
             self._due["seals"] = hour
-        if self._is_due("checkpoint", day := _floor(now, DAY)):
-            self.app.audit.checkpoint(WORKER, Ref("ledger", "local"))
-            self._due["checkpoint"] = day
         if self._is_due("parity", due := _floor(now, PARITY_EVERY)):
             for name in self.app.project.endpoints:
                 self._verify_features(name, now, done)
             self._due["parity"] = due
+
+    def _keep_house(self, now: datetime, done: Round) -> None:
+        """What `falaj.upkeep` lists, each by itself; one that fails is tried again in the next round."""
+        for duty in DUTIES:
+            if self._is_due(f"keep {duty.name}", at := _floor(now, duty.every)):
+                with _told(done, duty.name):
+                    done.news += duty.do(self.app, now)
+                    self._due[f"keep {duty.name}"] = at
 
     def _verify_features(self, endpoint: str, now: datetime, done: Round) -> None:
         """Logged features of a sample of the predictions since the last time, against the offline truth.
@@ -331,7 +320,7 @@ class Worker:
             return
         recipe = decode(Recipe, self.app.registry.manifest(champion)["recipe"])
         covered = self.app.features.covered(recipe.views)
-        ready, later = (_Sample(PARITY_ROWS, random.Random(f"{iso(now)}{kind}")) for kind in "rl")  # noqa: S311  # no secret
+        ready, later = (Sample(PARITY_ROWS, random.Random(f"{iso(now)}{kind}")) for kind in "rl")  # noqa: S311  # no secret
         for record in self._later.get(endpoint, []):
             (ready if _is_covered(record, covered) else later).add(record)
         cursor = self._parity.get(endpoint, Cursor())

@@ -33,6 +33,10 @@ class Decision:
     actor: Actor | None = None
     at: datetime | None = None
     reason: str = ""
+    policies: tuple[str, ...] = ()
+    """Where policies decided: the ids of those that did, the pack's and the tenant's, in order."""
+    policy_set: str = ""
+    """`sha256:` and the digest of the whole set that was asked, so that the same question can be asked again."""
 
     @property
     def allowed(self) -> bool:

@@ -101,6 +101,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    # The data protection officer: for the people in the data, and for nobody who builds or runs models.
+    "dpo": READS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS

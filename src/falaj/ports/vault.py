@@ -1,0 +1,53 @@
+"""Vault: one key for each person in the data. What is sealed with it is gone, everywhere and at once, when the key is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+
+class Vault(Protocol):
+    """A subject is known by its token alone, a keyed hash; the vault never keeps who it is.
+
+    Every method may raise Unavailable where the store does not answer. capabilities: `durable`, `shared` (several processes
+    may seal and shred at once; a key that one of them destroyed opens nothing in another one from the next call on).
+    """
+
+    capabilities: frozenset[str]
+
+    def token(self, subject: str) -> str:
+        """HMAC-SHA256 of the subject with the project's pepper, in hexadecimal (64 digits)."""
+        ...
+
+    def seal(self, tokens: Sequence[str], plain: Sequence[bytes], about: bytes) -> list[bytes]:
+        """Each text under its subject's key (AES-256-GCM, fresh nonce, `about` as additional data), in order.
+
+        A subject that has no key gets one, durably, before this returns. Raises Denied for a subject that was erased: its data
+        may not come back by itself.
+        """
+        ...
+
+    def open(self, tokens: Sequence[str], sealed: Sequence[bytes], about: bytes) -> list[bytes | None]:
+        """Each plain text, None where its subject's key is gone. Raises Conflict where one was changed or is about another."""
+        ...
+
+    def shred(self, tokens: Iterable[str]) -> int:
+        """Destroys the keys for good, durably, and remembers the tokens as erased; how many there were. Idempotent.
+
+        Costs the same however much was sealed with a key.
+        """
+        ...
+
+    def admit(self, token: str) -> None:
+        """An erased subject may be taken in again from now on, under a new key: what was sealed before stays gone."""
+        ...
+
+    def erased(self) -> frozenset[str]:
+        """Tokens that were shredded and not admitted again."""
+        ...
+
+    def count(self) -> int:
+        """How many keys there are."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,35 @@
+"""What the worker does for the keepers of the house, beside the life of models: each duty, and how often it falls due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from falaj.core.actor import Actor
+from falaj.core.ref import Ref
+
+if TYPE_CHECKING:
+    from falaj.app import App
+
+DAY = timedelta(days=1)
+WORKER = Actor("worker", "service", ("service",))
+"""Who acts when the platform itself does what a person declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    name: str
+    every: timedelta
+    """It falls due at each whole multiple of this since 1970, and once after a start."""
+    do: Callable[[App, datetime], Sequence[str]]
+    """Does it; returns what is worth a line to a person."""
+
+
+def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
+    app.audit.checkpoint(WORKER, Ref("ledger", "local"))
+    return ()
+
+
+DUTIES: tuple[Duty, ...] = (Duty("checkpoint", DAY, _checkpoint),)
