@@ -3,24 +3,68 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from falaj.core.codec import canonical, decode, encode
 from falaj.core.errors import InvalidInput
 from falaj.core.event import Event
+from falaj.core.moments import iso
 
 MAX_LEAF = 65_535
 """C2SP entry bundles (tlog-tiles) count the bytes of a leaf in a uint16."""
 
 
+class Entry(NamedTuple):
+    """What a leaf says of itself, in the texts that it is filed under."""
+
+    seq: int
+    verb: str
+    subject: str
+    at: str
+    """RFC 3339 in UTC with milliseconds, as `iso` writes it."""
+    changes: list[tuple[str, str, bytes | None]]
+    """Kind and key of each record that it changes, and the canonical bytes of its body; None where the record is gone."""
+    took_ms: int = 0
+    """How long after `at` the event came into the ledger, where it says so (`stages.action`)."""
+
+
 def leaf_of(event: Event) -> bytes:
     """The canonical bytes of an event that has its seq. Raises InvalidInput where they are more than a leaf may hold."""
-    leaf = canonical(encode(event))
+    leaf, _ = written(event)
+    return leaf
+
+
+def written(event: Event) -> tuple[bytes, Entry]:
+    """The canonical bytes of an event that has its seq, and what they are filed under. Raises InvalidInput as `leaf_of`."""
+    changes = []
+    for change in event.changes:
+        body = None if change.body is None else canonical(encode(change.body))
+        changes.append((change.kind, change.key, body))
+    leaf = _joined(event, changes)
     if len(leaf) > MAX_LEAF:
         raise InvalidInput(
             f"The event {event.verb} {event.subject} has {len(leaf)} bytes; a leaf of the ledger holds {MAX_LEAF}.",
             "keep the content as a blob and its digest in the event.",
         )
-    return leaf
+    return leaf, Entry(event.seq, event.verb, str(event.subject), iso(event.at), changes)
+
+
+def _joined(event: Event, changes: list[tuple[str, str, bytes | None]]) -> bytes:
+    """`canonical(encode(event))`, where each body is written once for the leaf and for its record."""
+    parts = [
+        b'{"body":%b,"key":%b,"kind":%b}' % (b"null" if body is None else body, canonical(key), canonical(kind))
+        for kind, key, body in changes
+    ]
+    return b'{"actor":%b,"at":"%b","changes":[%b],"facts":%b,"seq":%b,"subject":%b,"trace":%b,"verb":%b}' % (
+        canonical(encode(event.actor)),
+        iso(event.at).encode(),
+        b",".join(parts),
+        canonical(encode(event.facts)),
+        canonical(event.seq),
+        canonical(str(event.subject)),
+        canonical(event.trace),
+        canonical(event.verb),
+    )
 
 
 def event_of(leaf: bytes) -> Event:
