@@ -31,10 +31,21 @@ def canonical(value: Any) -> bytes:
     Raises InvalidInput for a NaN, an infinity, an integer that a double cannot carry, a key that is written twice, or a type
     that JSON does not have.
     """
+    return utf8(canonical_text(value))
+
+
+def canonical_text(value: Any) -> str:
+    """The text whose UTF-8 bytes `canonical` gives, to be made part of a longer one. Raises InvalidInput as `canonical`."""
     try:
-        return _write(value).encode()
+        return _write(value)
     except RecursionError as exc:
         raise InvalidInput("The value is nested too deeply.") from exc
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text that is JSON. Raises InvalidInput where it holds half of a surrogate pair."""
+    try:
+        return text.encode()
     except UnicodeEncodeError as exc:
         raise InvalidInput("A text holds half of a surrogate pair, which JSON cannot carry.") from exc
 
@@ -56,7 +67,7 @@ def encode(word: Any) -> Any:
         return word
     if kind is dict:
         return _encode_mapping(word)
-    if kind is list or kind is tuple:
+    if kind is list or isinstance(word, (list, tuple)):
         return [item if type(item) in _PLAIN else encode(item) for item in word]
     if isinstance(word, Ref):
         return str(word)
@@ -65,11 +76,7 @@ def encode(word: Any) -> Any:
     names = _names(kind)
     if names:
         return {name: encode(getattr(word, name)) for name in names}
-    if isinstance(word, Mapping):
-        return _encode_mapping(word)
-    if isinstance(word, (list, tuple)):
-        return [encode(item) for item in word]
-    return word
+    return _encode_mapping(word) if isinstance(word, Mapping) else word
 
 
 def _encode_mapping(word: Mapping[Any, Any]) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import NamedTuple
 
-from falaj.core.codec import canonical, decode, encode
+from falaj.core.actor import Actor
+from falaj.core.codec import canonical, canonical_text, decode, encode, utf8
 from falaj.core.errors import InvalidInput
 from falaj.core.event import Event
 from falaj.core.moments import iso
@@ -35,36 +37,40 @@ def leaf_of(event: Event) -> bytes:
 
 
 def written(event: Event) -> tuple[bytes, Entry]:
-    """The canonical bytes of an event that has its seq, and what they are filed under. Raises InvalidInput as `leaf_of`."""
-    changes = []
+    """The canonical bytes of an event that has its seq, and what they are filed under. Raises InvalidInput as `leaf_of`.
+
+    They are `canonical(encode(event))`; each body is written once for the leaf and for its record.
+    """
+    subject, at = str(event.subject), iso(event.at)
+    changes: list[tuple[str, str, bytes | None]] = []
+    parts = []
     for change in event.changes:
-        body = None if change.body is None else canonical(encode(change.body))
-        changes.append((change.kind, change.key, body))
-    leaf = _joined(event, changes)
+        body = "null" if change.body is None else canonical_text(encode(change.body))
+        parts.append(f'{{"body":{body},"key":{canonical_text(change.key)},"kind":{canonical_text(change.kind)}}}')
+        changes.append((change.kind, change.key, None if change.body is None else utf8(body)))
+    leaf = utf8(
+        f'{{"actor":{_actor(event.actor)},"at":"{at}","changes":[{",".join(parts)}],"facts":{canonical_text(encode(event.facts))},'
+        f'"seq":{canonical_text(event.seq)},"subject":{canonical_text(subject)},"trace":{canonical_text(event.trace)},'
+        f'"verb":{canonical_text(event.verb)}}}'
+    )
     if len(leaf) > MAX_LEAF:
         raise InvalidInput(
             f"The event {event.verb} {event.subject} has {len(leaf)} bytes; a leaf of the ledger holds {MAX_LEAF}.",
             "keep the content as a blob and its digest in the event.",
         )
-    return leaf, Entry(event.seq, event.verb, str(event.subject), iso(event.at), changes)
+    return leaf, Entry(event.seq, event.verb, subject, at, changes)
 
 
-def _joined(event: Event, changes: list[tuple[str, str, bytes | None]]) -> bytes:
-    """`canonical(encode(event))`, where each body is written once for the leaf and for its record."""
-    parts = [
-        b'{"body":%b,"key":%b,"kind":%b}' % (b"null" if body is None else body, canonical(key), canonical(kind))
-        for kind, key, body in changes
-    ]
-    return b'{"actor":%b,"at":"%b","changes":[%b],"facts":%b,"seq":%b,"subject":%b,"trace":%b,"verb":%b}' % (
-        canonical(encode(event.actor)),
-        iso(event.at).encode(),
-        b",".join(parts),
-        canonical(encode(event.facts)),
-        canonical(event.seq),
-        canonical(str(event.subject)),
-        canonical(event.trace),
-        canonical(event.verb),
-    )
+def _actor(actor: Actor) -> str:
+    """Remembered, since the same few ask all the time; but only where equal actors are sure to be written alike."""
+    if type(actor.roles) is tuple and all(type(part) is str for part in (actor.name, actor.kind, actor.zone, *actor.roles)):
+        return _known_actor(actor)
+    return canonical_text(encode(actor))
+
+
+@functools.lru_cache(1024)
+def _known_actor(actor: Actor) -> str:
+    return canonical_text(encode(actor))
 
 
 def event_of(leaf: bytes) -> Event:

@@ -88,8 +88,8 @@ def test_whatever_is_changed_in_a_leaf_is_read_or_refused_as_the_whole_event_is(
         for _ in range(data.draw(st.integers(1, 3))):
             place = data.draw(st.integers(0, len(leaf) - 1))
             leaf[place : place + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(
-                [b"", b" ", b"0", b"-", b".0", b"e9", b'"', b"\\", b"\\u0041", b"\n", b"\xff", b"NaN", b",", b"{}", b"}"]
-                + [b'"a":1,', b"\xee\x80\x80"]
+                [*(b"", b" ", b"0", b"-", b".0", b"e9", b'"', b"\\", b"\\u0041", b"\n", b"\xff", b"NaN", b",", b"{}", b"}"),
+                 b'"a":1,', b"\xee\x80\x80"]
             ))  # fmt: skip
     assert in_place(bytes(leaf)) == the_long_way(bytes(leaf))
 

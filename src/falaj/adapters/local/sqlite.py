@@ -90,11 +90,11 @@ class Connections:
 
     @contextmanager
     def one(self) -> Iterator[sqlite3.Connection]:
-        connection = self._take()
+        connection = self.take()
         try:
             yield connection
         finally:
-            self._give(connection)
+            self.give(connection)
 
     def close(self) -> None:
         """Idle connections close now, those that are lent when they come back."""
@@ -104,7 +104,7 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
         if os.getpid() != self._pid:
             raise Bug("A ledger was carried over a fork, which SQLite does not survive.", "open it again in the child process.")
         with self._lock:
@@ -114,7 +114,7 @@ class Connections:
                 return self._idle.pop()
         return connect(self.path, self._busy_seconds)
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def give(self, connection: sqlite3.Connection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
