@@ -11,7 +11,7 @@ from typing import Any
 from falaj.adapters.ledgers.batch import LOOK, Batch, Records, body_of, states
 from falaj.adapters.ledgers.group import Group
 from falaj.adapters.local.evidence import read_evidence
-from falaj.adapters.local.signing import open_key
+from falaj.adapters.local.signing import SigningKey, open_key
 from falaj.adapters.local.sqlite import Connections, border, prepare
 from falaj.adapters.local.turn import Turn
 from falaj.core.errors import Conflict, NotFound
@@ -30,17 +30,20 @@ _EVERY = f"SELECT seq, {_LEAF} FROM events ORDER BY seq"  # noqa: S608  # made o
 
 
 class SqliteLedger:
-    """`vkey` is the text that others need to check this ledger's checkpoints."""
+    """`vkey` is the text that others need to check this ledger's checkpoints; empty where its key is gone.
+
+    Without its key the ledger is read as ever, and takes no more events until the key is back and it is opened again.
+    """
 
     capabilities = frozenset({"durable", "shared"})
 
     def __init__(self, path: Path, key_path: Path, origin: str = "falaj/local", *, busy_seconds: float = 30.0) -> None:
         self._path, self._origin, self._busy_seconds = Path(path), origin, busy_seconds
-        if self._path.is_file() and self._path.stat().st_size and not Path(key_path).exists():
-            # A new key would turn every checkpoint that was signed so far into a forgery.
-            raise Conflict(f"The ledger {path} has lost its key {key_path}.", "restore the key from a backup.")
-        self._key = open_key(Path(key_path))
-        self.vkey = vkey(origin, self._key.public_key)
+        # A new key would turn every checkpoint that was signed so far into a forgery.
+        is_lost = self._path.is_file() and self._path.stat().st_size > 0 and not Path(key_path).exists()
+        self._key = None if is_lost else open_key(Path(key_path))
+        self._key_path = Path(key_path)
+        self.vkey = "" if self._key is None else vkey(origin, self._key.public_key)
         prepare(self._path, busy_seconds)
         self._connections = Connections(self._path, busy_seconds)
         self._turn = Turn(self._path, busy_seconds)
@@ -80,7 +83,8 @@ class SqliteLedger:
                 if found[1] != statement.root:
                     raise Conflict(f"The ledger {self._path} was changed after its checkpoint of {found[0]} events.", LOOK)
                 return _checkpoint(found)
-            note = write_note(str(statement), self._origin, self._key.public_key, self._key.sign)
+            key = self._signer()
+            note = write_note(str(statement), self._origin, key.public_key, key.sign)
             with border(self._path):
                 connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?)", (statement.size, statement.root, note))
             return Checkpoint(self._origin, statement.size, statement.root, note)
@@ -119,8 +123,15 @@ class SqliteLedger:
 
     def _begin(self) -> Batch:
         """The write lock among processes, and where the ledger ends."""
+        self._signer()
         store = _SqliteStore(self._path, self._connections, self._turn)
         return Batch(store, store.begin())
+
+    def _signer(self) -> SigningKey:
+        """Raises Conflict where the key is gone: what nobody can sign is not written, and still read."""
+        if self._key is None:
+            raise Conflict(f"The ledger {self._path} has lost its key {self._key_path}.", "restore the key from a backup.")
+        return self._key
 
     @staticmethod
     def _lent(batch: Batch) -> sqlite3.Connection:
