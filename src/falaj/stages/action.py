@@ -90,7 +90,7 @@ class Act:
             tx.append(Event(self.verb, subject or self.subject, self.actor, self.now, facts, tuple(draft.changes)))
 
     def _took(self) -> Mapping[str, int]:
-        """How long after its time the event comes into the ledger, where that is worth a fact; the audit compares times and order.
+        """How long after its time the event comes into the ledger, where it is worth a fact; the audit compares times and order.
 
         Negative where the clock went back meanwhile.
         """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from falaj.core.errors import Bug, Conflict
 from falaj.core.event import Event
-from falaj.core.leaf import written
+from falaj.core.leaf import Entry, written
 from falaj.core.merkle import Frontier, leaf_hash
 from falaj.core.skim import entry_of
 
@@ -58,6 +58,8 @@ class Batch:
     records: Records = field(default_factory=dict)
     size: int = 0
     """Bytes of all leaves."""
+    check: Callable[[Entry], None] | None = None
+    """Raises InvalidInput for an event that this store could not keep: better now than at the commit that others share."""
 
     def take(self, tx: BatchTransaction) -> None:
         """What the transaction wrote belongs to the batch from now on."""
@@ -98,6 +100,8 @@ class BatchTransaction:
         seq = self._batch.frontier.size + len(self.rows)
         event = Event(event.verb, event.subject, event.actor, event.at, event.facts, event.changes, event.trace, seq)
         leaf, entry = written(event)
+        if self._batch.check is not None:
+            self._batch.check(entry)
         for kind, key, body in entry.changes:
             self.records.setdefault(kind, {})[key] = body, event.seq
         self.rows.append(Row(event.seq, leaf, leaf_hash(leaf), entry.verb, entry.subject, entry.at))
