@@ -357,6 +357,7 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
     cannot be written.
     """
     from falaj.adapters.local.signing import open_key, open_secret, write_once
+    from falaj.governance import refuse_second
 
     settings = load(folder.resolve(), overrides)
     keys = settings.state_folder / "keys"
@@ -364,6 +365,7 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         raise NotFound(f"There is no folder {settings.folder}.", "make it, or name another with --project.")
     if (keys / "pepper").exists():
         raise Conflict(f"{settings.state_folder} holds a project already.", "its first key is in keys/operator.key.")
+    refuse_second(settings)
     try:
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.state_folder.chmod(0o700)
