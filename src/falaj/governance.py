@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from falaj.config import Settings
     from falaj.core.note import Verifier
     from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.records import Records
     from falaj.stages.governance.trace import Trace
 
 
@@ -44,6 +45,12 @@ class Governance:
         from falaj.stages.governance.audit import Audit
 
         return Audit(self.app.kernel, self.verifier)
+
+    @cached_property
+    def records(self) -> Records:
+        from falaj.stages.governance.records import Records
+
+        return Records(self.app.kernel)
 
     @cached_property
     def trace(self) -> Trace:

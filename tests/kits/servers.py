@@ -105,8 +105,8 @@ def postgresql_server(folder: Path, port: int = 0, *options: str) -> Iterator[st
     data = folder / "data"
     is_new = not data.exists()
     data.mkdir(parents=True, exist_ok=True)
-    if user and is_new:
-        for place in (data, folder, *folder.parents):
+    if user:
+        for place in (folder, *folder.parents):
             if place in (Path("/"), Path("/tmp")):
                 break
             place.chmod(place.stat().st_mode | 0o011)
