@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from falaj.adapters import open_adapter
-from falaj.adapters.local.reference import absolute, online_options, secret
+from falaj.adapters.local.reference import absolute, ledger_options, online_options, secret
 from falaj.clock import Clock
 from falaj.config import Settings, blobs_options, load, serving_options
 from falaj.core.actor import Actor
@@ -67,14 +67,11 @@ class App:
 
     @cached_property
     def ledger(self) -> Ledger:
-        options: dict[str, Any] = {}
-        if self.settings.ledger == "sqlite":
-            options = {
-                "path": self.state / "ledger.db",
-                "key_path": self.state / "keys" / "ledger.ed25519",
-                "origin": f"falaj/{self.settings.name}",
-            }
-        ledger: Ledger = open_adapter("ledger", self.settings.ledger, **options)
+        settings = self.settings
+        options = ledger_options(
+            str(settings.ledger), state=self.state, url=str(settings.ledger_url), project=str(settings.name)
+        )  # fmt: skip
+        ledger: Ledger = open_adapter("ledger", settings.ledger, **options)
         self._open.append(ledger)
         return ledger
 
@@ -348,7 +345,7 @@ class App:
 def open_app(folder: Path, overrides: Mapping[str, Any] | None = None) -> App:
     """Opens the project in `folder`. Raises NotFound where it was never initialised."""
     settings = load(folder.resolve(), overrides)
-    if settings.ledger == "sqlite" and not (settings.state_folder / "keys" / "pepper").is_file():
+    if settings.ledger != "memory" and not (settings.state_folder / "keys" / "pepper").is_file():
         raise NotFound(f"{settings.state_folder} holds no falaj project.", f"falaj init --project {folder}")
     return App(settings)
 
@@ -360,6 +357,7 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
     cannot be written.
     """
     from falaj.adapters.local.signing import open_key, open_secret, write_once
+    from falaj.governance import refuse_second
 
     settings = load(folder.resolve(), overrides)
     keys = settings.state_folder / "keys"
@@ -367,6 +365,7 @@ def init_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> st
         raise NotFound(f"There is no folder {settings.folder}.", "make it, or name another with --project.")
     if (keys / "pepper").exists():
         raise Conflict(f"{settings.state_folder} holds a project already.", "its first key is in keys/operator.key.")
+    refuse_second(settings)
     try:
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.state_folder.chmod(0o700)

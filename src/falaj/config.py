@@ -35,7 +35,12 @@ TABLE: tuple[Setting, ...] = (
         ("wall", "replay"),
     ),
     Setting("replay_from", "2000-01-01T00:00:00Z", "Where the replay clock starts."),
-    Setting("ledger", "sqlite", "Ledger adapter: sqlite or memory."),
+    Setting("ledger", "sqlite", "Ledger adapter: sqlite, postgresql or memory."),
+    Setting(
+        "ledger_url",
+        "",
+        "Address of that PostgreSQL: env:NAME or file:PATH that holds it, or one of this machine without a password.",
+    ),
     Setting("blobs", "file", "Blob adapter: file, s3 or memory."),
     Setting("blobs_uri", "", "Where blobs lie in a store: s3://bucket/prefix."),
     Setting("blobs_endpoint", "", "Address of an S3-compatible store; empty means AWS. Without TLS only on this machine."),

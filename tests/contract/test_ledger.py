@@ -168,10 +168,20 @@ def test_half_an_append_is_not_committed_even_where_its_error_is_swallowed(path:
 
 
 def test_a_ledger_whose_key_is_gone_is_not_given_a_new_one(path: Path) -> None:
-    opened(path).close()
+    ledger = opened(path)
+    append(ledger, event("a.b", "model/delay", put("k", x=1)))
+    ledger.checkpoint()
+    ledger.close()
     path.with_name("key").unlink()
-    with pytest.raises(Conflict, match="lost its key"):
-        opened(path)
+    ledger = opened(path)
+    for use in (lambda: append(ledger, event()), ledger.checkpoint, ledger.rebuild):
+        with pytest.raises(Conflict, match="lost its key"):
+            use()
+    assert ledger.get("thing", "k") == {"x": 1}
+    with ledger.evidence() as evidence:
+        assert len(list(evidence.events())) == len(evidence.checkpoints()) == 1
+    assert not path.with_name("key").exists()
+    ledger.close()
 
 
 def test_a_key_that_others_may_read_is_refused(path: Path) -> None:

@@ -93,26 +93,31 @@ def _broker() -> None:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[str]:
-    """The address of an empty PostgreSQL, `postgresql://falaj@127.0.0.1:<port>/postgres`, which trusts this machine."""
+def postgresql_server(folder: Path, port: int = 0, *options: str) -> Iterator[str]:
+    """The address of a PostgreSQL, `postgresql://falaj@127.0.0.1:<port>/postgres`, which trusts this machine.
+
+    It is empty where the folder is; started again in the same folder, it holds what it held.
+    """
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: int(place.parent.name))
     if not places:
         _missing("postgresql", "postgresql")
     user = _nobody()
     data = folder / "data"
-    data.mkdir(parents=True)
+    is_new = not data.exists()
+    data.mkdir(parents=True, exist_ok=True)
     if user:
-        for place in (data, folder, *folder.parents):
+        for place in (folder, *folder.parents):
             if place in (Path("/"), Path("/tmp")):
                 break
             place.chmod(place.stat().st_mode | 0o011)
         shutil.chown(data, user)
     quiet = {"stdout": subprocess.DEVNULL, "cwd": "/", "user": user}
     initdb = [str(places[-1] / "initdb"), "-D", str(data), "-U", "falaj", "--auth=trust", "--encoding=UTF8", "--no-sync", "-N"]
-    subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
-    port = free_port()
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(data), "-c", "fsync=off", "-c", "log_min_messages=fatal"]
-    command = [str(places[-1] / "postgres"), "-D", str(data), *options]
+    if is_new:
+        subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
+    port = port or free_port()
+    given = ["-h", "127.0.0.1", "-p", str(port), "-k", str(data), "-c", "fsync=off", "-c", "log_min_messages=fatal", *options]
+    command = [str(places[-1] / "postgres"), "-D", str(data), *given]
     with _running(command, lambda: _accepts(places[-1], port), user):
         yield f"postgresql://falaj@127.0.0.1:{port}/postgres"
 

@@ -16,6 +16,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     # <port>.<scheme>: (where, the extra that brings its packages)
     "ledger.memory": ("falaj.adapters.memory.ledger:MemoryLedger", ""),
     "ledger.sqlite": ("falaj.adapters.local.ledger:SqliteLedger", ""),
+    "ledger.postgresql": ("falaj.adapters.postgres.ledger:PostgresLedger", "postgres"),
     "blobs.memory": ("falaj.adapters.memory.blobs:MemoryBlobs", ""),
     "blobs.file": ("falaj.adapters.local.blobs:FileBlobs", ""),
     "blobs.s3": ("falaj.adapters.s3.blobs:S3Blobs", "s3"),

@@ -8,7 +8,7 @@ import hashlib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any, TypeVar, cast
@@ -19,6 +19,11 @@ from falaj.core.ref import Ref
 
 T = TypeVar("T")
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_EXACT = 2**53
+"""Up to here a double carries every integer."""
+_WORDS = {None: "null", True: "true", False: "false"}
+
 
 def canonical(value: Any) -> bytes:
     """RFC 8785 (JCS) bytes of a JSON value: the same value always gives the same bytes.
@@ -26,10 +31,21 @@ def canonical(value: Any) -> bytes:
     Raises InvalidInput for a NaN, an infinity, an integer that a double cannot carry, a key that is written twice, or a type
     that JSON does not have.
     """
+    return utf8(canonical_text(value))
+
+
+def canonical_text(value: Any) -> str:
+    """The text whose UTF-8 bytes `canonical` gives, to be made part of a longer one. Raises InvalidInput as `canonical`."""
     try:
-        return _write(value).encode()
+        return _write(value)
     except RecursionError as exc:
         raise InvalidInput("The value is nested too deeply.") from exc
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text that is JSON. Raises InvalidInput where it holds half of a surrogate pair."""
+    try:
+        return text.encode()
     except UnicodeEncodeError as exc:
         raise InvalidInput("A text holds half of a surrogate pair, which JSON cannot carry.") from exc
 
@@ -46,80 +62,129 @@ def digest_of(value: Any) -> str:
 
 def encode(word: Any) -> Any:
     """A word, or anything made of words, as plain JSON values."""
+    kind: Any = type(word)
+    if kind in _PLAIN:
+        return word
+    if kind is dict:
+        return _encode_mapping(word)
+    if kind is list or isinstance(word, (list, tuple)):
+        return [item if type(item) in _PLAIN else encode(item) for item in word]
     if isinstance(word, Ref):
         return str(word)
     if isinstance(word, datetime):
         return iso(word)
-    if dataclasses.is_dataclass(word) and not isinstance(word, type):
-        return {f.name: encode(getattr(word, f.name)) for f in dataclasses.fields(word)}
-    if isinstance(word, Mapping):
-        plain = {str(key): encode(value) for key, value in word.items()}
-        if len(plain) != len(word):
-            raise InvalidInput("An object has two keys that are written alike.", "use texts as keys.")
-        return plain
-    if isinstance(word, (list, tuple)):
-        return [encode(item) for item in word]
-    return word
+    names = _names(kind)
+    if names:
+        return {name: encode(getattr(word, name)) for name in names}
+    return _encode_mapping(word) if isinstance(word, Mapping) else word
+
+
+def _encode_mapping(word: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {str(key): value if type(value) in _PLAIN else encode(value) for key, value in word.items()}
+    if len(plain) != len(word):
+        raise InvalidInput("An object has two keys that are written alike.", "use texts as keys.")
+    return plain
 
 
 def decode(kind: type[T], body: Any) -> T:
     """The word of that kind that `encode` wrote. Raises InvalidInput where a field is missing or unknown."""
-    return cast(T, _read(kind, body))
+    wanted: Any = kind
+    return cast(T, _reader(wanted)(body))
 
 
-def _read(kind: Any, body: Any) -> Any:
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads a value of that annotation. Looking at an annotation costs more than all the rest, so it is done once."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        if body is None:
-            return None
-        return _read(next(arg for arg in typing.get_args(kind) if arg is not type(None)), body)
+        inner = _reader(next(arg for arg in typing.get_args(kind) if arg is not type(None)))
+        return lambda body: None if body is None else inner(body)
     if kind is Ref:
-        return Ref.parse(body)
+        return Ref.parse
     if kind is datetime:
-        return moment(body)
+        return moment
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _read_word(kind, body)
+        return functools.partial(_read_word, kind)
     if origin is tuple:
-        if not isinstance(body, (list, tuple)):
-            raise InvalidInput(f"A list was expected, got {type(body).__name__}.")
-        inner = typing.get_args(kind)[0]
-        return tuple(_read(inner, item) for item in body)
+        return functools.partial(_read_tuple, _reader(typing.get_args(kind)[0]))
+    return _as_it_is
+
+
+def _as_it_is(body: Any) -> Any:
     return body
+
+
+def _read_tuple(inner: Callable[[Any], Any], body: Any) -> tuple[Any, ...]:
+    if not isinstance(body, (list, tuple)):
+        raise InvalidInput(f"A list was expected, got {type(body).__name__}.")
+    return tuple(body) if inner is _as_it_is else tuple([inner(item) for item in body])
 
 
 def _read_word(kind: type, body: Any) -> Any:
     if not isinstance(body, Mapping):
         raise InvalidInput(f"A {kind.__name__} must be an object, got {type(body).__name__}.")
-    hints = _hints(kind)
-    unknown = set(body) - set(hints)
-    if unknown:
-        raise InvalidInput(f"A {kind.__name__} has no field {sorted(unknown)[0]!r}.")
+    readers = _field_readers(kind)
     try:
-        return kind(**{name: _read(hints[name], value) for name, value in body.items()})
+        return kind(**{name: readers[name](value) for name, value in body.items()})
+    except KeyError as exc:
+        unknown = set(body) - set(readers)
+        if not unknown:
+            raise
+        raise InvalidInput(f"A {kind.__name__} has no field {sorted(unknown)[0]!r}.") from exc
     except TypeError as exc:
         raise InvalidInput(f"A {kind.__name__} could not be read: {exc}.") from exc
 
 
 @functools.cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    """Evaluating the annotations costs more than all the rest of reading a word."""
-    return typing.get_type_hints(kind)
+def _field_readers(kind: type) -> Mapping[str, Callable[[Any], Any]]:
+    return {name: _reader(hint) for name, hint in typing.get_type_hints(kind).items()}
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a word of that kind; none where it is no word."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
 
 
 def _write(value: Any) -> str:
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
+    """By exact type first: nearly every value is of one of these, and asking `isinstance` in turn takes twice as long."""
+    kind = type(value)
+    if kind is str:
         return encode_basestring(value)
-    if isinstance(value, int):
-        return str(value) if abs(value) <= 2**53 else _large(value)
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, Mapping):
+    if kind is dict:
+        return _write_object(value)
+    if kind is int:
+        return str(value) if -_EXACT <= value <= _EXACT else _large(value)
+    if kind is list or kind is tuple:
+        return "[" + ",".join([_write(item) for item in value]) + "]"
+    if value is None or value is True or value is False:
+        return _WORDS[value]
+    return _write_other(value)
+
+
+def _write_object(value: Mapping[Any, Any]) -> str:
+    try:
+        keys = sorted(value)
+        joined = "".join(keys)
+    except TypeError:  # some key is no text
+        joined = "\U0010ffff"
+    if not joined.isascii():
+        # By UTF-16 code units, as RFC 8785 section 3.2.3 asks; among ASCII texts that is the order of `sorted`.
         keys = sorted(value, key=lambda key: str(key).encode("utf-16-be", "surrogatepass"))
         if len(set(map(str, keys))) != len(keys):
             raise InvalidInput("An object has two keys that are written alike.", "use texts as keys.")
-        return "{" + ",".join(f"{_write(str(key))}:{_write(value[key])}" for key in keys) + "}"
+    return "{" + ",".join([f"{encode_basestring(str(key))}:{_write(value[key])}" for key in keys]) + "}"
+
+
+def _write_other(value: Any) -> str:
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) <= _EXACT else _large(value)
+    if isinstance(value, Mapping):
+        return _write_object(value)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_write, value)) + "]"
     raise InvalidInput(f"JSON has no {type(value).__name__}.", "encode() turns words into plain values first.")

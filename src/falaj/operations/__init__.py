@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import contract, dataset, doors, feature, label, lineage, models, rebuild, run, serving, stream, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -18,6 +18,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *label.OPERATIONS,
     *stream.OPERATIONS,
     *trust.OPERATIONS,
+    *rebuild.OPERATIONS,
     *doors.OPERATIONS,
 )
 

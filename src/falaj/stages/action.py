@@ -14,9 +14,12 @@ from falaj.core.codec import encode
 from falaj.core.decision import Decision
 from falaj.core.errors import Denied
 from falaj.core.event import Change, Event
+from falaj.core.moments import millis
 from falaj.core.ref import Ref
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.ports.policy import Policy
+
+NOTICED_MS = 1000
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +86,16 @@ class Act:
         with self.kernel.ledger.transaction() as tx:
             draft = Draft(tx)
             yield draft
-            tx.append(Event(self.verb, subject or self.subject, self.actor, self.now, draft.facts, tuple(draft.changes)))
+            facts = {**draft.facts, **self._took()}
+            tx.append(Event(self.verb, subject or self.subject, self.actor, self.now, facts, tuple(draft.changes)))
+
+    def _took(self) -> Mapping[str, int]:
+        """How long after its time the event comes into the ledger, where it is worth a fact; the audit compares times and order.
+
+        Negative where the clock went back meanwhile.
+        """
+        took = millis(self.kernel.now()) - millis(self.now)
+        return {"took_ms": took} if abs(took) >= NOTICED_MS else {}
 
 
 class Stage(Protocol):

@@ -66,6 +66,7 @@ SYSTEM = [
     "predictions.seal",
     "audit.read",
     "audit.checkpoint",
+    "audit.rebuild",
     "worker.tick",
     "certificate.allow",
     "certificate.read",

@@ -35,17 +35,23 @@ class SqliteEvidence:
 
     def events(self) -> Iterator[StoredEvent]:
         rows = self._rows("SELECT seq, leaf, leaf_hash, verb, subject, at FROM events ORDER BY seq")
-        for seq, leaf, hashed, verb, subject, at in rows:
-            yield StoredEvent(seq if isinstance(seq, int) else -1, _bytes(leaf), _bytes(hashed), str(verb), str(subject), str(at))
+        for row in rows:
+            seq, leaf, hashed, verb, subject, at = row
+            if type(leaf) is type(hashed) is type(verb) is type(subject) is type(at) is bytes and type(seq) is int:
+                texts = verb.decode("utf-8", "replace"), subject.decode("utf-8", "replace"), at.decode("utf-8", "replace")
+                yield StoredEvent(seq, leaf, hashed, *texts)
+            else:  # somebody has put a number or nothing there
+                named = [_text(_bytes(value)) for value in row[3:]]
+                yield StoredEvent(seq if isinstance(seq, int) else -1, _bytes(leaf), _bytes(hashed), *named)
 
     def records(self) -> Iterator[StoredRecord]:
         for kind, key, body in self._rows("SELECT kind, key, body FROM records ORDER BY kind, key"):
-            yield StoredRecord(str(kind), str(key), _bytes(body))
+            yield StoredRecord(_text(_bytes(kind)), _text(_bytes(key)), _bytes(body))
 
     def checkpoints(self) -> list[Checkpoint]:
         found = []
         for size, root, note in self._rows("SELECT size, root, note FROM checkpoints ORDER BY size"):
-            text = str(note)
+            text = _text(_bytes(note))
             found.append(Checkpoint(text.partition("\n")[0], size if isinstance(size, int) else -1, _bytes(root), text))
         return found
 
@@ -83,7 +89,7 @@ def _open(path: Path) -> sqlite3.Connection:
 def _begin(address: str) -> sqlite3.Connection:
     connection = sqlite3.connect(address, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False)
     try:
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.text_factory = bytes  # what is no UTF-8 shall not stop the audit
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the moment begins with the first read
@@ -91,6 +97,10 @@ def _begin(address: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _bytes(value: Any) -> bytes:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from falaj.adapters.ledgers.batch import LOOK, Batch, Records, body_of, states
+from falaj.adapters.ledgers.group import Group
 from falaj.adapters.local.evidence import read_evidence
-from falaj.adapters.local.signing import open_key
+from falaj.adapters.local.signing import SigningKey, open_key
 from falaj.adapters.local.sqlite import Connections, border, prepare
-from falaj.core.codec import canonical, encode
-from falaj.core.errors import Bug, Conflict, NotFound, Unavailable
-from falaj.core.event import Change, Event
-from falaj.core.leaf import event_of, leaf_of
+from falaj.adapters.local.turn import Turn
+from falaj.core.errors import Conflict, NotFound
+from falaj.core.event import Event
+from falaj.core.leaf import event_of
 from falaj.core.merkle import Frontier, inclusion_proof, leaf_hash, verify_inclusion
-from falaj.core.moments import iso
 from falaj.core.note import Statement, vkey, write_note
 from falaj.core.ref import Ref
 from falaj.ports.evidence import Evidence
@@ -29,44 +27,40 @@ _PAGE = 500
 _LAST = "\U0010ffff"
 _LEAF = "coalesce(CAST(leaf AS BLOB), x'')"  # whatever somebody may have put there from outside
 _EVERY = f"SELECT seq, {_LEAF} FROM events ORDER BY seq"  # noqa: S608  # made of this file's own texts
-_LOOK = "`falaj audit verify` shows where."
 
 
 class SqliteLedger:
-    """`vkey` is the text that others need to check this ledger's checkpoints."""
+    """`vkey` is the text that others need to check this ledger's checkpoints; empty where its key is gone.
+
+    Without its key the ledger is read as ever, and takes no more events until the key is back and it is opened again.
+    """
 
     capabilities = frozenset({"durable", "shared"})
 
     def __init__(self, path: Path, key_path: Path, origin: str = "falaj/local", *, busy_seconds: float = 30.0) -> None:
         self._path, self._origin, self._busy_seconds = Path(path), origin, busy_seconds
-        if self._path.is_file() and self._path.stat().st_size and not Path(key_path).exists():
-            # A new key would turn every checkpoint that was signed so far into a forgery.
-            raise Conflict(f"The ledger {path} has lost its key {key_path}.", "restore the key from a backup.")
-        self._key = open_key(Path(key_path))
-        self.vkey = vkey(origin, self._key.public_key)
+        # A new key would turn every checkpoint that was signed so far into a forgery.
+        is_lost = self._path.is_file() and self._path.stat().st_size > 0 and not Path(key_path).exists()
+        self._key = None if is_lost else open_key(Path(key_path))
+        self._key_path = Path(key_path)
+        self.vkey = "" if self._key is None else vkey(origin, self._key.public_key)
         prepare(self._path, busy_seconds)
         self._connections = Connections(self._path, busy_seconds)
-        self._writing = threading.Lock()
-        self._here = threading.local()
+        self._turn = Turn(self._path, busy_seconds)
+        self._group = Group(str(path), self._begin, busy_seconds)
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        with self._write() as (connection, frontier):
-            tx = _SqliteTransaction(self._path, connection, frontier)
-            try:
-                yield tx
-            finally:
-                tx.is_open = False
-            if tx.failure is not None:  # half of an append must not be committed, even where its error was caught
-                raise tx.failure
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        return self._group.transaction()
 
     def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
         with border(self._path), self._connections.one() as connection:
-            return _get(connection, kind, key)
+            stored = _get(connection, kind, key)
+        return None if stored is None else body_of(stored)
 
     def find(self, kind: str, *, prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
         with border(self._path), self._connections.one() as connection:
-            return _find(connection, kind, prefix)
+            stored = _find(connection, kind, prefix)
+        return [(key, body_of(body)) for key, body in stored]
 
     def events(self, *, after: int = -1, verb: str = "", subject: Ref | None = None) -> Iterator[Event]:
         where, args = _filter(verb, subject)
@@ -78,17 +72,19 @@ class SqliteLedger:
         yield from self._pages(where, start - 1, args)
 
     def checkpoint(self) -> Checkpoint:
-        with self._write() as (connection, frontier):
+        with self._group.alone() as batch:
+            connection, frontier = self._lent(batch), batch.frontier
             with border(self._path):
                 found = connection.execute("SELECT size, root, note FROM checkpoints ORDER BY size DESC LIMIT 1").fetchone()
             if found is not None and found[0] > frontier.size:
-                raise Conflict(f"The ledger {self._path} is shorter than its checkpoint of {found[0]} events.", _LOOK)
+                raise Conflict(f"The ledger {self._path} is shorter than its checkpoint of {found[0]} events.", LOOK)
             statement = Statement(self._origin, frontier.size, frontier.root())
             if found is not None and found[0] == frontier.size:
                 if found[1] != statement.root:
-                    raise Conflict(f"The ledger {self._path} was changed after its checkpoint of {found[0]} events.", _LOOK)
+                    raise Conflict(f"The ledger {self._path} was changed after its checkpoint of {found[0]} events.", LOOK)
                 return _checkpoint(found)
-            note = write_note(str(statement), self._origin, self._key.public_key, self._key.sign)
+            key = self._signer()
+            note = write_note(str(statement), self._origin, key.public_key, key.sign)
             with border(self._path):
                 connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?)", (statement.size, statement.root, note))
             return Checkpoint(self._origin, statement.size, statement.root, note)
@@ -107,14 +103,15 @@ class SqliteLedger:
             hashes = [row[0] for row in rows]
         path = tuple(inclusion_proof(hashes, seq)) if len(hashes) == checkpoint.size else ()
         if not verify_inclusion(leaf_hash(leaf), seq, checkpoint.size, path, checkpoint.root):
-            raise Conflict(f"Event {seq} is not what its checkpoint of {checkpoint.size} events covers.", _LOOK, seq=seq)
+            raise Conflict(f"Event {seq} is not what its checkpoint of {checkpoint.size} events covers.", LOOK, seq=seq)
         return Proof(seq, leaf, path, checkpoint)
 
     def rebuild(self) -> None:
-        with self._write() as (connection, _frontier), border(self._path):
+        with self._group.alone() as batch, border(self._path):
+            connection = self._lent(batch)
             connection.execute("DELETE FROM records")
-            for seq, leaf in connection.execute(_EVERY):
-                _apply(connection, seq, event_of(leaf).changes)
+            for records in states(leaf for _seq, leaf in connection.execute(_EVERY)):
+                _apply(connection, records)
 
     def evidence(self) -> AbstractContextManager[Evidence]:
         """Everything that is stored, as of now, for an audit."""
@@ -122,37 +119,24 @@ class SqliteLedger:
 
     def close(self) -> None:
         self._connections.close()
+        self._turn.close()
 
-    @contextmanager
-    def _write(self) -> Iterator[tuple[sqlite3.Connection, Frontier]]:
-        """The write lock, first among the threads of this process, then among processes; commits at the end."""
-        if getattr(self._here, "writes", False):
-            raise Bug("A transaction was opened inside a transaction of the same thread.", "use the one that is open.")
-        if not self._writing.acquire(timeout=self._busy_seconds):
-            raise Unavailable(f"The ledger {self._path} is held by another thread.", "try again.")
-        self._here.writes = True
-        try:
-            with self._connections.one() as connection:
-                yield from self._committing(connection)
-        finally:
-            self._here.writes = False
-            self._writing.release()
+    def _begin(self) -> Batch:
+        """The write lock among processes, and where the ledger ends."""
+        self._signer()
+        store = _SqliteStore(self._path, self._connections, self._turn)
+        return Batch(store, store.begin())
 
-    def _committing(self, connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection, Frontier]]:
-        try:
-            with border(self._path):
-                connection.execute("BEGIN IMMEDIATE")
-                frontier = _frontier(connection, self._path)
-            before = frontier.size
-            yield connection, frontier
-            with border(self._path):
-                if frontier.size != before:
-                    connection.execute("UPDATE frontier SET size = ?, peaks = ?", (frontier.size, b"".join(frontier.peaks)))
-                connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
+    def _signer(self) -> SigningKey:
+        """Raises Conflict where the key is gone: what nobody can sign is not written, and still read."""
+        if self._key is None:
+            raise Conflict(f"The ledger {self._path} has lost its key {self._key_path}.", "restore the key from a backup.")
+        return self._key
+
+    @staticmethod
+    def _lent(batch: Batch) -> sqlite3.Connection:
+        assert isinstance(batch.store, _SqliteStore)
+        return batch.store.connection
 
     def _pages(self, where: str, after: int, args: list[Any]) -> Iterator[bytes]:
         """Leaves page by page, so that a slow reader holds neither a connection nor the write-ahead log."""
@@ -167,74 +151,79 @@ class SqliteLedger:
             after = rows[-1][0]
 
 
-class _SqliteTransaction:
-    def __init__(self, path: Path, connection: sqlite3.Connection, frontier: Frontier) -> None:
-        self._path, self._connection, self._frontier = path, connection, frontier
-        self.is_open = True
-        self.failure: Exception | None = None
+class _SqliteStore:
+    """One write transaction of the file."""
 
-    def get(self, kind: str, key: str) -> Mapping[str, Any] | None:
-        with border(self._path):
-            return _get(self._usable(), kind, key)
+    def __init__(self, path: Path, connections: Connections, turn: Turn) -> None:
+        self._path, self._connections, self._turn = path, connections, turn
+        self.connection = connections.take()
+        self._is_held = True
 
-    def find(self, kind: str, *, prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
-        with border(self._path):
-            return _find(self._usable(), kind, prefix)
-
-    def append(self, event: Event) -> Event:
-        connection = self._usable()
-        event = replace(event, seq=self._frontier.size)
-        leaf = leaf_of(event)
-        hashed = leaf_hash(leaf)
-        row = (event.seq, leaf, hashed, event.verb, str(event.subject), iso(event.at))
+    def begin(self) -> Frontier:
         try:
             with border(self._path):
-                connection.execute("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?)", row)
-                _apply(connection, event.seq, event.changes)
-        except Exception as exc:
-            self.failure = exc
+                self._turn.take()
+                self.connection.execute("BEGIN IMMEDIATE")
+                return _frontier(self.connection, self._path)
+        except BaseException:
+            self.rollback()
             raise
-        self._frontier.append(hashed)
-        return event
 
-    def _usable(self) -> sqlite3.Connection:
-        if not self.is_open:
-            raise Bug("A transaction was used after its end.", "read and append inside the block.")
-        return self._connection
+    def get(self, kind: str, key: str) -> bytes | None:
+        with border(self._path):
+            return _get(self.connection, kind, key)
+
+    def find(self, kind: str, prefix: str) -> list[tuple[str, bytes]]:
+        with border(self._path):
+            return _find(self.connection, kind, prefix)
+
+    def commit(self, batch: Batch) -> None:
+        run, frontier = self.connection, batch.frontier
+        with border(self._path):
+            if batch.rows:
+                run.executemany("INSERT INTO events VALUES(?, ?, ?, ?, ?, ?)", batch.rows)
+                _apply(run, batch.records)
+                run.execute("UPDATE frontier SET size = ?, peaks = ?", (frontier.size, b"".join(frontier.peaks)))
+            run.execute("COMMIT")
+        self._end()
+
+    def rollback(self) -> None:
+        if self._is_held and self.connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self.connection.execute("ROLLBACK")
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_held:  # once only: the turn may be another group's by now
+            self._is_held = False
+            self._connections.give(self.connection)
+            self._turn.give()
 
 
 def _frontier(connection: sqlite3.Connection, path: Path) -> Frontier:
     row = connection.execute("SELECT size, peaks, (SELECT coalesce(max(seq), -1) + 1 FROM events) FROM frontier").fetchone()
     size, peaks, events = row if row is not None else (0, b"", -1)
     if size != events or not isinstance(size, int) or not isinstance(peaks, bytes) or len(peaks) != 32 * size.bit_count():
-        raise Conflict(f"The ledger {path} was changed from outside: it has {events} events and counts {size}.", _LOOK)
+        raise Conflict(f"The ledger {path} was changed from outside: it has {events} events and counts {size}.", LOOK)
     return Frontier(size, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
 
 
-def _get(connection: sqlite3.Connection, kind: str, key: str) -> Mapping[str, Any] | None:
+def _get(connection: sqlite3.Connection, kind: str, key: str) -> bytes | None:
     row = connection.execute("SELECT body FROM records WHERE kind = ? AND key = ?", (kind, key)).fetchone()
-    return None if row is None else _read(row[0])
+    return None if row is None else row[0]
 
 
-def _find(connection: sqlite3.Connection, kind: str, prefix: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _find(connection: sqlite3.Connection, kind: str, prefix: str) -> list[tuple[str, bytes]]:
     query = "SELECT key, body FROM records WHERE kind = ? AND key >= ? AND key <= ? ORDER BY key"
-    return [(key, _read(body)) for key, body in connection.execute(query, (kind, prefix, prefix + _LAST))]
+    return connection.execute(query, (kind, prefix, prefix + _LAST)).fetchall()
 
 
-def _read(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as exc:
-        raise Conflict("A record of the ledger was changed from outside.", _LOOK) from exc
-
-
-def _apply(connection: sqlite3.Connection, seq: int, changes: Iterable[Change]) -> None:
-    for change in changes:
-        if change.body is None:
-            connection.execute("DELETE FROM records WHERE kind = ? AND key = ?", (change.kind, change.key))
-        else:
-            body = canonical(encode(change.body))
-            connection.execute("INSERT OR REPLACE INTO records VALUES(?, ?, ?, ?)", (change.kind, change.key, body, seq))
+def _apply(connection: sqlite3.Connection, records: Records) -> None:
+    for kind, found in records.items():
+        gone = [(kind, key) for key, (body, _) in found.items() if body is None]
+        written = [(kind, key, body, seq) for key, (body, seq) in found.items() if body is not None]
+        connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
+        connection.executemany("INSERT OR REPLACE INTO records VALUES(?, ?, ?, ?)", written)
 
 
 def _filter(verb: str, subject: Ref | None) -> tuple[str, list[Any]]:

@@ -80,6 +80,8 @@ _DOORS = frozenset(
     }
 )
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_MENDS = frozenset({"audit.rebuild"})
+"""Makes the state anew from the events; whoever audits does not."""
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
@@ -99,6 +101,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _AUDITS
     | _TELLS
     | _LABELS
+    | _MENDS
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import Conflict, InvalidInput
 
 _HERE = ("127.0.0.1", "::1", "localhost")
 _REFERENCES = ("env:", "file:")
@@ -49,6 +49,27 @@ def address(setting: str, given: str) -> str:
             f'write {setting} = "env:NAME" or "file:PATH", which holds the address.',
         )
     return given
+
+
+def ledger_options(scheme: str, *, state: Path, url: str, project: str) -> dict[str, Any]:
+    """What a ledger is opened with.
+
+    Raises InvalidInput where it needs an address and has none, Conflict where its key is gone.
+    """
+    key_path, origin = state / "keys" / "ledger.ed25519", f"falaj/{project}"
+    if scheme == "sqlite":
+        return {"path": state / "ledger.db", "key_path": key_path, "origin": origin}
+    if scheme != "postgresql":
+        return {}
+    if not url:
+        raise InvalidInput(
+            "The ledger 'postgresql' needs an address.", 'write ledger_url = "env:NAME" or "file:PATH", which holds it.'
+        )
+    if not key_path.exists():  # a new one would turn every checkpoint that was signed so far into a forgery
+        raise Conflict(f"The ledger has lost its key {key_path}.", "restore the key from a backup.")
+    from falaj.adapters.local.signing import open_key
+
+    return {"url": address("ledger_url", url), "project": project, "key": open_key(key_path), "origin": origin}
 
 
 def online_options(scheme: str, *, folder: Path, url: str, project: str) -> dict[str, Any]:

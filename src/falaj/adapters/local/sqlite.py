@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -42,11 +44,14 @@ SCHEMA = (
         BEGIN SELECT RAISE(ABORT, 'checkpoints are only ever added'); END""",
 )
 
+_MADE = re.compile(r"IF NOT EXISTS (\w+)")
+
 _DAMAGED = "restore the file from a backup; `falaj audit verify` shows what can still be trusted."
+_FULL = "free some space: until then it can only be read; writing goes on by itself as soon as there is room."
 _WORDS: dict[int, tuple[type[FalajError], str, str]] = {
     sqlite3.SQLITE_BUSY: (Unavailable, "is held by another process", "try again; if it lasts, look for a process that hangs."),
     sqlite3.SQLITE_LOCKED: (Unavailable, "is held by another process", "try again; if it lasts, look for a process that hangs."),
-    sqlite3.SQLITE_FULL: (Unavailable, "cannot grow: the disk is full", "free some space and try again."),
+    sqlite3.SQLITE_FULL: (Unavailable, "cannot grow: the disk is full", _FULL),
     sqlite3.SQLITE_IOERR: (Unavailable, "could not be read or written", "check the disk's space and state."),
     sqlite3.SQLITE_READONLY: (InvalidInput, "may not be written", "check who owns the file and its folder."),
     sqlite3.SQLITE_PERM: (InvalidInput, "may not be opened", "check who owns the file and its folder."),
@@ -74,6 +79,8 @@ def border(path: Path) -> Iterator[None]:
     except UnicodeEncodeError as exc:
         raise InvalidInput("A name holds half of a surrogate pair, which no text can carry.") from exc
     except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(f"The ledger {path} cannot grow: {exc.strerror}.", _FULL) from exc
         raise InvalidInput(f"The ledger {path} cannot be opened: {exc.strerror}.", "check who owns its folder.") from exc
 
 
@@ -90,11 +97,11 @@ class Connections:
 
     @contextmanager
     def one(self) -> Iterator[sqlite3.Connection]:
-        connection = self._take()
+        connection = self.take()
         try:
             yield connection
         finally:
-            self._give(connection)
+            self.give(connection)
 
     def close(self) -> None:
         """Idle connections close now, those that are lent when they come back."""
@@ -104,7 +111,7 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
         if os.getpid() != self._pid:
             raise Bug("A ledger was carried over a fork, which SQLite does not survive.", "open it again in the child process.")
         with self._lock:
@@ -114,7 +121,7 @@ class Connections:
                 return self._idle.pop()
         return connect(self.path, self._busy_seconds)
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def give(self, connection: sqlite3.Connection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -145,6 +152,8 @@ def prepare(path: Path, busy_seconds: float) -> None:
     try:
         with border(path):
             _check_kind(connection, path)
+            if _is_complete(connection):
+                return  # nothing is written, so that a ledger on a full disk can be opened and read
             _write_ahead(connection, busy_seconds)
             connection.execute("BEGIN IMMEDIATE")
             for statement in SCHEMA:
@@ -164,6 +173,15 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
         raise InvalidInput(f"{path} is a database of another program.", "name the file ledger.db of a project's state folder.")
     if version > VERSION:
         raise InvalidInput(f"{path} was written by a newer falaj (layout {version}, not {VERSION}).", "pip install -U falaj")
+
+
+def _is_complete(connection: sqlite3.Connection) -> bool:
+    """Whether every table, index and trigger is there, and the frontier in its table."""
+    wanted = {found[1] for statement in SCHEMA if (found := _MADE.search(statement))}
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    is_wal = connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    return wanted <= there and version == VERSION and is_wal and bool(connection.execute("SELECT 1 FROM frontier").fetchone())
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:

@@ -6,17 +6,13 @@ when the first row is put.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pg8000.native as pg
 from pg8000.exceptions import DatabaseError, InterfaceError
 
+from falaj.adapters.postgres.link import connect, hang_up, is_lost, options_of, sqlstate, words
 from falaj.core.errors import Conflict, Denied, FalajError, InvalidInput, Unavailable
 from falaj.core.stored import key_of, packed, time_of, unpack, view_key
 from falaj.ports.online import LONGEST_MARK, Row, Stored
@@ -69,7 +65,7 @@ class PostgresOnline:
         """
         self._project = project
         self._readonly = readonly
-        self._options = {**_options(url), "timeout": timeout_s, "application_name": "falaj"}
+        self._options = {**options_of(url, "online_url", "the online store"), "timeout": timeout_s, "application_name": "falaj"}
         self._place = f"{self._options['host']}:{self._options['port']}"
         self._connection: Any = None
         self._ready = False
@@ -163,17 +159,16 @@ class PostgresOnline:
             for is_last in (self._connection is None, True):
                 try:
                     if self._connection is None:
-                        self._connection = pg.Connection(**self._options)
+                        self._connection = connect(self._options)
                     if makes and not self._ready:
                         self._make()
                     return work(self._connection)
                 except DatabaseError as exc:
-                    if _code(exc) == _NO_TABLE and not makes:
+                    if sqlstate(exc) == _NO_TABLE and not makes:
                         return None
-                    is_lost = _code(exc).startswith(("57P", "08"))
-                    if is_lost:
+                    if is_lost(exc):
                         self._drop()
-                    if is_last or not is_lost:
+                    if is_last or not is_lost(exc):
                         raise self._translated(exc) from exc
                 except (InterfaceError, OSError) as exc:
                     self._drop()
@@ -206,18 +201,12 @@ class PostgresOnline:
     def _drop(self) -> None:
         link, self._connection = self._connection, None
         self._ready = False
-        if link is None:
-            return
-        socket = link._usock
-        with contextlib.suppress(DatabaseError, InterfaceError, OSError):
-            link.close()
-        # What pg8000 could not send to a server that is gone keeps its socket open otherwise.
-        with contextlib.suppress(OSError):
-            os.close(socket.detach())
+        if link is not None:
+            hang_up(link)
 
     def _translated(self, exc: Exception) -> FalajError:
         where = f"The online store at {self._place}"
-        code, text = _code(exc), _text(exc)
+        code, text = sqlstate(exc), words(exc)
         if code.startswith("28") or code == "42501":
             return Denied(f"{where} refuses: {text}.", "check the user and the password that `online_url` refers to.")
         if code.startswith(("53", "57", "08", "40", "55")) or isinstance(exc, (InterfaceError, OSError)):
@@ -225,54 +214,3 @@ class PostgresOnline:
         if code == "3D000":
             return Denied(f"{where} refuses: {text}.", "make the database, or name another one in `online_url`.")
         return Conflict(f"{where} holds tables that falaj cannot use: {text}.", "remove falaj_online and falaj_online_views.")
-
-
-def _code(exc: Exception) -> str:
-    told = exc.args[0] if exc.args else None
-    return str(told.get("C", "")) if isinstance(told, dict) else ""
-
-
-def _text(exc: Exception) -> str:
-    told = exc.args[0] if exc.args else None
-    return str(told.get("M", "") if isinstance(told, dict) else exc).rstrip(".")
-
-
-def _options(url: str) -> dict[str, Any]:
-    wrong = InvalidInput(
-        "The address of the online store is no PostgreSQL address.",
-        "write postgresql://user@host:5432/database; behind `?` only sslmode and sslrootcert may stand.",
-    )
-    try:
-        parts = urlsplit(url)
-        asked = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        mode = asked.pop("sslmode", "prefer")
-        authority = asked.pop("sslrootcert", None)
-        database = unquote(parts.path.lstrip("/"))
-        if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username or not database or asked:
-            raise wrong
-        port = parts.port or 5432
-    except ValueError:
-        raise wrong from None  # the cause could show the password
-    options = {
-        "user": unquote(parts.username), "password": unquote(parts.password) if parts.password else None,
-        "host": parts.hostname, "port": port, "database": database,
-    }  # fmt: skip
-    return {**options, "ssl_context": _tls(mode, authority)}
-
-
-def _tls(mode: str, authority: str | None) -> Any:
-    """None lets pg8000 try TLS and go on without it; False asks for none."""
-    if mode in ("disable", "prefer"):
-        return False if mode == "disable" else None
-    if mode not in ("require", "verify-ca", "verify-full"):
-        raise InvalidInput(
-            f"The address asks for sslmode={mode!r}.", "there is: disable, prefer, require, verify-ca, verify-full."
-        )
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except (OSError, ssl.SSLError) as exc:
-        raise InvalidInput(f"The certificates in {authority} cannot be read: {exc}.", "check `sslrootcert`.") from exc
-    context.check_hostname = mode == "verify-full"
-    if mode == "require":
-        context.verify_mode = ssl.CERT_NONE  # as libpq means it: encrypted, with whoever answers
-    return context

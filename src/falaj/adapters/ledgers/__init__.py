@@ -1,0 +1,1 @@
+"""What the ledgers that live in a database share: transactions that are committed together."""

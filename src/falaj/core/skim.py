@@ -1,0 +1,143 @@
+"""Skim: what a leaf says that it is filed under, read as strictly as the whole event and several times as fast.
+
+An audit asks this of every leaf. The usual leaf is read in place: its eight fields come in their canonical order, the values
+between them are scanned by the standard library's own scanner, and each has to be written back as exactly the text that was
+there. Whatever is unusual (a number that JSON writes in two ways, an escape, a key beyond U+DFFF, another order) is read the
+long way, by `event_of`, which also says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from json.encoder import encode_basestring
+from typing import Any
+
+from falaj.core.codec import canonical, encode
+from falaj.core.leaf import Entry, event_of
+from falaj.core.moments import iso
+
+try:  # the standard library's own, in C
+    from json.encoder import c_make_encoder  # type: ignore[attr-defined]
+    from json.scanner import c_make_scanner  # type: ignore[attr-defined]
+except ImportError:  # pragma: no cover  # another Python than CPython
+    c_make_encoder = c_make_scanner = None
+
+_ACTORS: set[str] = set()
+"""Texts of actors that were read the long way once. There are as many actors as people and programs."""
+_MOST_ACTORS = 4096
+_HIGH = re.compile("[\ue000-\U0010ffff]")
+"""Keys with these are sorted otherwise by UTF-16 code units than by code points (RFC 8785, section 3.2.3)."""
+_TEXT = r'([^"\\\x00-\x1f]*)'
+"""What stands between quotation marks as it is."""
+_AT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
+_NAME = r"[a-z0-9][a-z0-9_.\-]{0,79}"
+_REF = rf"{_NAME}/{_NAME}(?:@[A-Za-z0-9][A-Za-z0-9_.\-]{{0,79}})?"
+"""As `Ref` has it, without `..`, which is looked for apart."""
+_HEAD = re.compile(rf'\{{"actor":(\{{[^{{}}]*\}}),"at":"({_AT})","changes":\[')
+_CHANGE = re.compile(rf',"key":"{_TEXT}","kind":"{_TEXT}"\}}(,\{{"body":|\],"facts":)')
+_TAIL = re.compile(rf',"seq":(0|[1-9][0-9]{{0,14}}),"subject":"({_REF})","trace":"{_TEXT}","verb":"{_TEXT}"\}}')
+_LONGEST_INTEGER = 15
+"""Digits of an integer that is below 2**53 whatever they are."""
+
+
+class _Unusual(Exception):
+    """No error: it sends the leaf the long way."""
+
+
+def entry_of(leaf: bytes) -> Entry:
+    """What the leaf says of itself. Raises InvalidInput where `event_of` does."""
+    try:
+        return _skim(leaf.decode())
+    except (_Unusual, ValueError, StopIteration, RecursionError):
+        return _long_way(leaf)
+
+
+def _long_way(leaf: bytes) -> Entry:
+    event = event_of(leaf)
+    changes = [(c.kind, c.key, None if c.body is None else canonical(encode(c.body))) for c in event.changes]
+    if len(_ACTORS) < _MOST_ACTORS:
+        _ACTORS.add(canonical(encode(event.actor)).decode())
+    return Entry(event.seq, event.verb, str(event.subject), iso(event.at), changes, took_ms(event.facts))
+
+
+def took_ms(facts: Any) -> int:
+    """How long after its time the event came into the ledger, where its facts say so."""
+    told = facts.get("took_ms") if isinstance(facts, dict) else None
+    return told if type(told) is int else 0
+
+
+def _skim(text: str) -> Entry:
+    head = _HEAD.match(text)
+    if head is None or head[1] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
+        raise _Unusual
+    datetime.fromisoformat(head[2])
+    changes: list[tuple[str, str, bytes | None]] = []
+    place = head.end()
+    is_change = text.startswith('{"body":', place)
+    if not is_change and not text.startswith('],"facts":', place):
+        raise _Unusual
+    place += 8 if is_change else 10
+    while is_change:
+        body, end = _value(text, place)
+        named = _CHANGE.match(text, end)
+        if named is None:
+            raise _Unusual
+        changes.append((named[2], named[1], None if body is None else text[place:end].encode()))
+        place = named.end()
+        is_change = named[3] != '],"facts":'
+    facts, place = _value(text, place)
+    tail = _TAIL.fullmatch(text, place)
+    if tail is None or ".." in tail[2]:
+        raise _Unusual
+    return Entry(int(tail[1]), tail[4], tail[2], head[2], changes, took_ms(facts) if '"took_ms":' in text else 0)
+
+
+def _value(text: str, place: int) -> tuple[Any, int]:
+    """The JSON value at `place` and where it ends; it is written there as RFC 8785 asks."""
+    value, end = _scan(text, place)
+    if "".join(_rewrite(value, 0)) != text[place:end]:
+        raise _Unusual
+    return value, end
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise _Unusual
+    return int(text)
+
+
+def _float(text: str) -> float:
+    """Python writes a double as ECMAScript does, but for exponents and whole numbers."""
+    if "e" in text or "E" in text or text.endswith(".0"):
+        raise _Unusual
+    return float(text)
+
+
+def _constant(text: str) -> float:
+    raise _Unusual
+
+
+class _Scanner:
+    """What the scanner asks for."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = staticmethod(_float)
+    parse_int = staticmethod(_integer)
+    parse_constant = staticmethod(_constant)
+
+
+def _refuse(value: Any) -> Any:
+    raise _Unusual
+
+
+def _none(text: str, place: int) -> Any:  # pragma: no cover  # another Python than CPython
+    raise _Unusual
+
+
+_scan: Callable[[str, int], tuple[Any, int]] = c_make_scanner(_Scanner()) if c_make_scanner and c_make_encoder else _none
+_rewrite: Callable[[Any, int], Any] = (
+    c_make_encoder(None, _refuse, encode_basestring, None, ":", ",", True, False, False) if c_make_encoder else _none
+)
