@@ -79,7 +79,9 @@ _DOORS = frozenset(
         "token.revoke",
     }
 )
-_AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_AUDITS = frozenset({"audit.read", "audit.checkpoint", "audit.export", "audit.witness"})
+_BEATS = frozenset({"audit.beat"})
+_ROTATES = frozenset({"audit.rotate"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
@@ -97,6 +99,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _DOORS
     | _AUDITS
+    | _BEATS
+    | _ROTATES
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
@@ -110,6 +114,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _AUDITS
+    | _BEATS
     | _TELLS
     | _LABELS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
