@@ -1,8 +1,7 @@
 """Checks what a falaj ledger proves, without falaj: a proof file, an exported ledger, or one prediction.
 
-    python verify.py proof 17.tlog-proof --vkey KEY [--rotations FILE] [--witness KEY --quorum N]
+    python verify.py proof|prediction FILE --vkey KEY [--rotations FILE] [--witness KEY --quorum N]
     python verify.py bundle FOLDER --vkey KEY [--witness KEY --quorum N] [--remember NOTE]
-    python verify.py prediction FILE --vkey KEY [--rotations FILE]
 
 KEY is the ledger's first key, `<name>+<hash>+<base64>`, got from somebody you trust and never from what is checked. Needs
 Python 3.10 and the package `cryptography`. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-tiles;
@@ -207,7 +206,7 @@ def check_bundle(folder: Path, chain: Chain, ask: argparse.Namespace) -> Report:
     report.check("leaves", tree.faults.get("leaves", ""), f"{newest.size} events, each with its number")
     report.check("tiles", tree.faults.get("tiles", ""), "every hash that is stored follows from the events")
     faults = [*_untrue(notes, tree, chain), ""]
-    report.check("roots", faults[0], "every checkpoint is true of the events, and each extends the one before")
+    report.check("roots", faults[0], f"each checkpoint is true of the events and extends the one before ({len(chain.keys)} keys)")
     for note in kept:
         fault = chain.signed(note) or ("" if tree.roots.get(note.size) == note.root else "the ledger does not extend it")
         report.check("remembered", fault, f"the {note.size} events that were remembered are all there")
@@ -274,8 +273,8 @@ class Tree:
             self._compare(level, self._full[level], row)
 
     def _entries(self, index: int, width: int) -> list[bytes]:
-        data = (self.folder / tile_path("entries", index, width)).read_bytes()
-        leaves, at = [], 0
+        file = self.folder / tile_path("entries", index, width)
+        data, leaves, at = file.read_bytes() if file.is_file() else b"", [], 0
         while at + 2 <= len(data):
             end = at + 2 + int.from_bytes(data[at : at + 2], "big")
             leaves.append(data[at + 2 : end])

@@ -44,6 +44,15 @@ class Book:
         except OSError as exc:
             self._lock.close()
             raise Conflict(f"A witness runs on {folder} already.", "stop it, or name another folder.") from exc
+        self._read: tuple[object, dict[str, list[Verifier]]] = (None, {})
+        try:
+            self._open(name)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, name: str) -> None:
+        folder = self._folder
         self._key = _open_key(folder / "witness.ed25519")
         self._public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.name = _open_name(folder / "name", name or f"witness-{hashlib.sha256(self._public).hexdigest()[:8]}")
@@ -51,7 +60,6 @@ class Book:
         (folder / "seen").mkdir(mode=0o700, exist_ok=True)
         if not (folder / LOGS).exists():
             _write(folder / LOGS, _EXAMPLE.encode())
-        self._read: tuple[object, dict[str, list[Verifier]]] = (None, {})
         self.logs()
 
     def logs(self) -> dict[str, list[Verifier]]:

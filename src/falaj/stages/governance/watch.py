@@ -35,7 +35,7 @@ class Watched:
 
 
 def watch(ledger: Ledger, tree: LedgerTree, keys: Succession, *, since: tuple[int, str], limit: int) -> Watched:
-    """The events behind `since`, which is what the watch before returned. Raises InvalidInput for a place or a root that cannot be."""
+    """The events behind `since`, which the watch before returned. Raises InvalidInput for a place or a root that cannot be."""
     after, root = since
     if after < -1 or not 1 <= limit <= MOST:
         raise InvalidInput(f"A watch begins behind an event, and tells 1 to {MOST} of them.", "as in --after 41 --limit 100.")
