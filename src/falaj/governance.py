@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from falaj.core.errors import Conflict
+from falaj.core.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.config import Settings
     from falaj.core.note import Verifier
+    from falaj.ports.ledger import Ledger
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.records import Records
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.governance.witnessing import Witnesses
 
 
 def refuse_second(settings: Settings) -> None:
     """Raises Conflict where the database that the settings name holds this project's ledger already, signed by another key."""
     from falaj.adapters import open_adapter
+    from falaj.adapters.local.keys import OneKey
     from falaj.adapters.local.reference import address
     from falaj.adapters.local.signing import SigningKey
 
     if settings.ledger != "postgresql" or not settings.ledger_url:
         return
     url, name = address("ledger_url", str(settings.ledger_url)), str(settings.name)
-    with closing(open_adapter("ledger", "postgresql", url=url, project=name, key=SigningKey.generate())) as ledger:
+    with closing(open_adapter("ledger", "postgresql", url=url, project=name, keys=OneKey(SigningKey.generate()))) as ledger:
         if next(ledger.leaves(0, 1), None) is not None:
             raise Conflict(
                 f"The database holds a ledger of the project {name!r} already.",
@@ -42,9 +46,41 @@ class Governance:
 
     @cached_property
     def audit(self) -> Audit:
+        from falaj.adapters.local.keys import LedgerKeys
+        from falaj.adapters.local.shelf import FolderShelf
         from falaj.stages.governance.audit import Audit
 
-        return Audit(self.app.kernel, self.verifier)
+        app = self.app
+        kernel = replace(app.kernel, ledger=app.ledger)  # its own upkeep never waits for witnesses
+        keys = LedgerKeys(app.state / "keys" / "ledger.ed25519", f"falaj/{app.settings.name}")
+        return Audit(kernel, self.verifier, self.witnesses, keys, lambda: FolderShelf(app.state / "exports" / "ledger"))
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """Whom the settings name. Raises InvalidInput for what is no key or no address, NotFound for another adapter."""
+        from falaj.adapters import open_adapter
+        from falaj.adapters.local.signing import witness_verifier
+        from falaj.core.cosignature import quorum_of
+        from falaj.core.moments import length
+        from falaj.stages.governance.witnessing import Witnesses
+
+        settings = self.app.settings
+        asked = []
+        for text in filter(None, (part.strip() for part in str(settings.witnesses).split(","))):
+            vkey, _, url = text.partition(" ")
+            asked.append((witness_verifier(vkey), open_adapter("witness", "http", vkey=vkey, url=url.strip())))
+        if len({verifier.public_key for verifier, _ in asked}) < len(asked):
+            raise InvalidInput("Two witnesses have the same key.", "a witness with two names is one witness.")
+        quorum_of(int(settings.witness_quorum), len(asked))
+        return Witnesses(asked, int(settings.witness_quorum), length(str(settings.witness_wait)))
+
+    def writable(self, ledger: Ledger) -> Ledger:
+        """The ledger as it may be written: where witnesses are required, only for so long without them."""
+        if not self.app.settings.witness_required:
+            return ledger
+        from falaj.stages.governance.required import WitnessedLedger
+
+        return WitnessedLedger(ledger, self.witnesses, self.app.clock)
 
     @cached_property
     def records(self) -> Records:

@@ -16,6 +16,7 @@ from pg8000 import native
 from pg8000.exceptions import DatabaseError
 
 from falaj.adapters import open_adapter
+from falaj.adapters.local.keys import OneKey
 from falaj.adapters.local.signing import SigningKey, open_key, verifier
 from falaj.adapters.postgres.ledger import PostgresLedger
 from falaj.adapters.postgres.tables import grants, quoted, schema_of
@@ -39,7 +40,7 @@ class TestPostgresLedger(LedgerSuite):
         self.url, self.key, self.project = postgresql_url, open_key(tmp_path / "key"), f"suite {next(_NAMES)}"
 
     def open(self) -> Ledger:
-        return open_adapter("ledger", "postgresql", url=self.url, project=self.project, key=self.key)
+        return open_adapter("ledger", "postgresql", url=self.url, project=self.project, keys=OneKey(self.key))
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def opened(postgresql_url: str) -> Iterator[Callable[..., PostgresLedger]]:
     key, ledgers = SigningKey.generate(), list[PostgresLedger]()
 
     def open_one(project: str, url: str = postgresql_url, **options: Any) -> PostgresLedger:
-        ledgers.append(PostgresLedger(url, project, key=key, **options))
+        ledgers.append(PostgresLedger(url, project, keys=OneKey(key), **options))
         return ledgers[-1]
 
     yield open_one
@@ -224,7 +225,7 @@ class Breaking:
 
 def test_a_server_that_is_away_is_unavailable_without_its_password() -> None:
     url = f"postgresql://falaj:hush@127.0.0.1:{free_port()}/postgres"
-    ledger = PostgresLedger(url, "p", key=SigningKey.generate(), busy_seconds=1)
+    ledger = PostgresLedger(url, "p", keys=OneKey(SigningKey.generate()), busy_seconds=1)
     for use in (lambda: append(ledger, event()), lambda: ledger.get("a", "b"), lambda: list(ledger.events()), ledger.checkpoint):
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1.* does not answer") as told:
             use()
@@ -237,7 +238,7 @@ def test_a_server_that_is_away_is_unavailable_without_its_password() -> None:
 def test_a_server_that_goes_and_comes_back_is_used_again_without_opening_anything(tmp_path: Path) -> None:
     port, key = free_port(), SigningKey.generate()
     with postgresql_server(tmp_path / "server", port) as url:
-        ledger = PostgresLedger(url, "p", key=key, busy_seconds=2)
+        ledger = PostgresLedger(url, "p", keys=OneKey(key), busy_seconds=2)
         append(ledger, event("a.b", "model/delay", put("k", x=1)))
         ledger.checkpoint()
     for use in (lambda: append(ledger, event()), lambda: ledger.get("thing", "k"), lambda: list(ledger.leaves())):
@@ -329,7 +330,7 @@ def test_a_change_from_outside_is_found(
 
 
 def _write(url: str, project: str, key: Path, events: int) -> None:
-    ledger = PostgresLedger(url, project, key=open_key(key))
+    ledger = PostgresLedger(url, project, keys=OneKey(open_key(key)))
 
     def count(_: int) -> None:
         with ledger.transaction() as tx:
@@ -353,7 +354,7 @@ def test_four_processes_write_at_once_from_the_first_event_on(postgresql_url: st
     for writer in writers:
         writer.join(120)
     assert [writer.exitcode for writer in writers] == [0] * 4
-    ledger = PostgresLedger(postgresql_url, project, key=key)
+    ledger = PostgresLedger(postgresql_url, project, keys=OneKey(key))
     assert ledger.get("thing", "count") == {"n": 400}
     assert [e.seq for e in ledger.events()] == list(range(400))
     assert ledger.checkpoint().root == root([leaf_hash(leaf) for leaf in ledger.leaves()])

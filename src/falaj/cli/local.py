@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falaj.cli.audit import FOLLOWS, follow, print_verifier
 from falaj.core.ref import Ref
 from falaj.operations.operation import Argument
 
@@ -115,6 +116,16 @@ def _draw_lineage(place: Place) -> Any:
         return {"picture": str(write_picture(found, path)), "nodes": len(found.nodes), "edges": len(found.edges)}
 
 
+def _follow(place: Place) -> Any:
+    """It lasts as long as its reader, so it is a terminal's command and no route: a program asks `audit watch` again."""
+    with _reading(place, what="audit") as app:
+        return follow(app, place.given)
+
+
+def _verifier(place: Place) -> Any:
+    return print_verifier()
+
+
 def _summary(place: Place) -> Any:
     from falaj.console.story import story_of
 
@@ -201,5 +212,12 @@ LOCAL: tuple[Local, ...] = (
             Argument("level", "datasets, or each of their columns", one_of=("dataset", "column")),
         ),
     ),
+    Local(
+        ("audit", "follow"),
+        "Follows the ledger, one line of JSON an event, until a check fails.",
+        _follow,
+        FOLLOWS,
+    ),
+    Local(("audit", "verifier"), "Prints verify.py, which checks proofs and bundles without falaj.", _verifier),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
 )

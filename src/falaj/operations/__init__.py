@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, rebuild, run, serving, stream, trust
+from falaj.operations import (
+    audit,
+    contract,
+    dataset,
+    doors,
+    feature,
+    label,
+    lineage,
+    models,
+    rebuild,
+    run,
+    serving,
+    stream,
+    trust,
+)  # fmt: skip
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -19,6 +33,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *rebuild.OPERATIONS,
+    *audit.OPERATIONS,
     *doors.OPERATIONS,
 )
 
@@ -32,6 +47,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
 
 INTERNAL: Mapping[str, str] = {
     # an @action verb that no face offers: why
+    "audit.beat": "the worker leaves a sign of life once a minute; one made by hand would promise what nobody keeps",
     "alert.clear": "a look that found nothing counts towards the end of an alert",
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",

@@ -11,15 +11,16 @@ from typing import Any
 from falaj.adapters.ledgers.batch import LOOK, Batch, Records, body_of, states
 from falaj.adapters.ledgers.group import Group
 from falaj.adapters.local.evidence import read_evidence
-from falaj.adapters.local.signing import SigningKey, open_key
+from falaj.adapters.local.keys import LedgerKeys
 from falaj.adapters.local.sqlite import Connections, border, prepare
 from falaj.adapters.local.turn import Turn
 from falaj.core.errors import Conflict, NotFound
 from falaj.core.event import Event
 from falaj.core.leaf import event_of
 from falaj.core.merkle import Frontier, inclusion_proof, leaf_hash, verify_inclusion
-from falaj.core.note import Statement, vkey, write_note
+from falaj.core.note import Statement, write_note
 from falaj.core.ref import Ref
+from falaj.core.succession import ROTATE, rotations
 from falaj.ports.evidence import Evidence
 from falaj.ports.ledger import Checkpoint, Proof, Transaction
 
@@ -27,23 +28,23 @@ _PAGE = 500
 _LAST = "\U0010ffff"
 _LEAF = "coalesce(CAST(leaf AS BLOB), x'')"  # whatever somebody may have put there from outside
 _EVERY = f"SELECT seq, {_LEAF} FROM events ORDER BY seq"  # noqa: S608  # made of this file's own texts
+_ROTATIONS = f"SELECT {_LEAF} FROM events WHERE verb = ? AND seq < ? ORDER BY seq"  # noqa: S608  # as above
 
 
 class SqliteLedger:
-    """`vkey` is the text that others need to check this ledger's checkpoints; empty where its key is gone.
+    """`vkey` is the text that others need to check this ledger's checkpoints: that of its first key; empty where that is gone.
 
     Without its key the ledger is read as ever, and takes no more events until the key is back and it is opened again.
     """
 
-    capabilities = frozenset({"durable", "shared"})
+    capabilities = frozenset({"durable", "shared", "rotates"})
 
     def __init__(self, path: Path, key_path: Path, origin: str = "falaj/local", *, busy_seconds: float = 30.0) -> None:
         self._path, self._origin, self._busy_seconds = Path(path), origin, busy_seconds
+        self._keys, self._key_path = LedgerKeys(Path(key_path), origin), Path(key_path)
         # A new key would turn every checkpoint that was signed so far into a forgery.
-        is_lost = self._path.is_file() and self._path.stat().st_size > 0 and not Path(key_path).exists()
-        self._key = None if is_lost else open_key(Path(key_path))
-        self._key_path = Path(key_path)
-        self.vkey = "" if self._key is None else vkey(origin, self._key.public_key)
+        self._is_lost = self._path.is_file() and self._path.stat().st_size > 0 and not self._keys.exist()
+        self.vkey = "" if self._is_lost else self._keys.first()
         prepare(self._path, busy_seconds)
         self._connections = Connections(self._path, busy_seconds)
         self._turn = Turn(self._path, busy_seconds)
@@ -83,7 +84,11 @@ class SqliteLedger:
                 if found[1] != statement.root:
                     raise Conflict(f"The ledger {self._path} was changed after its checkpoint of {found[0]} events.", LOOK)
                 return _checkpoint(found)
-            key = self._signer()
+            with border(self._path):
+                covered = 0 if found is None else found[0]
+                rows = connection.execute(_ROTATIONS, (ROTATE, covered)).fetchall()
+            self._need_key()
+            key = self._keys.signer(rotations(event_of(leaf) for (leaf,) in rows))
             note = write_note(str(statement), self._origin, key.public_key, key.sign)
             with border(self._path):
                 connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?)", (statement.size, statement.root, note))
@@ -123,15 +128,14 @@ class SqliteLedger:
 
     def _begin(self) -> Batch:
         """The write lock among processes, and where the ledger ends."""
-        self._signer()
+        self._need_key()
         store = _SqliteStore(self._path, self._connections, self._turn)
         return Batch(store, store.begin())
 
-    def _signer(self) -> SigningKey:
+    def _need_key(self) -> None:
         """Raises Conflict where the key is gone: what nobody can sign is not written, and still read."""
-        if self._key is None:
+        if self._is_lost:
             raise Conflict(f"The ledger {self._path} has lost its key {self._key_path}.", "restore the key from a backup.")
-        return self._key
 
     @staticmethod
     def _lent(batch: Batch) -> sqlite3.Connection:

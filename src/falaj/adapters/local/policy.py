@@ -79,7 +79,9 @@ _DOORS = frozenset(
         "token.revoke",
     }
 )
-_AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_AUDITS = frozenset({"audit.read", "audit.checkpoint", "audit.export", "audit.witness"})
+_BEATS = frozenset({"audit.beat"})
+_ROTATES = frozenset({"audit.rotate"})
 _MENDS = frozenset({"audit.rebuild"})
 """Makes the state anew from the events; whoever audits does not."""
 
@@ -99,6 +101,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _DOORS
     | _AUDITS
+    | _BEATS
+    | _ROTATES
     | _TELLS
     | _LABELS
     | _MENDS
@@ -113,6 +117,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _AUDITS
+    | _BEATS
     | _TELLS
     | _LABELS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},

@@ -65,11 +65,12 @@ def ledger_options(scheme: str, *, state: Path, url: str, project: str) -> dict[
         raise InvalidInput(
             "The ledger 'postgresql' needs an address.", 'write ledger_url = "env:NAME" or "file:PATH", which holds it.'
         )
-    if not key_path.exists():  # a new one would turn every checkpoint that was signed so far into a forgery
-        raise Conflict(f"The ledger has lost its key {key_path}.", "restore the key from a backup.")
-    from falaj.adapters.local.signing import open_key
+    from falaj.adapters.local.keys import LedgerKeys
 
-    return {"url": address("ledger_url", url), "project": project, "key": open_key(key_path), "origin": origin}
+    keys = LedgerKeys(key_path, origin)
+    if not keys.exist():  # a new one would turn every checkpoint that was signed so far into a forgery
+        raise Conflict(f"The ledger has lost its key {key_path}.", "restore the key from a backup.")
+    return {"url": address("ledger_url", url), "project": project, "keys": keys, "origin": origin}
 
 
 def online_options(scheme: str, *, folder: Path, url: str, project: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from falaj.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from falaj.core.event import Event
 from falaj.core.leaf import Entry, event_of
 from falaj.core.merkle import Frontier, inclusion_proof, leaf_hash, verify_inclusion
-from falaj.core.note import Statement, vkey, write_note
+from falaj.core.note import Statement, write_note
 from falaj.core.ref import Ref
+from falaj.core.succession import ROTATE, rotations
 from falaj.ports.evidence import Evidence
 from falaj.ports.ledger import Checkpoint, Proof, Transaction
 
@@ -28,6 +29,7 @@ _PAGE = 500
 _LAST = "\U0010ffff"
 _FIND = "select key, body from records where kind = :kind and key >= :low and key <= :high order by key"
 _GET = "select body from records where kind = :kind and key = :key"
+_ROTATIONS = "select leaf from events where verb = :verb and seq < :covered order by seq"
 _NEWEST = "select size, root, note from checkpoints order by size desc limit 1"
 _EVENTS = """insert into events select * from unnest(cast(:seqs as bigint[]), cast(:leaves as bytea[]), cast(:hashes as bytea[]),
     cast(:verbs as text[]), cast(:subjects as text[]), cast(:ats as text[]))"""
@@ -43,7 +45,7 @@ _LONG_S = 3600
 
 
 class Signer(Protocol):
-    """Whoever holds the ledger's key."""
+    """A key that signs."""
 
     @property
     def public_key(self) -> bytes: ...
@@ -51,25 +53,33 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes: ...
 
 
+class Keys(Protocol):
+    """Whoever holds the ledger's keys, on this machine."""
+
+    def first(self) -> str: ...
+
+    def signer(self, rotations: Sequence[tuple[int, str]], /) -> Signer: ...
+
+
 class PostgresLedger:
-    """`vkey` is the text that others need to check this ledger's checkpoints.
+    """`vkey` is the text that others need to check this ledger's checkpoints: that of its first key.
 
     The order of events is kept by a lock on the one row that says where the ledger ends; those who wait for it come in the
     order in which they asked, from whichever machine.
     """
 
-    capabilities = frozenset({"durable", "shared"})
+    capabilities = frozenset({"durable", "shared", "rotates"})
 
     def __init__(
-        self, url: str, project: str, *, key: Signer, origin: str = "falaj/local", busy_seconds: float = 10.0
+        self, url: str, project: str, *, keys: Keys, origin: str = "falaj/local", busy_seconds: float = 10.0
     ) -> None:  # fmt: skip
         """`url`: postgresql://user[:password]@host[:port]/database, with ?sslmode=verify-full (and sslrootcert=…) for TLS.
 
         Connects when it is first asked, so a server that is away now is no error yet. Raises InvalidInput for an address
         that is none.
         """
-        self._origin, self._key = origin, key
-        self.vkey = vkey(origin, key.public_key)
+        self._origin, self._keys = origin, keys
+        self.vkey = keys.first()
         self._links = Links(options_of(url, "ledger_url", "the ledger"), schema_of(project), busy_seconds)
         self._group = Group(f"at {self._links.place}", self._begin, busy_seconds)
 
@@ -103,7 +113,9 @@ class PostgresLedger:
                 if found[1] != statement.root:
                     raise Conflict(f"The ledger was changed after its checkpoint of {found[0]} events.", LOOK)
                 return _checkpoint(found)
-            note = write_note(str(statement), self._origin, self._key.public_key, self._key.sign)
+            named = run(_ROTATIONS, verb=ROTATE, covered=0 if found is None else found[0])
+            key = self._keys.signer(rotations(event_of(leaf) for (leaf,) in named))
+            note = write_note(str(statement), self._origin, key.public_key, key.sign)
             run("insert into checkpoints values (:size, :root, :note)", size=statement.size, root=statement.root, note=note)
         return Checkpoint(self._origin, statement.size, statement.root, note)
 

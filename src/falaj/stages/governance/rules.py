@@ -11,9 +11,10 @@ from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import FalajError
 from falaj.core.merkle import EMPTY_ROOT, Frontier
 from falaj.core.moments import moment, short
-from falaj.core.note import Statement, Verifier, open_checkpoint
+from falaj.core.note import Statement, Verifier
 from falaj.core.ref import Ref
 from falaj.core.skim import entry_of
+from falaj.core.succession import Succession
 from falaj.ports.evidence import Evidence, StoredEvent
 from falaj.ports.ledger import Checkpoint
 from falaj.stages.governance.clock import Clock
@@ -99,7 +100,7 @@ class Walk:
 
 def verify(
     evidence: Evidence,
-    verifier: Verifier,
+    verifier: Verifier | Succession,
     *,
     now: datetime,
     remembered: str | None = None,
@@ -141,9 +142,9 @@ def _checkpoints(evidence: Evidence, faults: dict[str, str]) -> list[Checkpoint]
         return []
 
 
-def _statement(note: str, verifier: Verifier) -> Statement | str:
+def _statement(note: str, verifier: Verifier | Succession) -> Statement | str:
     try:
-        return open_checkpoint(note, verifier)
+        return verifier.open(note)
     except FalajError as exc:
         return exc.message
 
@@ -161,7 +162,7 @@ def _compare_edge(evidence: Evidence, walk: Walk) -> None:
         walk.fault("edge", f"the {size} events have another root than the ledger keeps for them")
 
 
-def _compare_checkpoints(checkpoints: list[Checkpoint], verifier: Verifier, walk: Walk) -> None:
+def _compare_checkpoints(checkpoints: list[Checkpoint], verifier: Verifier | Succession, walk: Walk) -> None:
     good = 0
     for checkpoint in checkpoints:
         told = _statement(checkpoint.note, verifier)
