@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -235,16 +236,23 @@ def test_a_server_that_is_away_is_unavailable_without_its_password() -> None:
     ledger.close()
 
 
-def test_a_server_that_goes_and_comes_back_is_used_again_without_opening_anything(tmp_path: Path) -> None:
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """Not in pytest's own, which a run beside this one shuts to the user that PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(prefix="falaj-postgresql-") as folder:
+        yield Path(folder)
+
+
+def test_a_server_that_goes_and_comes_back_is_used_again_without_opening_anything(own_folder: Path) -> None:
     port, key = free_port(), SigningKey.generate()
-    with postgresql_server(tmp_path / "server", port) as url:
+    with postgresql_server(own_folder / "server", port) as url:
         ledger = PostgresLedger(url, "p", keys=OneKey(key), busy_seconds=2)
         append(ledger, event("a.b", "model/delay", put("k", x=1)))
         ledger.checkpoint()
     for use in (lambda: append(ledger, event()), lambda: ledger.get("thing", "k"), lambda: list(ledger.leaves())):
         with pytest.raises(Unavailable, match="does not answer"):
             use()
-    with postgresql_server(tmp_path / "server", port):
+    with postgresql_server(own_folder / "server", port):
         assert ledger.get("thing", "k") == {"x": 1}
         assert [e.seq for e in append(ledger, event())] == [1]
         assert ledger.checkpoint().size == 2

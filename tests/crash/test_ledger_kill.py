@@ -94,3 +94,14 @@ with SqliteLedger(folder / 'ledger.db', folder / 'key').transaction() as tx:
     assert look(tmp_path) == ([], 0)
     later = write(tmp_path, "later", 1)
     assert later.communicate(timeout=30)[0] == "0\n"
+
+
+def test_processes_with_many_threads_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """The short form of `python -m tests.crash.ledger_kill --rounds 1000`."""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(falaj.__file__).parents[1]), str(root)])}
+    command = [sys.executable, "-m", "tests.crash.ledger_kill", "--rounds", "12", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing was lost: 12 rounds, 36 kills" in done.stdout
+    assert "36 kills, 0 events" not in done.stdout

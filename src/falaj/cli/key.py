@@ -23,4 +23,9 @@ def who(app: App) -> Actor:
             raise Unauthenticated(
                 f"There is no key: FALAJ_API_KEY is empty and {path} cannot be read.", "export FALAJ_API_KEY=falaj_…"
             ) from exc
-    return app.keys.authenticate(text)
+    try:
+        return app.keys.authenticate(text)
+    except Unauthenticated:
+        # Whoever sits here could read the files anyway. Where the records were emptied or changed by hand, the key is known by
+        # the events that they follow from, or nobody could have them mended.
+        return app.keys.authenticate(text, from_events=True)

@@ -140,7 +140,10 @@ class Links:
         """Makes the schema and its tables where they are not there; whoever may not make them finds them made."""
         if link.run("show server_encoding")[0][0] != "UTF8":
             raise InvalidInput(f"The database at {self.place} is not encoded in UTF-8.", "create one with encoding 'UTF8'.")
-        if link.run("select to_regclass(:name) is not null", name=f"{quoted(self._schema)}.checkpoints")[0][0]:
+        names = [f"{quoted(self._schema)}.{name}" for name in ("frontier", "events", "records", "checkpoints")]
+        if link.run("select bool_and(to_regclass(name) is not null) from unnest(cast(:names as text[])) as name", names=names)[0][
+            0
+        ]:
             found = link.run("select version from frontier")
             if found and found[0][0] > VERSION:
                 raise InvalidInput(f"The ledger at {self.place} was written by a newer falaj.", "pip install -U falaj")

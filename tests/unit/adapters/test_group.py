@@ -1,0 +1,387 @@
+"""Threads that write one ledger at once: who commits, for whom, and what happens to all of them when it fails.
+
+The interleavings are forced: a store that waits inside its commit, and a queue that is looked at before anything goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from falaj.adapters.ledgers import group as groups
+from falaj.adapters.ledgers.batch import Batch, BatchTransaction, states
+from falaj.adapters.ledgers.group import Group
+from falaj.core.errors import Bug, Conflict, InvalidInput, Unavailable
+from falaj.core.event import Change
+from falaj.core.merkle import Frontier
+from falaj.testing.ledger import event, put
+
+
+class Disk:
+    """A store in memory whose commit can be held up, and can fail."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], bytes] = {}
+        self.commits: list[list[int]] = []
+        self.failure: BaseException | None = None
+        self.gate, self.inside = threading.Event(), threading.Event()
+        self.gate.set()
+        self.rollbacks = self.size = 0
+        self.is_held = False
+
+    def begin(self) -> Batch:
+        assert not self.is_held, "two groups have the write lock"
+        self.is_held = True
+        return Batch(self, Frontier(self.size, [b"x" * 32] * self.size.bit_count()))
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        return self.records.get((kind, key))
+
+    def find(self, kind: str, prefix: str) -> list[tuple[str, bytes]]:
+        return [(key, body) for (of, key), body in sorted(self.records.items()) if of == kind and key.startswith(prefix)]
+
+    def commit(self, batch: Batch) -> None:
+        self.inside.set()
+        assert self.gate.wait(20)
+        if self.failure is not None:
+            raise self.failure
+        self.commits.append([row.seq for row in batch.rows])
+        self.size += len(batch.rows)
+        for kind, found in batch.records.items():
+            for key, (body, _) in found.items():
+                self.records.pop((kind, key), None)
+                if body is not None:
+                    self.records[kind, key] = body
+        self.is_held = False
+
+    def rollback(self) -> None:
+        self.rollbacks += self.is_held
+        self.is_held = False
+
+
+Work = Callable[[BatchTransaction], Any]
+
+
+class Crowd:
+    """Threads in a known order: the first is held inside its block, the others stand in the queue one behind the other."""
+
+    def __init__(self, group: Group, pool: ThreadPoolExecutor) -> None:
+        self.group, self._pool = group, pool
+        self.release = threading.Event()
+
+    def first(self, work: Work) -> Future[Any]:
+        begun = threading.Event()
+
+        def held(tx: BatchTransaction) -> Any:
+            begun.set()
+            assert self.release.wait(20)
+            return work(tx)
+
+        future = self._pool.submit(self._do, held)
+        assert begun.wait(20)
+        return future
+
+    def then(self, work: Work) -> Future[Any]:
+        waiting = len(self.group._queue)
+        future = self._pool.submit(self._do, work)
+        wait_for(lambda: len(self.group._queue) == waiting + 1)
+        return future
+
+    def _do(self, work: Work) -> Any:
+        with self.group.transaction() as tx:
+            return work(tx)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def count(tx: BatchTransaction) -> int:
+    n = int((tx.get("thing", "count") or {"n": 0})["n"]) + 1
+    tx.append(event("a.b", "model/delay", put("count", n=n)))
+    return n
+
+
+def fail(tx: BatchTransaction) -> None:
+    count(tx)
+    raise ZeroDivisionError
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def group(disk: Disk) -> Group:
+    return Group("of the test", disk.begin, 20.0)
+
+
+@pytest.fixture
+def crowd(group: Group) -> Iterator[Crowd]:
+    with ThreadPoolExecutor(16) as pool:
+        crowd = Crowd(group, pool)
+        yield crowd
+        crowd.release.set()
+
+
+def test_a_lone_writer_commits_at_once(disk: Disk, group: Group) -> None:
+    for n in range(3):
+        with group.transaction() as tx:
+            assert count(tx) == n + 1
+        assert disk.commits == [[k] for k in range(n + 1)]
+
+
+def test_those_who_wait_share_one_commit_and_see_each_other_in_the_order_of_their_coming(disk: Disk, crowd: Crowd) -> None:
+    futures = [crowd.first(count), *[crowd.then(count) for _ in range(5)]]
+    crowd.release.set()
+    assert [future.result(20) for future in futures] == [1, 2, 3, 4, 5, 6]
+    assert disk.commits == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_nobody_returns_before_the_commit(disk: Disk, crowd: Crowd) -> None:
+    disk.gate.clear()
+    futures = [crowd.first(count), crowd.then(count), crowd.then(count)]
+    crowd.release.set()
+    assert disk.inside.wait(20)
+    assert not any(future.done() for future in futures)
+    disk.gate.set()
+    assert [future.result(20) for future in futures] == [1, 2, 3]
+
+
+def test_who_comes_during_a_commit_is_in_the_next_one(disk: Disk, group: Group, crowd: Crowd) -> None:
+    disk.gate.clear()
+    first = crowd.first(count)
+    crowd.release.set()
+    assert disk.inside.wait(20)
+    later = [crowd.then(count), crowd.then(count)]
+    disk.gate.set()
+    assert [future.result(20) for future in (first, *later)] == [1, 2, 3]
+    assert disk.commits == [[0], [1, 2]]
+
+
+def test_a_commit_that_fails_fails_for_all_of_the_group_and_for_nobody_else(disk: Disk, crowd: Crowd) -> None:
+    disk.failure = Unavailable("The disk is full.", "free some space.", free=0)
+    futures = [crowd.first(count), crowd.then(count), crowd.then(count)]
+    crowd.release.set()
+    errors = [future.exception(20) for future in futures]
+    assert [(type(e), str(e), e.facts) for e in errors] == [(Unavailable, str(disk.failure), {"free": 0})] * 3  # type: ignore[union-attr]
+    assert len({id(e) for e in errors}) == 3
+    assert (disk.commits, disk.rollbacks, disk.records) == ([], 1, {})
+    disk.failure = None
+    assert crowd.first(count).result(20) == 1
+
+
+def test_a_commit_that_fails_in_an_unforeseen_way_is_a_bug_for_all(disk: Disk, crowd: Crowd) -> None:
+    disk.failure = RuntimeError("odd")
+    futures = [crowd.first(count), crowd.then(count)]
+    crowd.release.set()
+    for future in futures:
+        with pytest.raises(Bug, match="RuntimeError: odd"):
+            future.result(20)
+
+
+def test_a_commit_that_is_interrupted_interrupts_its_thread_and_fails_the_others(disk: Disk, crowd: Crowd) -> None:
+    disk.failure = KeyboardInterrupt()
+    futures = [crowd.first(count), crowd.then(count)]
+    crowd.release.set()
+    assert isinstance(futures[0].exception(20), Unavailable)
+    assert isinstance(futures[1].exception(20), KeyboardInterrupt)
+    disk.failure = None
+    assert crowd.first(count).result(20) == 1
+
+
+def test_a_block_that_raises_leaves_nothing_and_costs_the_others_nothing(disk: Disk, crowd: Crowd) -> None:
+    futures = [crowd.first(count), crowd.then(fail), crowd.then(count)]
+    crowd.release.set()
+    assert futures[0].result(20) == 1
+    with pytest.raises(ZeroDivisionError):
+        futures[1].result(20)
+    assert futures[2].result(20) == 2
+    assert disk.commits == [[0, 1]]
+
+
+@pytest.mark.parametrize("place", ["first", "last", "only"])
+def test_a_block_that_raises_passes_the_turn_on_wherever_it_stands(disk: Disk, crowd: Crowd, place: str) -> None:
+    works = {"first": [fail, count], "last": [count, fail], "only": [fail]}[place]
+    futures = [crowd.first(works[0]), *[crowd.then(work) for work in works[1:]]]
+    crowd.release.set()
+    assert [type(future.exception(20)) for future in futures] == [
+        type(None) if work is count else ZeroDivisionError for work in works
+    ]
+    assert disk.commits == [] if place == "only" else [[0]]
+    assert crowd.first(count).result(20) == (1 if place == "only" else 2)
+
+
+def test_who_raised_because_of_what_then_never_happened_is_told_so(disk: Disk, crowd: Crowd) -> None:
+    """It has seen the count of the one before it, and refuses because of that; but that was never committed."""
+
+    def refuse(tx: BatchTransaction) -> None:
+        raise Conflict(f"There is {tx.get('thing', 'count')} already.")
+
+    disk.failure = Unavailable("The disk is full.")
+    futures = [crowd.first(count), crowd.then(refuse)]
+    crowd.release.set()
+    error = futures[1].exception(20)
+    assert isinstance(error, Unavailable)
+    assert isinstance(error.__cause__, Conflict)
+
+
+def test_who_raises_first_does_not_wait_for_the_others(disk: Disk, crowd: Crowd) -> None:
+    disk.gate.clear()
+    futures = [crowd.first(fail), crowd.then(count)]
+    crowd.release.set()
+    with pytest.raises(ZeroDivisionError):
+        futures[0].result(20)
+    assert not futures[1].done()
+    disk.gate.set()
+    assert futures[1].result(20) == 1
+
+
+@pytest.mark.parametrize("bound", ["MOST", "LARGEST", "LONGEST_S"])
+def test_a_group_ends_when_enough_is_in_it(disk: Disk, crowd: Crowd, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(groups, bound, {"MOST": 2, "LARGEST": 1, "LONGEST_S": 0}[bound])
+    futures = [crowd.first(count), *[crowd.then(count) for _ in range(4)]]
+    crowd.release.set()
+    assert [future.result(20) for future in futures] == [1, 2, 3, 4, 5]
+    assert disk.commits == ([[0, 1], [2, 3], [4]] if bound == "MOST" else [[0], [1], [2], [3], [4]])
+
+
+def test_who_waits_too_long_is_told_so_and_stands_in_nobodys_way(disk: Disk) -> None:
+    group = Group("of the test", disk.begin, 0.05)
+    with ThreadPoolExecutor(4) as pool:
+        crowd = Crowd(group, pool)
+        first = crowd.first(count)
+        with pytest.raises(Unavailable, match="another thread"), group.transaction():
+            pass
+        assert len(group._queue) == 0
+        crowd.release.set()
+        assert first.result(20) == 1
+    with group.transaction() as tx:
+        assert count(tx) == 2
+    assert disk.commits == [[0], [1]]
+
+
+def test_a_turn_that_comes_at_the_moment_of_giving_up_is_taken(disk: Disk, group: Group, crowd: Crowd) -> None:
+    """The wait ends without the turn, but it was given in between: it must not get lost."""
+    first = crowd.first(count)
+    second = crowd.then(count)
+    crowd.release.set()
+    assert [first.result(20), second.result(20)] == [1, 2]
+    lost = threading.Lock()
+    lost.acquire()
+    threading.Timer(0.05, lost.release).start()  # it was taken out of the queue, and is opened a little later
+    assert group._withdraw(lost) is False
+    assert lost.locked()
+
+
+def test_a_lock_that_cannot_be_had_fails_one_after_another_and_not_for_ever(disk: Disk, group: Group) -> None:
+    begin, refusals = group._begin, [Unavailable("held"), Unavailable("held")]
+
+    def refuse() -> Batch:
+        if refusals:
+            raise refusals.pop()
+        return begin()
+
+    group._begin = refuse
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="held"), group.transaction():
+            pass
+    with group.transaction() as tx:
+        assert count(tx) == 1
+
+
+def test_alone_means_after_all_that_was_written_before_and_in_a_commit_of_its_own(disk: Disk, group: Group, crowd: Crowd) -> None:
+    first = crowd.first(count)
+    sizes: list[int] = []
+
+    def look() -> None:
+        with group.alone() as batch:
+            sizes.append(batch.frontier.size)
+
+    with ThreadPoolExecutor(1) as pool:
+        looked = pool.submit(look)
+        wait_for(lambda: len(group._queue) == 1)
+        last = crowd.then(count)
+        crowd.release.set()
+        looked.result(20)
+    assert [first.result(20), last.result(20)] == [1, 2]
+    assert sizes == [1]
+    assert disk.commits == [[0], [], [1]]
+
+
+def test_what_fails_alone_is_rolled_back_and_passes_the_turn_on(disk: Disk, group: Group) -> None:
+    with pytest.raises(ZeroDivisionError), group.alone():
+        raise ZeroDivisionError
+    assert disk.rollbacks == 1
+    with group.transaction() as tx:
+        assert count(tx) == 1
+
+
+def test_inside_a_transaction_of_the_same_thread_nothing_else_is_begun(group: Group) -> None:
+    with group.transaction():
+        with pytest.raises(Bug), group.transaction():
+            pass
+        with pytest.raises(Bug), group.alone():
+            pass
+    with group.alone(), pytest.raises(Bug), group.transaction():
+        pass
+    with group.transaction() as tx:
+        assert count(tx) == 1
+
+
+def test_a_transaction_finds_what_is_stored_what_the_group_wrote_and_what_it_wrote_itself(disk: Disk, group: Group) -> None:
+    disk.records = {("thing", key): b'{"from":"disk"}' for key in ("a", "b", "c", "d")}
+    batch = disk.begin()
+    one = BatchTransaction(batch)
+    one.append(
+        event("a.b", "model/delay", put("b", by="one"), Change("thing", "c", None), put("e", by="one"), put("x", by="one"))
+    )
+    batch.take(one)
+    two = BatchTransaction(batch)
+    assert (
+        two.append(event("a.b", "model/delay", put("c", by="two"), Change("thing", "d", None), Change("thing", "x", None))).seq
+        == 1
+    )
+    found = {key: body.get("by", body.get("from")) for key, body in two.find("thing")}
+    assert found == {"a": "disk", "b": "one", "c": "two", "e": "one"}
+    assert [two.get("thing", key) for key in ("d", "x", "none")] == [None, None, None]
+    assert two.get("thing", "b") == {"by": "one"}
+    assert [key for key, _ in two.find("thing", prefix="e")] == ["e"]
+    assert list(found) == sorted(found)
+
+
+def test_an_event_that_the_store_could_not_keep_is_refused_before_it_costs_the_group_anything(disk: Disk) -> None:
+    batch = disk.begin()
+
+    def check(entry: Any) -> None:
+        if entry.verb == "bad.one":
+            raise InvalidInput("no")
+
+    batch.check = check
+    tx = BatchTransaction(batch)
+    tx.append(event("a.b"))
+    with pytest.raises(InvalidInput, match="no"):
+        tx.append(event("bad.one", "model/delay", put("k", x=1)))
+    assert (len(tx.rows), tx.records) == (1, {})
+
+
+def test_the_states_of_leaves_are_what_their_last_change_says() -> None:
+    batch = Disk().begin()
+    tx = BatchTransaction(batch)
+    for n in range(10_000):
+        tx.append(event("a.b", "model/delay", put(f"k{n % 7}", n=n), Change("thing", f"k{(n + 3) % 7}", None)))
+    found: dict[str, bytes | None] = {}
+    pieces = list(states(row.leaf for row in tx.rows))
+    for records in pieces:
+        found |= {key: body for key, (body, _) in records["thing"].items()}
+    assert len(pieces) == 3
+    assert found == {key: body for key, (body, _) in tx.records["thing"].items()}
