@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ class Audited:
     def write(self, count: int) -> None:
         """Events a second apart, in one commit."""
         size = sum(1 for _ in self.ledger.leaves())
-        append(self.ledger, *(event("a.b", f"model/delay@{size + n}", put(f"k{n % 7}", n=size + n)) for n in range(count)))
+        events = (event("a.b", f"model/delay@{size + n}", put(f"k{n % 7}", n=size + n)) for n in range(count))
+        append(self.ledger, *(replace(one, at=self.now + timedelta(seconds=n)) for n, one in enumerate(events)))
         self.now += timedelta(seconds=count)
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ def test_under_the_replay_clock_a_beat_comes_with_the_daily_checkpoint(tmp_path:
         assert verbs(app).count("audit.beat") == verbs(app).count("audit.checkpoint") == 4
         assert app.audit.verify().verdict == "allow"
         app.clock.tell(datetime(2026, 1, 9, tzinfo=UTC))
-        assert [c.name for c in app.audit.verify(max_age=99 * DAY).checks if c.passed is None] == ["silence"]
+        assert app.audit.verify(max_age=99 * DAY).verdict == "allow"  # the caller tells the time, and promised nobody any
 
 
 @pytest.mark.parametrize(
