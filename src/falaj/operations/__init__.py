@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import (
+    approval,
+    contract,
+    dataset,
+    doors,
+    feature,
+    identity,
+    label,
+    lineage,
+    models,
+    run,
+    serving,
+    stream,
+    trust,
+)
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -14,11 +28,13 @@ OPERATIONS: tuple[Operation, ...] = (
     *lineage.OPERATIONS,
     *run.OPERATIONS,
     *models.OPERATIONS,
+    *approval.OPERATIONS,
     *serving.OPERATIONS,
     *label.OPERATIONS,
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *doors.OPERATIONS,
+    *identity.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -26,6 +42,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
     "rollback": ("endpoint", "rollback"),
     "status": ("status", "show"),
     "trace": ("prediction", "trace"),
+    "whoami": ("identity", "show"),
 }
 """Everyday commands, without their noun."""
 
