@@ -83,10 +83,15 @@ def verified(text: str, head: Mapping[str, Any], key: Mapping[str, Any]) -> Mapp
     algorithm = head.get("alg")
     if not isinstance(algorithm, str) or algorithm not in algorithms_of(key):
         raise Unauthenticated("The token is signed in a way that is not taken here.", _HINT)
+    signed, _, signature = text.rpartition(".")
     try:
-        jws.deserialize_compact(text, jwk.import_key(dict(key)), algorithms=[algorithm])
+        # The algorithm alone: joserfc's own reader of headers warns of the name that EdDSA had until RFC 9864.
+        model = jws.JWSRegistry.algorithms[algorithm]
+        is_good = model.verify(signed.encode(), _bytes(signature), jwk.import_key(dict(key)))
     except (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise Unauthenticated("The token is not valid here.", _HINT) from exc
+    if is_good is not True:
+        raise Unauthenticated("The token is not valid here.", _HINT)
     return _object(text.split(".")[1], "body")
 
 
@@ -185,9 +190,14 @@ def _half(algorithm: str, access: str) -> str:
 
 def _object(part: str, what: str) -> dict[str, Any]:
     try:
-        body = strict_json(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        body = strict_json(_bytes(part))
     except (ValueError, TypeError, RecursionError) as exc:
         raise Unauthenticated(f"The token's {what} cannot be read.", _HINT) from exc
     if not isinstance(body, dict):
         raise Unauthenticated(f"The token's {what} is no object.", _HINT)
     return body
+
+
+def _bytes(part: str) -> bytes:
+    """Raises ValueError."""
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
