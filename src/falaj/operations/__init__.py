@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from falaj.operations import (
+    approval,
     audit,
     contract,
     dataset,
     doors,
     feature,
+    identity,
     label,
     lineage,
     models,
@@ -18,7 +20,7 @@ from falaj.operations import (
     serving,
     stream,
     trust,
-)  # fmt: skip
+)
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -28,6 +30,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *lineage.OPERATIONS,
     *run.OPERATIONS,
     *models.OPERATIONS,
+    *approval.OPERATIONS,
     *serving.OPERATIONS,
     *label.OPERATIONS,
     *stream.OPERATIONS,
@@ -35,6 +38,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *rebuild.OPERATIONS,
     *audit.OPERATIONS,
     *doors.OPERATIONS,
+    *identity.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -42,6 +46,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
     "rollback": ("endpoint", "rollback"),
     "status": ("status", "show"),
     "trace": ("prediction", "trace"),
+    "whoami": ("identity", "show"),
 }
 """Everyday commands, without their noun."""
 

@@ -79,6 +79,13 @@ _DOORS = frozenset(
         "token.revoke",
     }
 )
+_SELF = frozenset({"identity.read", "identity.logout"})
+"""What everybody may ask about themselves, but callers of endpoints."""
+_APPROVES = frozenset({"model.approve", "model.tier"})
+_OBJECTS = frozenset({"model.object", "model.withdraw"})
+"""Stakeholders: whoever knows why a model should not go on may say so."""
+_BREAKS = frozenset({"access.elevate"})
+_REVIEWS = frozenset({"access.read", "access.review", "access.revoke"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint", "audit.export", "audit.witness"})
 _BEATS = frozenset({"audit.beat"})
 _ROTATES = frozenset({"audit.rotate"})
@@ -86,12 +93,32 @@ _MENDS = frozenset({"audit.rebuild"})
 """Makes the state anew from the events; whoever audits does not."""
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
+    "data_scientist": READS | _SELF | _RUNS | _MAKES | _OBJECTS,
+    "ml_engineer": READS
+    | _SELF
+    | CALLS
+    | _RUNS
+    | _MAKES
+    | _WATCHES
+    | _SHIPS
+    | _SPLITS
+    | _LABELS
+    | _OBJECTS
+    | _BREAKS
+    | {"access.read", "access.revoke"},
     "approver": READS
+    | _SELF
+    | _APPROVES
+    | _OBJECTS
+    | _BREAKS
+    | _REVIEWS
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
+    | _SELF
+    | _OBJECTS
+    | _BREAKS
+    | {"access.read", "access.revoke"}
     | CALLS
     | _RUNS
     | _MAKES
@@ -107,11 +134,12 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _LABELS
     | _MENDS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    "auditor": READS | _SELF | _AUDITS | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | {"audit.read"},
+    "dpo": READS | _SELF | _APPROVES | _OBJECTS | _REVIEWS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
+    | _SELF
     | _RUNS
     | _MAKES
     | _WATCHES
@@ -149,6 +177,7 @@ def _against(actor: Any, verb: Any, subject: Any, labels: Any) -> str:
         ("the actor has no name", not isinstance(actor.name, str) or not actor.name),
         (f"{actor.kind!r} is no kind of actor", actor.kind not in KINDS),
         ("the actor has no zone", not isinstance(zone, str) or not zone),
+        ("the actor's grant is not a text", not isinstance(actor.grant, str)),
         ("the actor's roles are not a list", not isinstance(roles, (tuple, list))),
         ("the subject is no reference", not isinstance(subject, Ref) or not str(subject)),
         ("the labels are not readable", not isinstance(labels, Mapping)),
