@@ -135,7 +135,7 @@ class Operation:
     def foresee(self, app: App, actor: Actor, subject: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         """What policy would say and what would be recorded; nothing is done."""
         about, values = self.about(subject), self.read(given)
-        rulings = [app.kernel.policy.decide(actor, verb, about, {}) for verb in self.needs]
+        rulings = [app.kernel.rule(actor, verb, about).decision for verb in self.needs]
         return {
             "dry_run": True,
             "policy": rulings,

@@ -76,6 +76,7 @@ SYSTEM = [
     "stream.replay",
     "token.create",
     "token.revoke",
+    "policy.read",
 ]
 
 

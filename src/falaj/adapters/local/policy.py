@@ -80,11 +80,13 @@ _DOORS = frozenset(
     }
 )
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_POLICIES = frozenset({"policy.read"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
     "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
     "approver": READS
+    | _POLICIES
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -97,12 +99,13 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _DOORS
     | _AUDITS
+    | _POLICIES
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    "auditor": READS | _AUDITS | _POLICIES | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | {"audit.read"},
+    "dpo": READS | _POLICIES | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS
@@ -117,6 +120,52 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 VERBS = frozenset().union(*ROLES.values())
 KINDS = ("person", "service", "system")
+
+# Verbs that rules speak of together. One that no role has yet may stand here before it comes.
+_RELEASES = frozenset(
+    {
+        "model.promote",
+        "endpoint.deploy",
+        "endpoint.prepare",
+        "endpoint.switch",
+        "endpoint.split",
+        "endpoint.shadow",
+        "rollout.start",
+    }
+)
+_ERASES = frozenset({"dataset.expire", "model.expire", "predictions.expire", "subject.erase"})
+_PROTECTS = frozenset(
+    {
+        "alert.acknowledge",
+        "alert.clear",
+        "alert.deliver",
+        "alert.open",
+        "alert.read",
+        "alert.resolve",
+        "audit.checkpoint",
+        "audit.read",
+        "certificate.revoke",
+        "endpoint.drop",
+        "endpoint.rollback",
+        "endpoint.unshadow",
+        "endpoint.unsplit",
+        "key.revoke",
+        "model.rollback",
+        "policy.read",
+        "predictions.seal",
+        "rollout.abort",
+        "token.revoke",
+    }
+)
+GROUPS: Mapping[str, frozenset[str]] = {
+    # group of actions: the verbs in it, as far as a role has them
+    "approval": frozenset({"model.promote", "model.approve"}),
+    "calling": CALLS,
+    "erasure": _ERASES,
+    # Whatever is not known to be harmless handles the data, so that a new verb is held to the rules from its first day.
+    "processing": VERBS - _PROTECTS - _ERASES,
+    "release": _RELEASES,
+}
 
 
 class RolePolicy:
