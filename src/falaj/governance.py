@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from falaj.core.errors import InvalidInput
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from falaj.packs import Pack
     from falaj.ports.policy import Policy
     from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.policies import Policies
     from falaj.stages.governance.trace import Trace
     from falaj.stages.labels import Labels
 
@@ -56,6 +58,33 @@ class Governance:
 
         of_packs = [Source(f"{pack.id}/policies.cedar", pack.policies) for pack in packs]
         return [*of_packs, *project_sources(self.app.settings.folder / POLICIES)]
+
+    def changed(self, packs: Sequence[str] | None) -> Policy:
+        """The policy as it would be with these packs, or those in force, and the project's policies as they stand on disk.
+
+        Raises as `policy` does, and InvalidInput where no policies are asked.
+        """
+        from falaj.adapters.cedar.policy import CedarPolicy
+        from falaj.packs import load
+
+        if not isinstance(self.policy, CedarPolicy):
+            raise InvalidInput(f"The policy is {self.app.settings.policy}, which has no packs.", 'set policy = "cedar".')
+        return self.policy.changed(self.sources(self.packs if packs is None else load(packs)))
+
+    def listed(self) -> list[Mapping[str, str]]:
+        """Every policy in force with its effect, its place and what it says of itself."""
+        from falaj.adapters.cedar.policy import CedarPolicy
+
+        return self.policy.listing() if isinstance(self.policy, CedarPolicy) else []
+
+    @cached_property
+    def policies(self) -> Policies:
+        from falaj.adapters.cedar.policy import CedarPolicy
+        from falaj.adapters.local.policy import ROLES
+        from falaj.stages.governance.policies import Policies
+
+        policy = self.policy
+        return Policies(self.app.kernel, ROLES, policy.reads if isinstance(policy, CedarPolicy) else lambda _id: ())
 
     @cached_property
     def labels(self) -> Labels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import contract, dataset, doors, feature, label, lineage, models, policy, run, serving, stream, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -19,6 +19,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *doors.OPERATIONS,
+    *policy.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {

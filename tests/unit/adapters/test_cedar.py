@@ -220,7 +220,7 @@ def test_what_is_refused_stays_refused_without_any_one_attribute(name: str) -> N
 def test_what_passes_is_refused_without_any_attribute_that_the_forbid_reads(name: str) -> None:
     pack, passes, _ = PAIRS[name]
     asked, whole = put(passes, pack)
-    read = attributes_of(asked.set.statements[name].body)
+    read = asked.reads(name)
     left_out = [place for place, rest in without(whole) if place in read]
     assert left_out or not read, f"{name} reads {read}, of which the question has none"
     for place, rest in without(whole):
@@ -228,22 +228,8 @@ def test_what_passes_is_refused_without_any_attribute_that_the_forbid_reads(name
             assert asked.answer(rest, passes.actor, passes.subject).verdict == "deny", place
 
 
-def attributes_of(body: Any) -> set[str]:
-    """`resource.zone` and the like, wherever a policy in Cedar's JSON reads or asks for one."""
-    if isinstance(body, list):
-        return set().union(*map(attributes_of, body)) if body else set()
-    if not isinstance(body, dict):
-        return set()
-    found = {
-        f"{body[key]['left']['Var']}.{body[key]['attr']}"
-        for key in (".", "has")
-        if isinstance(body.get(key), dict) and "Var" in body[key].get("left", {}) and "attr" in body[key]
-    }
-    return found.union(*map(attributes_of, body.values()))
-
-
 def test_reading_the_attributes_of_a_policy_finds_them() -> None:
-    assert attributes_of(policy("ae-baseline").set.statements["R-PURPOSE"].body) == {
+    assert policy("ae-baseline").reads("R-PURPOSE") == {
         "resource.classes",
         "resource.purposes",
         "context.purpose",

@@ -57,7 +57,7 @@ def test_no_route_answers_without_a_key(app: App, operation: Operation) -> None:
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-SUBJECTS = {"audit.prove": "0", "lineage.show": "model/delay@1"}
+SUBJECTS = {"audit.prove": "0", "lineage.show": "model/delay@1", "policy.explain": "model/delay@1"}
 """Where another subject than a name or a version is meant."""
 
 

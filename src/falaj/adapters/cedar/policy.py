@@ -66,6 +66,18 @@ class CedarPolicy:
         """The same installation with other packs or policies. Raises InvalidInput as the constructor does."""
         return CedarPolicy(roles=self.roles, groups=self.groups, sources=sources, place=self.place)
 
+    def reads(self, name: str) -> frozenset[str]:
+        """The attributes that a policy reads, such as `resource.zone`; nothing for an unknown id."""
+        found = self.set.statements.get(name)
+        return frozenset() if found is None else found.reads
+
+    def listing(self) -> list[Mapping[str, str]]:
+        """Every policy: id, effect, file and line, and what its annotations say."""
+        return [
+            {"policy": name, "effect": one.effect, "place": one.place, "reason": one.reason, "instrument": one.note("instrument")}
+            for name, one in sorted(self.set.statements.items())
+        ]
+
     def _refused(self, asked: Question, actor: Actor, subject: Ref, ids: tuple[str, ...]) -> Decision:
         if not ids:
             reason = f"none of the roles {', '.join(sorted(asked.roles))} may {asked.verb}"

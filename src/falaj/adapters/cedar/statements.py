@@ -32,7 +32,16 @@ class Statement:
     @property
     def reason(self) -> str:
         """What its @reason says; empty where it has none."""
-        return str(self.body.get("annotations", {}).get("reason") or "")
+        return self.note("reason")
+
+    def note(self, name: str) -> str:
+        """An annotation's text; empty where it has none of that name."""
+        return str((self.body.get("annotations") or {}).get(name) or "")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which attributes it reads or asks for, as in `resource.zone`."""
+        return frozenset(_attributes(self.body))
 
 
 def statements(text: str, name: str) -> list[Statement]:
@@ -105,6 +114,22 @@ def _tokens(text: str, name: str) -> Iterator[tuple[int, str]]:
             raise InvalidInput(f"{name}:{_line(text, found.start())}: this text does not end.", 'end it with ".')
         if len(found[0]) == 1:
             yield found.start(), found[0]
+
+
+def _attributes(body: Any) -> Iterator[str]:
+    """`a.b` and `a has b` in Cedar's JSON: {".": {"left": {"Var": "a"}, "attr": "b"}}."""
+    for key, inner in body.items() if isinstance(body, Mapping) else ():
+        if (
+            key in (".", "has")
+            and isinstance(inner, Mapping)
+            and isinstance(left := inner.get("left"), Mapping)
+            and "Var" in left
+        ):
+            yield f"{left['Var']}.{inner.get('attr')}"
+        yield from _attributes(inner)
+    if isinstance(body, list):
+        for item in body:
+            yield from _attributes(item)
 
 
 def _bare(text: str) -> str:
