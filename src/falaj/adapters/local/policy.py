@@ -171,6 +171,8 @@ GROUPS: Mapping[str, frozenset[str]] = {
 class RolePolicy:
     """Deny comes first: one thing that speaks against it is enough, whatever else speaks for it."""
 
+    verbs = VERBS
+
     def decide(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any]) -> Decision:
         try:
             reason = _against(actor, verb, subject, labels)
