@@ -37,7 +37,7 @@ class Governance:
         """Raises InvalidInput with file and line for a policy of the project that is broken, NotFound for an unknown pack."""
         from falaj.adapters import open_adapter
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"zone": str(self.app.settings.zone)}
         if self.app.settings.policy == "cedar":
             from falaj.adapters.local.policy import GROUPS, ROLES
 
