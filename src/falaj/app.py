@@ -184,7 +184,8 @@ class App:
 
     @cached_property
     def kernel(self) -> Kernel:
-        return Kernel(self.governance.writable(self.ledger), open_adapter("policy", "roles"), self.clock)
+        policing = self.governance.policing
+        return Kernel(self.governance.writable(self.ledger), policing.policy, self.clock, policing.labels)
 
     # --- stages ---
 

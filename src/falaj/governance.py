@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from falaj.app import App
     from falaj.config import Settings
     from falaj.core.note import Verifier
+    from falaj.policing import Policing
     from falaj.ports.ledger import Ledger
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.records import Records
@@ -43,6 +44,12 @@ class Governance:
 
     def __init__(self, app: App) -> None:
         self.app = app
+
+    @cached_property
+    def policing(self) -> Policing:
+        from falaj.policing import Policing
+
+        return Policing(self.app)
 
     @cached_property
     def audit(self) -> Audit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
-from falaj.core.errors import FalajError
+from falaj.core.errors import Denied, FalajError
 from falaj.core.ref import Ref
+from falaj.stages.doors import Door, refuse_unbound
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -32,6 +33,8 @@ class Duty:
     """It falls due at each whole multiple of this since 1970, and once after a start."""
     do: Callable[[App, datetime], Sequence[str]]
     """Does it; returns what is worth a line to a person."""
+    right: str = ""
+    """What policy is asked before it, of the worker; a worker with a duty that names none does not start."""
 
 
 def _beat(app: App, _now: datetime) -> Sequence[str]:
@@ -104,9 +107,43 @@ def _chase_reviews(app: App, _now: datetime) -> Sequence[str]:
 
 
 DUTIES: tuple[Duty, ...] = (
-    Duty("beat", MINUTE, _beat),
-    Duty("checkpoint", DAY, _checkpoint),
-    Duty("witness", MINUTE, _witness),
-    Duty("provider's keys", timedelta(minutes=10), _fetch_keys),
-    Duty("reviews of access", timedelta(minutes=1), _chase_reviews),
+    Duty("beat", MINUTE, _beat, "audit.beat"),
+    Duty("checkpoint", DAY, _checkpoint, "audit.checkpoint"),
+    Duty("witness", MINUTE, _witness, "audit.witness"),
+    Duty("provider's keys", timedelta(minutes=10), _fetch_keys, "worker.tick"),
+    Duty("reviews of access", timedelta(minutes=1), _chase_reviews, "alert.open"),
 )
+
+ROUND: Mapping[str, str] = {
+    # duty, in order: what policy is asked before it
+    "reconcile": "worker.tick",
+    "ingest": "dataset.ingest",
+    "watch_data": "dataset.watch",
+    "refresh": "feature.materialise",
+    "materialise": "feature.materialise",
+    "compare": "feature.compare",
+    "watch_runs": "run.finish",
+    "follow": "monitor.look",
+    "roll_out": "rollout.look",
+    "monitor": "monitor.look",
+    "retrain": "run.start",
+    "keep_books": "predictions.seal",
+    "keep_house": "worker.tick",
+    "deliver": "alert.deliver",
+    "tell_lineage": "lineage.export",
+}
+
+
+def refuse_unbound_duties(app: App) -> None:
+    """Raises Bug where a duty of the round or of the house is bound to no right that policy knows."""
+    duties = {**ROUND, **{duty.name: duty.right for duty in DUTIES}}
+    refuse_unbound((Door("duty", name, (right,)) for name, right in duties.items()), getattr(app.kernel.policy, "verbs", None))
+
+
+def permit(app: App, right: str) -> None:
+    """Raises Denied where policy keeps the worker from a duty. It is told in every round, and not recorded each time."""
+    ruling = app.kernel.rule(WORKER, right, Ref("worker", "all")).decision
+    if not ruling.allowed:
+        raise Denied(
+            f"{WORKER} may not {right}: {ruling.reason}", "falaj policy explain worker/all shows what stands against it."
+        )

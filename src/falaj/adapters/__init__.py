@@ -48,6 +48,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "lineage.file": ("falaj.adapters.local.lineage:FileLineage", ""),
     "lineage.http": ("falaj.adapters.local.lineage:HttpLineage", ""),
     "identity.oidc": ("falaj.adapters.oidc.identity:OidcIdentity", "oidc"),
+    "policy.cedar": ("falaj.adapters.cedar.policy:CedarPolicy", ""),
     "policy.roles": ("falaj.adapters.local.policy:RolePolicy", ""),
     "witness.http": ("falaj.adapters.local.witness:HttpWitness", ""),
     "notify.log": ("falaj.adapters.local.notify:LogNotify", ""),

@@ -15,6 +15,7 @@ from falaj.operations import (
     label,
     lineage,
     models,
+    policy,
     rebuild,
     run,
     serving,
@@ -39,6 +40,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *audit.OPERATIONS,
     *doors.OPERATIONS,
     *identity.OPERATIONS,
+    *policy.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {

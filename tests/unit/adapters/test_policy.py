@@ -91,6 +91,7 @@ SYSTEM = [
     "access.read",
     "access.review",
     "access.revoke",
+    "policy.read",
 ]
 
 
