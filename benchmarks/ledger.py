@@ -168,7 +168,7 @@ def figures(place: Path) -> Iterator[Figure]:
         base = bare(place, count)
         found, waited = writers(ledger, count)
         ledger.close()
-        note = f"p50 {waited[len(waited) // 2]:.1f} ms, p99 {waited[len(waited) * 99 // 100]:.1f} ms; {found / base:.2f} of bare SQLite"
+        note = f"{_waits(waited)}; {found / base:.2f} of bare SQLite"
         floor = 10_000 if count == max(WRITERS) else None
         yield Figure(f"{count} writers", found, "/s", "fdatasync", found / limit, note=note, floor=floor)
     for count in (1, 64):
@@ -186,8 +186,11 @@ def figures(place: Path) -> Iterator[Figure]:
     with postgresql(place) as shared:
         for count in WRITERS if shared else ():
             found, waited = writers(shared, count)
-            note = f"p50 {waited[len(waited) // 2]:.1f} ms, p99 {waited[len(waited) * 99 // 100]:.1f} ms"
-            yield Figure(f"PostgreSQL, {count} writers", found, "/s", "fdatasync", found / limit, note=note)
+            yield Figure(f"PostgreSQL, {count} writers", found, "/s", "fdatasync", found / limit, note=_waits(waited))
+
+
+def _waits(waited: list[float]) -> str:
+    return f"p50 {waited[len(waited) // 2]:.1f} ms, p99 {waited[len(waited) * 99 // 100]:.1f} ms"
 
 
 def large(ledger: SqliteLedger, n: int) -> None:
