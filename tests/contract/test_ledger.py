@@ -152,6 +152,42 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing(path: Path) -> None:
     ledger.close()
 
 
+def test_a_ledger_whose_file_is_gone_is_unavailable_until_it_is_back(path: Path) -> None:
+    """What an open file takes after its name is gone would be acknowledged, and found by nobody."""
+    ledger = opened(path)
+    append(ledger, event("a.b", "model/delay", put("k", x=1)))
+    away = path.with_name("away")
+    away.mkdir()
+    for file in path.parent.glob("ledger.db*"):
+        file.rename(away / file.name)
+    for use in (lambda: append(ledger, event()), lambda: ledger.get("thing", "k"), lambda: list(ledger.events())):
+        with pytest.raises(Unavailable, match="is gone"):
+            use()
+    assert not path.exists()
+    for file in away.iterdir():
+        file.rename(path.with_name(file.name))
+    assert ledger.get("thing", "k") == {"x": 1}
+    assert [e.seq for e in append(ledger, event())] == [1]
+    ledger.close()
+
+
+def test_a_ledger_whose_file_was_replaced_goes_on_with_what_stands_there(path: Path) -> None:
+    ledger = opened(path)
+    append(ledger, event())
+    ledger.close()
+    (path.with_name("backup.db")).write_bytes(path.read_bytes())
+    ledger = opened(path)
+    append(ledger, event(), event())
+    for file in path.parent.glob("ledger.db*"):
+        file.unlink()
+    path.with_name("backup.db").rename(path)
+    assert [e.seq for e in append(ledger, event())] == [1]
+    ledger.close()
+    ledger = opened(path)
+    assert [e.seq for e in ledger.events()] == [0, 1]
+    ledger.close()
+
+
 def test_half_an_append_is_not_committed_even_where_its_error_is_swallowed(path: Path) -> None:
     ledger = opened(path)
     with ledger._connections.one() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from falaj.adapters.local.keys import OneKey
 from falaj.adapters.local.signing import SigningKey, open_key, verifier
 from falaj.adapters.postgres.ledger import PostgresLedger
 from falaj.adapters.postgres.tables import grants, quoted, schema_of
-from falaj.core.errors import Conflict, Denied, InvalidInput, Unavailable
+from falaj.core.errors import Bug, Conflict, Denied, InvalidInput, Unavailable
 from falaj.core.event import Change
 from falaj.core.merkle import leaf_hash, root
 from falaj.ports.ledger import Ledger
@@ -273,6 +274,17 @@ def test_a_ledger_that_was_closed_is_unavailable(opened: Callable[..., PostgresL
     ledger.close()
     for use in (lambda: ledger.get("a", "b"), lambda: append(ledger, event()), lambda: list(ledger.events())):
         with pytest.raises(Unavailable, match="closed"):
+            use()
+
+
+def test_a_ledger_that_was_carried_over_a_fork_says_so(
+    opened: Callable[..., PostgresLedger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = opened(name())
+    append(ledger, event())
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for use in (lambda: append(ledger, event()), lambda: ledger.get("a", "b")):
+        with pytest.raises(Bug, match="fork"):
             use()
 
 

@@ -69,6 +69,7 @@ def took_ms(facts: Any) -> int:
 
 
 def _skim(text: str) -> Entry:
+    """Each value has to be written again as exactly the text that it was read from, or it is not as RFC 8785 asks."""
     head = _HEAD.match(text)
     if head is None or head[1] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
         raise _Unusual
@@ -80,26 +81,23 @@ def _skim(text: str) -> Entry:
         raise _Unusual
     place += 8 if is_change else 10
     while is_change:
-        body, end = _value(text, place)
+        body, end = _scan(text, place)
+        written = text[place:end]
+        if "".join(_rewrite(body, 0)) != written:
+            raise _Unusual
         named = _CHANGE.match(text, end)
         if named is None:
             raise _Unusual
-        changes.append((named[2], named[1], None if body is None else text[place:end].encode()))
+        changes.append((named[2], named[1], None if body is None else written.encode()))
         place = named.end()
         is_change = named[3] != '],"facts":'
-    facts, place = _value(text, place)
-    tail = _TAIL.fullmatch(text, place)
+    facts, end = _scan(text, place)
+    if "".join(_rewrite(facts, 0)) != text[place:end]:
+        raise _Unusual
+    tail = _TAIL.fullmatch(text, end)
     if tail is None or ".." in tail[2]:
         raise _Unusual
     return Entry(int(tail[1]), tail[4], tail[2], head[2], changes, took_ms(facts) if '"took_ms":' in text else 0)
-
-
-def _value(text: str, place: int) -> tuple[Any, int]:
-    """The JSON value at `place` and where it ends; it is written there as RFC 8785 asks."""
-    value, end = _scan(text, place)
-    if "".join(_rewrite(value, 0)) != text[place:end]:
-        raise _Unusual
-    return value, end
 
 
 def _integer(text: str) -> int:

@@ -34,15 +34,9 @@ class SqliteEvidence:
         self._path, self._connection = path, connection
 
     def events(self) -> Iterator[StoredEvent]:
-        rows = self._rows("SELECT seq, leaf, leaf_hash, verb, subject, at FROM events ORDER BY seq")
-        for row in rows:
-            seq, leaf, hashed, verb, subject, at = row
-            if type(leaf) is type(hashed) is type(verb) is type(subject) is type(at) is bytes and type(seq) is int:
-                texts = verb.decode("utf-8", "replace"), subject.decode("utf-8", "replace"), at.decode("utf-8", "replace")
-                yield StoredEvent(seq, leaf, hashed, *texts)
-            else:  # somebody has put a number or nothing there
-                named = [_text(_bytes(value)) for value in row[3:]]
-                yield StoredEvent(seq if isinstance(seq, int) else -1, _bytes(leaf), _bytes(hashed), *named)
+        query = "SELECT seq, leaf, leaf_hash, verb, subject, at FROM events ORDER BY seq"
+        for rows in self._pages(query):
+            yield from map(_event, rows)
 
     def records(self) -> Iterator[StoredRecord]:
         for kind, key, body in self._rows("SELECT kind, key, body FROM records ORDER BY kind, key"):
@@ -64,6 +58,10 @@ class SqliteEvidence:
         raise Conflict(f"The ledger {self._path} does not say where it ends.")
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        for rows in self._pages(query):
+            yield from rows
+
+    def _pages(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
         with border(self._path):
             cursor = self._connection.execute(query)
         while True:
@@ -71,7 +69,17 @@ class SqliteEvidence:
                 rows = cursor.fetchmany(500)
             if not rows:
                 return
-            yield from rows
+            yield rows
+
+
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    seq, leaf, hashed, verb, subject, at = row
+    if type(leaf) is type(hashed) is type(verb) is type(subject) is type(at) is bytes and type(seq) is int:
+        texts = verb.decode("utf-8", "replace"), subject.decode("utf-8", "replace"), at.decode("utf-8", "replace")
+        return StoredEvent(seq, leaf, hashed, *texts)
+    # Somebody has put a number or nothing there.
+    named = [_text(_bytes(value)) for value in row[3:]]
+    return StoredEvent(seq if isinstance(seq, int) else -1, _bytes(leaf), _bytes(hashed), *named)
 
 
 def _open(path: Path) -> sqlite3.Connection:

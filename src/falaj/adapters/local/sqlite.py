@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from falaj.core.errors import Bug, Conflict, FalajError, InvalidInput, Unavailable
 
@@ -84,19 +85,28 @@ def border(path: Path) -> Iterator[None]:
         raise InvalidInput(f"The ledger {path} cannot be opened: {exc.strerror}.", "check who owns its folder.") from exc
 
 
+class _Connection(sqlite3.Connection):
+    file: tuple[int, int] | None = None
+    """Device and inode of what was opened."""
+
+
 class Connections:
-    """Open connections to one file, lent to one thread at a time; as many as were ever needed at once."""
+    """Open connections to one file, lent to one thread at a time; as many as were ever needed at once.
+
+    A file that was taken away or replaced meanwhile is noticed when a connection is next asked for: what would be written to
+    it could be found by nobody later.
+    """
 
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
 
     @contextmanager
-    def one(self) -> Iterator[sqlite3.Connection]:
+    def one(self) -> Iterator[_Connection]:
         connection = self.take()
         try:
             yield connection
@@ -111,17 +121,25 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def take(self) -> sqlite3.Connection:
+    def take(self) -> _Connection:
         if os.getpid() != self._pid:
             raise Bug("A ledger was carried over a fork, which SQLite does not survive.", "open it again in the child process.")
         with self._lock:
             if self._closed:
                 raise Unavailable(f"The ledger {self.path} is closed.", "open it again.")
-            if self._idle:
-                return self._idle.pop()
+            now, stale = _file(self.path), list[_Connection]()
+            while self._idle:
+                connection = self._idle.pop()
+                if now is not None and connection.file == now:
+                    return connection
+                stale.append(connection)
+        for connection in stale:
+            connection.close()
+        if now is None:
+            raise Unavailable(f"The ledger {self.path} is gone.", "bring the file back, or the disk that it is on.")
         return connect(self.path, self._busy_seconds)
 
-    def give(self, connection: sqlite3.Connection) -> None:
+    def give(self, connection: _Connection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -129,10 +147,22 @@ class Connections:
         connection.close()
 
 
-def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """A connection for reading and writing; what it commits is on the disk when it says so."""
+def _file(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def connect(path: Path, busy_seconds: float) -> _Connection:
+    """A connection for reading and writing a file that is there; what it commits is on the disk when it says so."""
+    address = f"file:{quote(str(path.resolve()))}?mode=rw"
     with border(path):
-        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            address, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
+        connection.file = _file(path)
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 
 from falaj.adapters.postgres.link import connect, hang_up, is_lost, sqlstate, words
 from falaj.adapters.postgres.tables import TABLES, VERSION, quoted
-from falaj.core.errors import Conflict, Denied, FalajError, InvalidInput, Unavailable
+from falaj.core.errors import Bug, Conflict, Denied, FalajError, InvalidInput, Unavailable
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Links:
         self._idle: list[Any] = []
         self._lock = threading.Lock()
         self._closed = self._ready = False
+        self._pid = os.getpid()
 
     def run(self, work: Callable[[Any], T], *, keep: bool = False) -> T:
         """What `work` returns, which has to bear being done twice: a connection that was lost meanwhile is opened anew, once.
@@ -73,6 +75,10 @@ class Links:
 
     def take(self) -> tuple[Any, bool]:
         """A connection, and whether it has been used before. Every error is falaj's own."""
+        if os.getpid() != self._pid:
+            raise Bug(
+                "A ledger was carried over a fork, with which it would share its connections.", "open it again in the child."
+            )
         with self._lock:
             if self._closed:
                 raise Unavailable(f"The ledger at {self.place} is closed.", "open it again.")
