@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from falaj.core.errors import Denied
+from falaj.core.errors import Denied, FalajError
 from falaj.core.event import Event
 from falaj.core.note import Statement, Verifier, open_checkpoint, read_statement, split_note
 
@@ -41,9 +41,16 @@ class Succession:
 
     @classmethod
     def of(cls, first: Verifier, ledger: Signed) -> Succession:
-        """The keys of a ledger, from the first one on, as its events name them."""
-        named = rotations(ledger.events(verb=ROTATE))
-        return cls(first, named, [checkpoint.size for checkpoint in ledger.checkpoints()] if named else [])
+        """The keys of a ledger, from the first one on, as its events name them.
+
+        Where they cannot be read, only the first key counts: what is wrong with them is for others to say, and no new key
+        follows from it.
+        """
+        try:
+            named = rotations(ledger.events(verb=ROTATE))
+            return cls(first, named, [checkpoint.size for checkpoint in ledger.checkpoints()] if named else [])
+        except FalajError:
+            return cls(first, [], [])
 
     @property
     def name(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from falaj.stages.governance.tree import LedgerTree
 from falaj.stages.governance.witnessing import Witnesses
 from falaj.testing.ledger import append, event
 from tests.kits.audited import AMAL, LEDGER, Audited
+from tests.kits.tampering import TRIGGERS
 from tests.kits.witness import RunningWitness, running_witness
 
 HOUR = timedelta(hours=1)
@@ -141,6 +143,34 @@ def test_the_chain_of_keys_comes_as_proofs_under_the_old_keys_last_word(place: A
     proof = read_proof(text)
     assert (proof.index, json.loads(proof.extra)["verb"]) == (2, "audit.rotate")
     assert verifier(place.ledger.vkey).open(proof.note).size == 3
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE events SET leaf = x'ff00' WHERE verb = 'audit.beat'",
+        "UPDATE events SET leaf = x'ff00', verb = 'audit.rotate' WHERE seq = 1",
+        "UPDATE events SET leaf = x'ff00' WHERE verb = 'audit.rotate'",
+        "UPDATE events SET leaf = CAST(replace(CAST(leaf AS TEXT), 'vkey', 'kvey') AS BLOB) WHERE verb = 'audit.rotate'",
+        "UPDATE checkpoints SET note = ''",
+        "UPDATE records SET body = 'x'",
+        "DROP TABLE events",
+        "DROP TABLE checkpoints",
+        "DROP TABLE records",
+        "DROP TABLE frontier",
+    ],
+)
+def test_a_ledger_that_was_damaged_is_denied_and_no_error(place: Audited, harm: str) -> None:
+    place.write(3)
+    place.audit.beat(AMAL, LEDGER)
+    place.audit.rotate(AMAL, LEDGER)
+    place.write(3)
+    place.ledger.checkpoint()
+    with closing(sqlite3.connect(place.folder / "ledger.db")) as db, db:
+        for trigger in TRIGGERS:
+            db.execute(f"DROP TRIGGER {trigger}")
+        db.execute(harm)
+    assert lied_to(place, Unavailable("away")).verify(ask=True).verdict == "deny"
 
 
 # --- beats ---

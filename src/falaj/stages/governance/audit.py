@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
-from falaj.core.decision import Decision, judge
-from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.decision import Check, Decision, judge
+from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.event import Event
 from falaj.core.merkle import leaf_hash, verify_inclusion
 from falaj.core.note import Verifier
@@ -63,8 +63,11 @@ class Audit:
         with ledger.evidence() as evidence:
             found = verify(evidence, Succession.of(self.verifier, ledger), now=now, remembered=remembered, max_age=max_age)
         seen = witnessing.compare(self.verifier.name, self.witnesses, LedgerTree(ledger.leaves)) if ask else []
-        beats = ledger.events(verb=pulse.BEAT)
-        checks = (*found.checks, pulse.check(beats, now), *witnessing.check(ledger, self.witnesses, now), *seen)
+        more = (
+            *_asked("silence", lambda: [pulse.check(ledger.events(verb=pulse.BEAT), now)]),
+            *_asked("witnessed", lambda: witnessing.check(ledger, self.witnesses, now)),
+        )
+        checks = (*found.checks, *more, *seen)
         reason = "" if any(check.passed and check.name.startswith("seen by") for check in seen) else found.reason
         return replace(found, verdict=judge(checks), checks=checks, reason=reason)
 
@@ -224,6 +227,14 @@ class Audit:
         if not verify_inclusion(leaf_hash(leaf), seq, under.size, path, under.root):
             raise Conflict(f"Event {seq} is not what its checkpoint of {under.size} events covers.", _LOOK, seq=seq)
         return Proof(seq, leaf, path, under)
+
+
+def _asked(name: str, question: Callable[[], list[Check]]) -> list[Check]:
+    """Its checks; where what it reads cannot be read, one that has failed: a damaged ledger gets an answer, never an error."""
+    try:
+        return question()
+    except FalajError as exc:
+        return [Check(name, "readable", exc.message, False)]
 
 
 def _text(proof: Proof) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-from falaj.core.errors import Conflict
+from falaj.core.errors import Conflict, FalajError
 from falaj.core.merkle import EMPTY_ROOT, consistency_path, inclusion_path, leaf_hash, node_hash, root
 from falaj.core.tiles import WIDTH, Tile, TileTree
 from falaj.ports.ledger import Checkpoint
@@ -41,7 +41,7 @@ class LedgerTree:
         """Whether the first `size` leaves still have that root."""
         try:
             return self.root(size) == wanted
-        except Conflict:
+        except FalajError:
             return False
 
     def hashes(self, tile: Tile) -> bytes:
