@@ -15,27 +15,25 @@ import pytest
 
 from falaj.api import attempts
 from falaj.api.routes import build_api
-from falaj.app import App, init_project, open_app
+from falaj.app import App, open_app
 from falaj.core.actor import Actor
 from falaj.core.ref import Ref
 from falaj.operations import OPERATIONS
+from tests.kits.empty import empty_project
 from tests.kits.oidc import Op
 
 SETUP = Actor("setup", "system", ("operator",))
-SETTINGS = {"host": "memory", "online": "memory", "mirror": "none", "runner": "memory", "clock": "replay"}
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    (tmp_path / "project.py").write_text('"""Declares nothing."""\n')
-    init_project(tmp_path, SETTINGS)
-    with open_app(tmp_path, SETTINGS) as app:
+    with open_app(tmp_path, empty_project(tmp_path)) as app:
         yield app
 
 
 @pytest.fixture
 def at_provider(tmp_path: Path, app: App, op: Op) -> Iterator[App]:
-    with open_app(tmp_path, {**SETTINGS, **op.settings()}) as found:
+    with open_app(tmp_path, {**empty_project(tmp_path), **op.settings()}) as found:
         yield found
 
 
@@ -109,7 +107,7 @@ def test_while_the_provider_is_away_and_nothing_is_kept_the_answer_is_503_and_no
     tmp_path: Path, app: App, op: Op
 ) -> None:
     gone = "http://127.0.0.1:9"
-    with open_app(tmp_path, {**SETTINGS, **op.settings(issuer=gone)}) as found:
+    with open_app(tmp_path, {**empty_project(tmp_path), **op.settings(issuer=gone)}) as found:
         answer = Caller(found)("GET", "/v1/identity", bearer=op.signed(op.claims(iss=gone)))
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"]
