@@ -117,12 +117,13 @@ def test_while_the_provider_is_away_and_nothing_is_kept_the_answer_is_503_and_no
 def test_a_role_taken_in_an_emergency_acts_and_is_seen_in_every_event_until_it_ends(app: App) -> None:
     call = Caller(app)
     anna, omar = key(app, "anna", "ml_engineer"), key(app, "omar", "auditor")
-    assert call("POST", "/v1/keys/x:create", {"roles": ["caller"]}, bearer=anna).status_code == 403
+    first, second = (key(app, "bot", "caller").split("_")[1] for _ in range(2))
+    assert call("POST", f"/v1/keys/{first}:revoke", bearer=anna).status_code == 403
     asked = {"roles": ["operator"], "reason": "INC-7", "span": "1h"}
     taken = call("POST", "/v1/access:elevate", asked, bearer=anna).json()
-    made = call("POST", "/v1/keys/x:create", {"roles": ["caller"]}, bearer=anna)
-    assert made.status_code == 200
-    event = list(app.ledger.events(verb="key.create"))[-1]
+    assert call("POST", f"/v1/keys/{first}:revoke", bearer=anna).status_code == 200
+    assert call("POST", "/v1/keys/x:create", {"roles": ["approver"]}, bearer=anna).status_code == 403
+    event = list(app.ledger.events(verb="key.revoke"))[-1]
     assert (event.actor.name, event.actor.grant) == ("anna", taken["access"])
     assert call("GET", "/v1/identity", bearer=anna).json()["grant"] == taken["access"]
     alert = app.alerts.open_for(f"break-glass|{taken['access']}")
@@ -132,7 +133,7 @@ def test_a_role_taken_in_an_emergency_acts_and_is_seen_in_every_event_until_it_e
     review = {"verdict": "unjustified", "reason": "no incident"}
     assert call("POST", f"/v1/access/{name}:review", review, bearer=anna).status_code == 403
     assert call("POST", f"/v1/access/{name}:review", review, bearer=omar).json()["verdict"] == "allow"
-    assert call("POST", "/v1/keys/y:create", {"roles": ["caller"]}, bearer=anna).status_code == 403
+    assert call("POST", f"/v1/keys/{second}:revoke", bearer=anna).status_code == 403
     assert app.alerts.open_for(f"break-glass|{taken['access']}") is None
     assert [record["review"]["by"] for record in call("GET", "/v1/access", bearer=omar).json()] == ["omar"]
 
