@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from falaj.app import App, init_project, open_app
+from falaj.app import App, open_app
 from falaj.core.actor import Actor
 from falaj.core.ref import Ref
 from falaj.ports.identity import Credential
 from falaj.stages.governance.identity import ByCertificate, ByKey
 from falaj.testing.identity import IdentitySuite, Known
+from tests.kits.empty import empty_project
 from tests.kits.oidc import Op
 
-SETTINGS = {"host": "memory", "online": "memory", "mirror": "none", "runner": "memory", "clock": "replay"}
 SETUP = Actor("setup", "system", ("operator",))
 
 
@@ -29,9 +29,7 @@ def swapped(text: str) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    (tmp_path / "project.py").write_text('"""Declares nothing."""\n')
-    init_project(tmp_path, SETTINGS)
-    with open_app(tmp_path, SETTINGS) as app:
+    with open_app(tmp_path, empty_project(tmp_path)) as app:
         yield app
 
 
@@ -85,7 +83,7 @@ class TestCertificates(IdentitySuite):
 class TestProvider(IdentitySuite):
     @pytest.fixture
     def known(self, app: App, op: Op, tmp_path: Path) -> Iterator[Known]:
-        with open_app(tmp_path, {**SETTINGS, **op.settings()}) as at_provider:
+        with open_app(tmp_path, {**empty_project(tmp_path), **op.settings()}) as at_provider:
             assert at_provider.access.oidc is not None
             text = op.signed(op.claims())
             wrong = [Credential(swapped(text)), Credential("a.b.c"), Credential(op.signed(op.claims(aud="urn:other")))]

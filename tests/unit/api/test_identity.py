@@ -15,27 +15,25 @@ import pytest
 
 from falaj.api import attempts
 from falaj.api.routes import build_api
-from falaj.app import App, init_project, open_app
+from falaj.app import App, open_app
 from falaj.core.actor import Actor
 from falaj.core.ref import Ref
 from falaj.operations import OPERATIONS
+from tests.kits.empty import empty_project
 from tests.kits.oidc import Op
 
 SETUP = Actor("setup", "system", ("operator",))
-SETTINGS = {"host": "memory", "online": "memory", "mirror": "none", "runner": "memory", "clock": "replay"}
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    (tmp_path / "project.py").write_text('"""Declares nothing."""\n')
-    init_project(tmp_path, SETTINGS)
-    with open_app(tmp_path, SETTINGS) as app:
+    with open_app(tmp_path, empty_project(tmp_path)) as app:
         yield app
 
 
 @pytest.fixture
 def at_provider(tmp_path: Path, app: App, op: Op) -> Iterator[App]:
-    with open_app(tmp_path, {**SETTINGS, **op.settings()}) as found:
+    with open_app(tmp_path, {**empty_project(tmp_path), **op.settings()}) as found:
         yield found
 
 
@@ -109,7 +107,7 @@ def test_while_the_provider_is_away_and_nothing_is_kept_the_answer_is_503_and_no
     tmp_path: Path, app: App, op: Op
 ) -> None:
     gone = "http://127.0.0.1:9"
-    with open_app(tmp_path, {**SETTINGS, **op.settings(issuer=gone)}) as found:
+    with open_app(tmp_path, {**empty_project(tmp_path), **op.settings(issuer=gone)}) as found:
         answer = Caller(found)("GET", "/v1/identity", bearer=op.signed(op.claims(iss=gone)))
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"]
@@ -119,12 +117,13 @@ def test_while_the_provider_is_away_and_nothing_is_kept_the_answer_is_503_and_no
 def test_a_role_taken_in_an_emergency_acts_and_is_seen_in_every_event_until_it_ends(app: App) -> None:
     call = Caller(app)
     anna, omar = key(app, "anna", "ml_engineer"), key(app, "omar", "auditor")
-    assert call("POST", "/v1/keys/x:create", {"roles": ["caller"]}, bearer=anna).status_code == 403
+    first, second = (key(app, "bot", "caller").split("_")[1] for _ in range(2))
+    assert call("POST", f"/v1/keys/{first}:revoke", bearer=anna).status_code == 403
     asked = {"roles": ["operator"], "reason": "INC-7", "span": "1h"}
     taken = call("POST", "/v1/access:elevate", asked, bearer=anna).json()
-    made = call("POST", "/v1/keys/x:create", {"roles": ["caller"]}, bearer=anna)
-    assert made.status_code == 200
-    event = list(app.ledger.events(verb="key.create"))[-1]
+    assert call("POST", f"/v1/keys/{first}:revoke", bearer=anna).status_code == 200
+    assert call("POST", "/v1/keys/x:create", {"roles": ["approver"]}, bearer=anna).status_code == 403
+    event = list(app.ledger.events(verb="key.revoke"))[-1]
     assert (event.actor.name, event.actor.grant) == ("anna", taken["access"])
     assert call("GET", "/v1/identity", bearer=anna).json()["grant"] == taken["access"]
     alert = app.alerts.open_for(f"break-glass|{taken['access']}")
@@ -134,7 +133,7 @@ def test_a_role_taken_in_an_emergency_acts_and_is_seen_in_every_event_until_it_e
     review = {"verdict": "unjustified", "reason": "no incident"}
     assert call("POST", f"/v1/access/{name}:review", review, bearer=anna).status_code == 403
     assert call("POST", f"/v1/access/{name}:review", review, bearer=omar).json()["verdict"] == "allow"
-    assert call("POST", "/v1/keys/y:create", {"roles": ["caller"]}, bearer=anna).status_code == 403
+    assert call("POST", f"/v1/keys/{second}:revoke", bearer=anna).status_code == 403
     assert app.alerts.open_for(f"break-glass|{taken['access']}") is None
     assert [record["review"]["by"] for record in call("GET", "/v1/access", bearer=omar).json()] == ["omar"]
 

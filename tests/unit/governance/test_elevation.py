@@ -17,8 +17,10 @@ from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Kernel
+from falaj.stages.governance.certificates import Certificates
 from falaj.stages.governance.elevation import LONGEST, REVIEWED_WITHIN, Elevations, elevated, is_live, state_of
 from falaj.stages.governance.keys import Keys
+from falaj.stages.governance.tokens import Tokens
 
 T0 = datetime(2026, 5, 1, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -59,8 +61,26 @@ def test_every_event_under_it_carries_its_id_and_the_taking_says_why(world: Worl
     access = world.take()
     taken = next(iter(world.ledger.events(verb="access.elevate")))
     assert (taken.subject, taken.actor.grant, taken.facts["reason"]) == (access, "", "INC-7: the endpoint is down")
-    Keys(world.kernel, b"p" * 32).create(world.found.actor(ANNA), Ref("key", "bot"), roles=["caller"])
-    assert [event.actor.grant for event in world.ledger.events(verb="key.create")] == [str(access)]
+    keys = Keys(world.kernel, b"p" * 32)
+    text = keys.create(Actor("sami", "person", ("operator",)), Ref("key", "bot"), roles=["caller"])
+    keys.revoke(world.found.actor(ANNA), Ref("key", text.split("_")[1]))
+    assert [event.actor.grant for event in world.ledger.events(verb="key.revoke")] == [str(access)]
+
+
+def test_nothing_that_opens_a_door_is_made_in_an_emergency_as_it_would_outlast_it(world: World) -> None:
+    access = world.take()
+    acting = world.found.actor(ANNA)
+    keys = Keys(world.kernel, b"p" * 32)
+    tokens = Tokens(world.kernel, lambda _claims: "text", "falaj/x", b"p" * 32, lambda: world.now)
+    certificates = Certificates(world.kernel, lambda name: f"spiffe://x/service/{name}", lambda *_: b"", lambda: world.now)
+    for make in (
+        lambda: keys.create(acting, Ref("key", "ghost"), roles=["approver"]),
+        lambda: tokens.create(acting, Ref("token", "ghost"), roles=["operator"], ttl=HOUR),
+        lambda: certificates.allow(acting, Ref("certificate", "ghost"), roles=["operator"]),
+    ):
+        with pytest.raises(Denied, match=str(access)):
+            make()
+    assert world.ledger.find("key") == world.ledger.find("certificate") == []
 
 
 def test_it_ends_at_once_by_whoever_took_it_or_whoever_watches_and_by_nobody_else(world: World) -> None:

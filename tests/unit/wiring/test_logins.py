@@ -15,25 +15,22 @@ from typing import Any
 import httpx
 import pytest
 
-from falaj.app import App, init_project, open_app
+from falaj.app import App, open_app
 from falaj.cli import session
 from falaj.cli.key import who
 from falaj.cli.login import login, logout
 from falaj.cli.main import main
 from falaj.core.actor import Actor
 from falaj.core.errors import Denied, FalajError, InvalidInput, NotFound, Unauthenticated, Unavailable
+from tests.kits.empty import empty_project
 from tests.kits.oidc import Op
-
-SETTINGS = {"host": "memory", "online": "memory", "mirror": "none", "runner": "memory", "clock": "replay"}
 
 
 @pytest.fixture
 def app(tmp_path: Path, op: Op, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("FALAJ_API_KEY", raising=False)
-    (tmp_path / "project.py").write_text('"""Declares nothing."""\n')
-    init_project(tmp_path, SETTINGS)
-    with open_app(tmp_path, {**SETTINGS, **op.settings(scope="openid profile offline_access")}) as app:
+    with open_app(tmp_path, {**empty_project(tmp_path), **op.settings(scope="openid profile offline_access")}) as app:
         yield app
 
 
@@ -155,7 +152,7 @@ def test_nobody_waits_for_ever_and_a_refusal_is_told(app: App, op: Op, capsys: p
 
 
 def test_without_a_provider_there_is_nothing_to_log_in_at(tmp_path: Path, app: App, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    given = [word for name, value in empty_project(tmp_path).items() for word in ("--set", f"{name}={value}")]
     assert main(["--project", str(tmp_path), *given, "login"]) == 3
     assert "no provider to log in at" in capsys.readouterr().err
     assert main(["--project", str(tmp_path), *given, "--json", "whoami"]) == 0

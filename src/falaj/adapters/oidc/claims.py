@@ -113,7 +113,8 @@ def holder_of(head: Mapping[str, Any], claims: Mapping[str, Any], pinned: Pinned
     if "cnf" in claims:
         raise Unauthenticated("The token is bound to its sender, which is not checked here.", "ask for a bearer token.")
     client = claims.get("client_id", claims.get("azp"))
-    if client not in {pinned.client, *pinned.clients} or claims.get("azp", client) != client:
+    taken = isinstance(client, str) and (client == pinned.client or client in pinned.clients)
+    if not taken or claims.get("azp", client) != client:
         raise Unauthenticated(
             "The token was issued to another client (client_id).", "name it in oidc_clients, if it may come here."
         )

@@ -12,6 +12,7 @@ from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
+from falaj.stages.governance.keys import refuse_in_emergency
 
 _ROLE = re.compile(r"[a-z][a-z_]{0,39}")
 _IDENTITY = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+|cn:[!-~][ -~]{0,62}")
@@ -36,8 +37,9 @@ class Certificates:
         """Whoever shows a certificate of that identity is `certificate/<name>` and has these roles; returns the identity.
 
         `identity`: a SPIFFE ID or `cn:<common name>`; without it, the one that the project's own authority gives the name.
-        Raises InvalidInput, NotFound for an unknown role, Conflict where the identity is somebody else's.
+        Raises InvalidInput, NotFound for an unknown role, Conflict for somebody else's identity, Denied under break-glass.
         """
+        refuse_in_emergency(act.actor)
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
         if not granted or not all(_ROLE.fullmatch(role) for role in granted):
             raise InvalidInput("A certificate needs at least one role.", "name roles such as caller.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from falaj.core.actor import Actor
-from falaj.core.errors import InvalidInput, NotFound, Unauthenticated
+from falaj.core.errors import Denied, InvalidInput, NotFound, Unauthenticated
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
@@ -29,6 +29,14 @@ def key_hmac(pepper: bytes, text: str) -> str:
     return hmac.new(pepper, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
+def refuse_in_emergency(actor: Actor) -> None:
+    """Raises Denied under break-glass access: what opens a door must not outlast the emergency in which it was made."""
+    if actor.grant:
+        raise Denied(
+            f"{actor} acts under {actor.grant}, and makes nothing that outlasts it.", "ask an operator in ordinary times."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     kernel: Kernel
@@ -41,8 +49,9 @@ class Keys:
     def create(self, act: Act, subject: Ref, *, roles: Sequence[str], kind: str = "person") -> str:
         """A new key for `key/<name>`: its text, which nobody can see again.
 
-        Raises InvalidInput where no role is named, NotFound for one that policy does not know.
+        Raises InvalidInput where no role is named, NotFound for one that policy does not know, Denied under break-glass.
         """
+        refuse_in_emergency(act.actor)
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
         if not granted or not all(_ROLE.fullmatch(role) for role in granted):
             raise InvalidInput("A key needs at least one role.", "name roles such as data_scientist or operator.")

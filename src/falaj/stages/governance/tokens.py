@@ -13,7 +13,7 @@ from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, moment
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Draft, Kernel, action
-from falaj.stages.governance.keys import key_hmac
+from falaj.stages.governance.keys import key_hmac, refuse_in_emergency
 
 LONGEST = timedelta(hours=24)
 """No endpoint takes a token that is good for longer; see falaj.inference.tokens."""
@@ -41,8 +41,10 @@ class Tokens:
     def create(self, act: Act, subject: Ref, *, roles: Sequence[str], ttl: timedelta) -> dict[str, Any]:
         """A token for the program `token/<name>`: its text, which nobody can see again, its id and its end.
 
-        Raises InvalidInput for no role and for a `ttl` over a day, NotFound for a role that policy does not know.
+        Raises InvalidInput for no role and for a `ttl` over a day, NotFound for a role that policy does not know, Denied under
+        break-glass.
         """
+        refuse_in_emergency(act.actor)
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
         if not granted or not all(_ROLE.fullmatch(role) for role in granted):
             raise InvalidInput("A token needs at least one role.", "name roles such as caller.")
