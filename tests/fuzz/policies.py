@@ -26,11 +26,11 @@ POLICIES = [BASE.read_text("utf-8"), *(pack.policies for pack in load(known()))]
 PACKS = [(FOLDER / name / "pack.toml").read_text("utf-8") for name in known()]
 SIGNS = [
     "permit", "forbid", "principal", "action", "resource", "context", "when", "unless", "has", "in", "is", "like", "if",
-    "then", "else", "true", "false", "&&", "||", "==", "!=", "<",
-    ">=", "+", "-", "*", "!", "(", ")", "[", "]", "{", "}", ",", ";", ":",
-    "decimal(", ".", "::", "@id", '("', '")', '"', "\\", "//", "/*", "\n", "\x00", "é", "\u2028", "?principal", "9223372036854775808", "decimal(",
-    'ip("', "contains(", "containsAny(", '@id("a")', 'Action::"processing"', 'Role::"auditor"', "template",
-    "(principal, action, resource)", "zone", "classes", "getTag(", "datetime(", "`", "'", "#", "$", "%",
+    "then", "else", "true", "false", "&&", "||", "==", "!=", "<", ">=", "+", "-", "*", "!", "(", ")", "[", "]", "{", "}",
+    ",", ";", ":", "decimal(", ".", "::", "@id", '("', '")', '"', "\\", "//", "/*", "\n", "\x00", "é", "\u2028",
+    "?principal", "9223372036854775808", "decimal(", 'ip("', "contains(", "containsAny(", '@id("a")', 'Action::"processing"',
+    'Role::"auditor"', "template", "(principal, action, resource)", "zone", "classes", "getTag(", "datetime(", "`", "'", "#",
+    "$", "%",
 ]  # fmt: skip
 TOML = [
     "[pack]",

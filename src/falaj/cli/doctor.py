@@ -110,6 +110,17 @@ def _ledger(app: App) -> str:
     return f"{sum(1 for _ in app.ledger.leaves())} events"
 
 
+def _policies(app: App) -> str:
+    """What is in force, and who vouches for it."""
+    app.kernel  # noqa: B018  # opens the policies, or says what is wrong with them
+    if app.settings.policy != "cedar":
+        return "the role table alone"
+    packs = [
+        f"{pack.id} {pack.version} ({pack.counsel_signoff or 'signed by no counsel'})" for pack in app.governance.policing.packs
+    ]
+    return f"{len(app.governance.policing.listed())} policies, {', '.join(packs) or 'no pack'}"
+
+
 def _project(app: App) -> str:
     kinds = ("datasets", "views", "trainings", "gates", "endpoints", "monitors")
     return ", ".join(f"{len(getattr(app.project, kind))} {kind}" for kind in kinds)
@@ -162,5 +173,6 @@ QUESTIONS: Mapping[str, Question] = {
     "state folder": _modes,
     "endpoints' doors": _doors,
     "logins": _logins,
+    "policies": _policies,
     "project": _project,
 }

@@ -261,3 +261,30 @@ def test_personal_data_is_kept_to_its_zone_and_its_purposes_through_the_whole_do
     assert refused(purpose="care", zone="eu-west-1") == ["R-ZONE"]
     assert refused(purpose="care", packs="ae-baseline,difc") == ["DIFC-ACCESS", "DIFC-RESIDENCY"]
     assert refused(purpose="care", packs="") == ["role.operator"]
+
+
+def test_a_view_is_of_the_classes_of_the_dataset_that_it_is_declared_on(tmp_path: Path) -> None:
+    module = f"project_{uuid4().hex}"
+    (tmp_path / f"{module}.py").write_text(
+        'import falaj\nages = falaj.View("ages", "people", entity="id", features=("age",), time="at")\n'
+    )
+    settings = {**SETTINGS, "modules": module, "purpose": "care"}
+    init_project(tmp_path, settings)
+    with open_app(tmp_path, settings) as app:
+        assert app.kernel.rule(OPERATOR, "feature.materialise", Ref("view", "ages")).decision.allowed
+        put(app, "head", "dataset/people", {"version": 1})
+        put(app, "asset", "dataset/people@1", {"zone": "local", "labels": {"classification": "personal"}, "inputs": []})
+        ruling = app.kernel.rule(OPERATOR, "feature.materialise", Ref("view", "ages"))
+        assert (ruling.labels["classes"], ruling.decision.policies) == (["personal"], ("R-PURPOSE",))
+
+
+def test_a_project_that_does_not_import_denies_what_rests_on_its_declarations(tmp_path: Path) -> None:
+    module = f"project_{uuid4().hex}"
+    (tmp_path / f"{module}.py").write_text("raise ValueError\n")
+    settings = {**SETTINGS, "modules": module}
+    init_project(tmp_path, settings)
+    with open_app(tmp_path, settings) as app:
+        refused = app.kernel.rule(OPERATOR, "feature.materialise", Ref("view", "ages")).decision
+        assert not refused.allowed
+        assert "does not import" in refused.reason
+        assert app.kernel.rule(OPERATOR, "endpoint.rollback", Ref("endpoint", "delay")).decision.allowed
