@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.residency import Residency
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
 
@@ -32,6 +33,12 @@ class Governance:
         app = self.app
         verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
         return Trace(app.kernel, app.blobs, app.predictions_of, app.contracts, app.features, self.verifier, verify)
+
+    @cached_property
+    def residency(self) -> Residency:
+        from falaj.residency import Residency
+
+        return Residency(self.app)
 
     @cached_property
     def verifier(self) -> Verifier:

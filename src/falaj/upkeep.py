@@ -13,7 +13,7 @@ from falaj.core.ref import Ref
 if TYPE_CHECKING:
     from falaj.app import App
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 WORKER = Actor("worker", "service", ("service",))
 """Who acts when the platform itself does what a person declared."""
 
@@ -32,4 +32,15 @@ def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
     return ()
 
 
-DUTIES: tuple[Duty, ...] = (Duty("checkpoint", DAY, _checkpoint),)
+def _probe(app: App, _now: datetime) -> Sequence[str]:
+    """Whether everything is where it is declared to be; what is not is shut out, and somebody is told."""
+    from falaj.probing import probed
+    from falaj.stages.governance.residency.service import ALL
+
+    decision = app.governance.residency.zones.attest(WORKER, ALL, findings=probed(app))
+    is_new = app.alerts.open_for(f"{decision.rule}|{decision.subject}") is None
+    raised = app.alerts.raise_from(WORKER, decision, severity="critical")
+    return (f"residency: {decision.reason}",) if raised and is_new else ()
+
+
+DUTIES: tuple[Duty, ...] = (Duty("checkpoint", DAY, _checkpoint), Duty("residency", HOUR, _probe))

@@ -78,7 +78,7 @@ def _route(app: App, operation: Operation) -> Route:
         given = await _given(request, operation)
         subject = request.path_params.get("subject")
         dry = given.pop("dry_run", False) in (True, "true")
-        answered = await run_in_threadpool(_answer, app, operation, _Ask(text, subject, given, dry))
+        answered = await run_in_threadpool(_answer, app, operation, _Ask(text, subject, given, dry, _peer(request)))
         return JSONResponse(answered)
 
     path = operation.path.replace("{subject}", "{subject:ref}")
@@ -88,8 +88,9 @@ def _route(app: App, operation: Operation) -> Route:
 class _Ask:
     """What a request asks for, read off the wire."""
 
-    def __init__(self, key: str, subject: str | None, given: dict[str, Any], dry: bool) -> None:
+    def __init__(self, key: str, subject: str | None, given: dict[str, Any], dry: bool, peer: str) -> None:  # noqa: PLR0917
         self.key = key
+        self.peer = peer
         self.subject = subject
         self.given = given
         self.dry = dry
@@ -97,9 +98,14 @@ class _Ask:
 
 def _answer(app: App, operation: Operation, ask: _Ask) -> Any:
     """Runs in a thread: the ledger, the host and the stages block."""
-    actor: Actor = app.keys.authenticate(ask.key)
+    actor: Actor = app.governance.residency.placed(app.keys.authenticate(ask.key), ask.peer)
     do: Callable[..., Any] = operation.foresee if ask.dry else operation.do
     return encode(do(app, actor, ask.subject, ask.given))
+
+
+def _peer(request: Request) -> str:
+    """The address at the other end of the connection."""
+    return request.client.host if request.client is not None else ""
 
 
 def _bearer(request: Request) -> str:

@@ -27,7 +27,13 @@ def serve_api(app: App, host: str, port: int) -> None:
         url = f"http://{shown}:{bound}"
         api = build_api(app, hosts={*LOOPBACK, shown.lower()}, known=_verbs(app))
         config = uvicorn.Config(
-            api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10
+            api,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=10,
+            proxy_headers=False,  # a caller's zone goes by the connection's own address: a header can be written by anybody
         )
         place = app.settings.state_folder / "api.json"
         _write(place, {"url": url, "pid": os.getpid()})

@@ -23,4 +23,4 @@ def who(app: App) -> Actor:
             raise Unauthenticated(
                 f"There is no key: FALAJ_API_KEY is empty and {path} cannot be read.", "export FALAJ_API_KEY=falaj_…"
             ) from exc
-    return app.keys.authenticate(text)
+    return app.governance.residency.placed(app.keys.authenticate(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust, zone
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -19,6 +19,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *doors.OPERATIONS,
+    *zone.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -41,6 +42,8 @@ INTERNAL: Mapping[str, str] = {
     "predictions.seal": "the worker seals what the inference server closed",
     "rollout.look": "the worker looks on schedule; looking more often by hand would not change the evidence",
     "run.finish": "a run says itself how it ended",
+    "transfer.use": "the gate uses a grant up that is good once",
+    "zone.deny": "the gate keeps what it refused",
 }
 
 __all__ = ["INTERNAL", "OPERATIONS", "SHORT", "Operation"]

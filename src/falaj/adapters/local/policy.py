@@ -80,11 +80,21 @@ _DOORS = frozenset(
     }
 )
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+ZONES = frozenset({"zone.read", "transfer.read"})
+"""What leads where, and which leave there is: nobody who works here needs to guess."""
+PLACES = frozenset({"zone.attest", "zone.deny", "transfer.use"})
+"""What the gate itself keeps, and what a look at reality found."""
+ASKS = frozenset({"transfer.request"})
+GRANTS = frozenset({"transfer.approve", "transfer.revoke"})
+"""Leave to take data out of its zone, and its end. Whoever runs the place has none of it to give."""
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
+    "data_scientist": READS | _RUNS | _MAKES | ZONES | ASKS,
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS | ZONES | ASKS,
     "approver": READS
+    | ZONES
+    | ASKS
+    | GRANTS
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -99,10 +109,13 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _AUDITS
     | _TELLS
     | _LABELS
+    | ZONES
+    | ASKS
+    | {"zone.attest", "transfer.revoke"}
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    "auditor": READS | _AUDITS | ZONES | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | {"audit.read"},
+    "dpo": READS | ZONES | ASKS | GRANTS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS
@@ -112,10 +125,14 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _AUDITS
     | _TELLS
     | _LABELS
+    | ZONES
+    | PLACES
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }
 VERBS = frozenset().union(*ROLES.values())
+OPEN = frozenset({"public", "internal"})
+"""Classes of data that may be looked at from a place that nobody knows."""
 KINDS = ("person", "service", "system")
 
 
@@ -155,6 +172,8 @@ def _against(actor: Any, verb: Any, subject: Any, labels: Any) -> str:
         return f"{unknown[0]!r} is no role that the policy knows"
     if "zone" in labels and labels["zone"] != zone:
         return f"the subject is in the zone {labels['zone']!r}, the actor in {zone!r}"
+    if zone == "unknown" and not set(labels.get("classes", ())) <= OPEN:
+        return "nobody knows where the actor asks from, and the subject is not for everybody"
     if "caller" in roles and verb not in CALLS:
         return "a caller may only call endpoints"
     if not any(verb in ROLES[role] for role in roles):
