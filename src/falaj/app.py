@@ -209,7 +209,7 @@ class App:
 
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
-            open_source=lambda s: self.governance.residency.open_source(s), drafts=self.state / "drafts",
+            open_source=self.governance.residency.open_source, drafts=self.state / "drafts",
         )  # fmt: skip
 
     @cached_property

@@ -30,6 +30,7 @@ LOCUS_BY_WORD: Mapping[str, str] = {
     "vault": "keys", "kms": "keys", "issuer": "human access", "oidc": "human access", "login": "human access",
     "trace": "telemetry", "log": "telemetry", "metrics": "telemetry",
 }  # fmt: skip
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 _SPACE = re.compile(r"[\s,]+")
 _NAMES = tuple(setting.name for setting in TABLE)
 
@@ -132,8 +133,11 @@ def _named(app: App, what: str, locus: str, setting: str) -> Iterator[Destinatio
 
 
 def _listens(app: App, what: str, locus: str, setting: str) -> Destination:
-    """Where somebody from outside comes in: an address of this machine, and so in the zone of its network."""
+    """Where somebody from outside comes in: an address of this machine, and so in the zone of its network. Of one that listens
+    on every network a project has to say where all of them are, as of `adapter:listen.endpoints`."""
     host = str(app.settings.values[setting].value)
+    if host in EVERYWHERE:
+        return Destination(what, locus, f"every network ({host})", adapter=f"listen.{what.replace(' ', '-')}")
     try:
         return Destination(what, locus, host, (read_host(host),))
     except FalajError as exc:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falaj.adapters import open_adapter
 from falaj.adapters.local.mounts import mount_of
-from falaj.adapters.local.reference import secret
 from falaj.core.actor import Actor
 from falaj.core.decision import Check, Decision
 from falaj.core.errors import Denied, FalajError
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 CALLS_OUT = frozenset({"notify.webhook", "lineage.http"})
 """Adapters that show each address to `reach` when they connect: opening them sends nothing."""
+EVER = datetime.max.replace(tzinfo=UTC)
 SAID_EVERY = timedelta(minutes=10)
 """The same refusal, by one process, is recorded again after so long: a worker tries every few seconds."""
 
@@ -151,7 +151,7 @@ class Residency:
     def _let(self, one: Destination, zone: str, by: str) -> None:
         """One destination in one zone: by rule or by grant, or Denied."""
         own = one.what == "ledger"  # it holds the grants, and the refusals: it is judged by the rules alone
-        at = datetime.max if own else self.app.kernel.now()
+        at = EVER if own else self.app.kernel.now()
         decision = may_lie(self.matter(one.what), zone, self.law, () if own else self._grants(), at)
         shut = "" if own else self.zones.shut_out(one.what)
         if decision.allowed and not shut:
@@ -208,7 +208,7 @@ class Residency:
         return Matter(Ref("zone", "all"), tuple(classes), tuple(datasets))
 
     def _classes_of(self, name: str) -> tuple[str, ...]:
-        """As the contract says of the dataset and of its columns; a contract that cannot be read has a class that no rule knows."""
+        """As the contract says of the dataset and of its columns; where it cannot be read, a class that no rule knows."""
         if name not in self._classes:
             from falaj.stages.contracts import odcs
 

@@ -32,12 +32,14 @@ def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
     return ()
 
 
-def _probe(app: App, _now: datetime) -> Sequence[str]:
-    """Whether everything is where it is declared to be; what is not is shut out, and somebody is told."""
+def _probe(app: App, now: datetime) -> Sequence[str]:
+    """Whether everything is where it is declared to be; what is not is shut out, and somebody is told. What a look found is
+    attested when it is news, and once a day."""
     from falaj.probing import probed
-    from falaj.stages.governance.residency.service import ALL
+    from falaj.stages.governance.residency.service import ALL, attested
 
-    decision = app.governance.residency.zones.attest(WORKER, ALL, findings=probed(app))
+    zones, findings = app.governance.residency.zones, probed(app)
+    decision = zones.attest(WORKER, ALL, findings=findings) if zones.is_news(findings, now) else attested(findings)
     is_new = app.alerts.open_for(f"{decision.rule}|{decision.subject}") is None
     raised = app.alerts.raise_from(WORKER, decision, severity="critical")
     return (f"residency: {decision.reason}",) if raised and is_new else ()

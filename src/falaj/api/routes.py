@@ -88,7 +88,7 @@ def _route(app: App, operation: Operation) -> Route:
 class _Ask:
     """What a request asks for, read off the wire."""
 
-    def __init__(self, key: str, subject: str | None, given: dict[str, Any], dry: bool, peer: str) -> None:  # noqa: PLR0917
+    def __init__(self, key: str, subject: str | None, given: dict[str, Any], dry: bool, peer: str) -> None:
         self.key = key
         self.peer = peer
         self.subject = subject

@@ -131,7 +131,7 @@ class _Http(urllib.request.HTTPHandler):
         self._made = _guarded(http.client.HTTPConnection, reach)
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._made, req)  # type: ignore[arg-type]  # typeshed wants the class itself
+        return self.do_open(self._made, req)
 
 
 class _Https(urllib.request.HTTPSHandler):
@@ -141,7 +141,7 @@ class _Https(urllib.request.HTTPSHandler):
         self._made, self._trust = _guarded(http.client.HTTPSConnection, reach), context
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._made, req, context=self._trust)  # type: ignore[arg-type]
+        return self.do_open(self._made, req, context=self._trust)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -88,7 +88,7 @@ class Grant:
                 return name
         return "approved"
 
-    def covers(self, law: Law, cls: str, matter: Matter, zone: str, at: datetime) -> bool:  # noqa: PLR0917  # one question
+    def covers(self, law: Law, cls: str, matter: Matter, zone: str, at: datetime) -> bool:
         """Whether it lets data of that class lie there. Everything is looked at again, also what was looked at on request."""
         rule = law.registry.classes.get(cls)
         return (
@@ -182,14 +182,6 @@ def _names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             raise NotFound.named(what, name, known)
-
-
-def seen_from(classes: Collection[str], zone: str, law: Law) -> bool:
-    """Whether somebody in that zone may look at such data: to look from elsewhere is a transfer.
-
-    ADGM Office of Data Protection, Guidance Part 6 2.2.
-    """
-    return may_lie(Matter(Ref("zone", "caller"), tuple(classes)), zone, law, (), datetime.max).allowed
 
 
 def summed(decisions: Iterable[tuple[str, Decision]], subject: Ref, at: datetime, more: Iterable[Check] = ()) -> Decision:

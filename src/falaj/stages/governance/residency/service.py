@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from falaj.core.codec import canonical, digest_of, encode
 from falaj.core.decision import Check, Decision, judge
+from falaj.core.moments import moment
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.governance.residency.destinations import Destination
 
+DAY = timedelta(days=1)
 ALL = Ref("zone", "all")
 ATTESTATION = "application/vnd.falaj.residency+json"
 GOOD, DRIFT, UNSEEN = "good", "drift", "unknown"
@@ -59,8 +62,20 @@ class Zones:
                     "address": finding.address, "zone": finding.zone, "state": finding.state,
                 }:  # fmt: skip
                     draft.put("zone", finding.what, {**encode(finding), "since": act.now})
+            draft.put("zone-look", "last", {"at": act.now, "digest": digest_of(statement)})
             draft.note(digest=digest_of(statement), envelope=signed, findings=ordered[:MOST_TOLD], count=len(findings))
         return Decision(subject, "residency-probe", decision.verdict, decision.checks, act.actor, act.now, decision.reason)
+
+    def is_news(self, findings: Sequence[Finding], now: datetime) -> bool:
+        """Whether they differ from what was attested last, or that was a day ago."""
+        last = self.kernel.ledger.get("zone-look", "last")
+        if last is None or now - moment(str(last["at"])) >= DAY:
+            return True
+        held = self.found()
+        return any(
+            [held.get(f.what, {}).get(name) for name in ("address", "zone", "state")] != [f.address, f.zone, f.state]
+            for f in findings
+        )
 
     def shut_out(self, what: str) -> str:
         """Why that destination is not used until a look finds it good again, or an empty text."""

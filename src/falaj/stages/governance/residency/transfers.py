@@ -26,8 +26,8 @@ class Transfers:
     def request(
         self, act: Act, subject: Ref, *, zone: str, given: Mapping[str, Any], lasts: timedelta | None = None
     ) -> Mapping[str, Any]:
-        """Asks for `transfer/<name>`. `given`: `basis`, `instrument`, `classes`, `datasets` and `conditions`, as a Grant has them.
-        Without `lasts`, as long as the basis may.
+        """Asks for `transfer/<name>`. `given`: `basis`, `instrument`, `classes`, `datasets` and `conditions`, as a Grant has
+        them. Without `lasts`, as long as the basis may.
 
         Raises InvalidInput or NotFound for what may not be asked for, Conflict where there is one of that name.
         """
