@@ -20,7 +20,7 @@ from falaj.core.ref import Ref
 from falaj.loci import destinations_of, endpoint_of, proxies, source_options
 from falaj.stages.contracts.spec import From
 from falaj.stages.governance.residency.destinations import Destination, destinations, zone_of
-from falaj.stages.governance.residency.registry import registry
+from falaj.stages.governance.residency.registry import registry, tightened
 from falaj.stages.governance.residency.rules import Grant, Law, Matter, may_lie, summed
 
 if TYPE_CHECKING:
@@ -45,7 +45,14 @@ class Residency:
 
     @cached_property
     def law(self) -> Law:
-        return Law(registry(), str(self.app.settings.zone))
+        """The registry, as narrow as the project's compliance packs make it (their values `residency.<class>.zones`)."""
+        allowed: dict[str, list[Sequence[str]]] = {}
+        for pack in getattr(self.app.governance, "packs", ()):
+            for value in pack.values("residency"):
+                cls, _, what = value.path.removeprefix("residency.").partition(".")
+                if what == "zones":
+                    allowed.setdefault(cls, []).append(tuple(value.value))
+        return Law(tightened(registry(), allowed), str(self.app.settings.zone))
 
     @cached_property
     def places(self) -> Places:
@@ -100,10 +107,12 @@ class Residency:
     def admit(self, found: Sequence[Destination]) -> None:
         """Raises Denied, after the refusal was recorded, unless everything may be there; Unavailable where a name has no address.
 
-        What is on this machine and of which no place speaks passes: `zone verify` judges it, and policy whoever reads it.
+        What is on this machine and of which no place speaks passes, and so does a ledger in a file: `zone verify` judges them, and
+        policy whoever reads them.
         """
-        if all(one.is_here for one in found) and not self.places.folders:
-            return
+        here = all(one.is_here for one in found)
+        if here and (found[0].what == "ledger" or not self.places.folders):
+            return  # also with a table [places] that cannot be read: whoever mends it needs the project open
         for one in (*found, *(proxies() if any(d.hosts or d.bucket for d in found) else ())):
             zone, by = self.settled(one)
             self._let(one, zone, by)
@@ -124,6 +133,8 @@ class Residency:
         from falaj.adapters.local.egress import names, resolved
 
         one = self.mounted(one)
+        if one.address.startswith("postgres") and os.environ.get("PGHOSTADDR"):
+            return UNKNOWN, "PGHOSTADDR in the environment leads every PostgreSQL client elsewhere"
         zone, by = zone_of(one, self.places, self.law.registry)
         for name in names(one.hosts):
             if zone != UNKNOWN:

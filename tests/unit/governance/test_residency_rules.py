@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from falaj.core.errors import FalajError, InvalidInput, NotFound
 from falaj.core.places import UNKNOWN
 from falaj.core.ref import Ref
-from falaj.stages.governance.residency.registry import read_registry, registry
+from falaj.stages.governance.residency.registry import read_registry, registry, tightened
 from falaj.stages.governance.residency.rules import BASES, Grant, Law, Matter, drawn_up, may_lie
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -54,7 +54,8 @@ def test_in_the_difc_the_rest_of_the_emirates_is_abroad() -> None:
         law = Law(KNOWN, home)
         assert lies("personal", home, law=law)
         assert not lies("personal", "uae-onshore", law=law)
-        assert not lies("health", home, law=law)
+        assert not lies("health", "uae-onshore", law=law)
+        assert not lies("bank-confidential", home, law=law)
     assert KNOWN.sees("difc", "uae-onshore") == KNOWN.sees("adgm", "uae-onshore") == "abroad"
     assert KNOWN.sees("difc", "adgm") == "adequate"
 
@@ -215,6 +216,26 @@ def test_a_word_of_a_contract_means_a_class_or_stays_what_no_rule_allows() -> No
     assert [KNOWN.class_of(word) for word in ("PII", "Sensitive Personal", "bank_confidential", "odd")] == [
         "personal", "sensitive-personal", "bank-confidential", "odd",
     ]  # fmt: skip
+
+
+@given(
+    lists=st.dictionaries(
+        st.sampled_from([*CLASSES, "pii", "odd"]), st.lists(st.lists(st.sampled_from(ZONES), max_size=4), max_size=3), max_size=4
+    ),
+    cls=st.sampled_from(CLASSES), zone=st.sampled_from(ZONES), home=st.sampled_from(ZONES),
+)  # fmt: skip
+def test_a_pack_only_ever_narrows(lists: dict[str, list[list[str]]], cls: str, zone: str, home: str) -> None:
+    narrow = Law(tightened(KNOWN, lists), home)
+    named = [one for word, given in lists.items() if KNOWN.class_of(word) == cls for one in given]
+    if lies(cls, zone, law=narrow):
+        assert lies(cls, zone, law=Law(KNOWN, home))
+        assert all(zone in one for one in named)
+
+
+def test_two_packs_leave_what_both_allow() -> None:
+    law = Law(tightened(KNOWN, {"personal": [["uae-onshore", "difc"], ["difc"]]}), "difc")
+    assert lies("personal", "difc", law=law)
+    assert not lies("personal", "uae-onshore", law=Law(law.registry, "uae-onshore"))
 
 
 GOOD = {

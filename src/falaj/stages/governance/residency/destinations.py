@@ -148,6 +148,15 @@ def zone_of(destination: Destination, places: Places, registry: Registry) -> tup
 
 def _read(what: str, locus: str, name: str, given: tuple[Mapping[str, Any], Secret]) -> list[Destination]:
     options, secret = given
+    if name == "source.files":  # it may lead out of the project's folder, to another disk
+        return [
+            Destination(
+                what,
+                locus,
+                f"file:{options.get('path')}",
+                folder=str(Path(str(options.get("folder") or "."), str(options.get("path")))),
+            )
+        ]
     if name in OWN:
         folder = options.get("folder") or options.get("path") or ""
         return [Destination(what, locus, name, folder=str(folder) if Path(str(folder)).is_absolute() else "")]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -110,6 +110,20 @@ class Registry:
         zone = self.zones.get(home)
         seen = zone.sees.get(other) if zone is not None else None
         return seen.view if seen is not None else "abroad"
+
+
+def tightened(known: Registry, allowed: Mapping[str, Iterable[Collection[str]]]) -> Registry:
+    """The registry where each class may be only in zones that its rule and every one of these lists name. Nothing widens."""
+    rules = dict(known.classes)
+    for word, lists in allowed.items():
+        rule = rules.get(known.class_of(word))
+        if rule is None:
+            continue  # a class that no rule knows is allowed nowhere as it is
+        at_home = [zone for zone in known.zones if all(zone in one for one in lists)]
+        named = known.zones if ANY in rule.allow or HOME in rule.allow else rule.allow
+        keep = tuple(zone for zone in at_home if zone in named)
+        rules[rule.name] = replace(rule, allow=keep, within_home=rule.within_home or HOME in rule.allow)
+    return replace(known, classes=rules)
 
 
 @cache
