@@ -21,10 +21,11 @@ from falaj.loci import destinations_of, endpoint_of, proxies, source_options
 from falaj.stages.contracts.spec import From
 from falaj.stages.governance.residency.destinations import Destination, destinations, zone_of
 from falaj.stages.governance.residency.registry import registry, tightened
-from falaj.stages.governance.residency.rules import Grant, Law, Matter, may_lie, summed
+from falaj.stages.governance.residency.rules import UNCLASSIFIED, Grant, Law, Matter, may_lie, summed
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.stages.contracts.contract import Contract
     from falaj.stages.governance.residency.service import Zones
     from falaj.stages.governance.residency.transfers import Transfers
 
@@ -41,7 +42,7 @@ class Residency:
     def __init__(self, app: App) -> None:
         self.app = app
         self._said: dict[tuple[str, str], datetime] = {}
-        self._classes: dict[str, tuple[str, ...]] = {}
+        self._classes: dict[str, tuple[bytes, tuple[str, ...]]] = {}
 
     @cached_property
     def law(self) -> Law:
@@ -219,21 +220,24 @@ class Residency:
         return Matter(Ref("zone", "all"), tuple(classes), tuple(datasets))
 
     def _classes_of(self, name: str) -> tuple[str, ...]:
-        """As the contract says of the dataset and of its columns; where it cannot be read, a class that no rule knows."""
-        if name not in self._classes:
-            from falaj.stages.contracts import odcs
+        """As the contract says now of the dataset and of its columns; where it cannot be read, a class that no rule knows."""
+        from falaj.stages.contracts import odcs
 
-            try:
-                path = (self.app.settings.folder / self.app.project.datasets[name].contract).resolve()
-                contract = odcs.read(path.read_bytes(), path.name)
-                more = contract.labels.get("classes") or ()
-                words = [contract.labels.get("classification"), *([more] if isinstance(more, str) else more)]
-                words += [column.classification for column in contract.columns]
-                found = {self.law.registry.class_of(str(word)) for word in words if word}
-            except (OSError, FalajError):
-                found = {"unreadable"}
-            self._classes[name] = tuple(sorted(found)) or ("unclassified",)
-        return self._classes[name]
+        try:
+            path = (self.app.settings.folder / self.app.project.datasets[name].contract).resolve()
+            written = path.read_bytes()
+            held = self._classes.get(name)
+            if held is None or held[0] != written:
+                held = self._classes[name] = (written, self._read_classes(odcs.read(written, path.name)))
+        except (OSError, FalajError):
+            return ("unreadable",)
+        return held[1]
+
+    def _read_classes(self, contract: Contract) -> tuple[str, ...]:
+        more = contract.labels.get("classes") or ()
+        words = [contract.labels.get("classification"), *([more] if isinstance(more, str) else more)]
+        words += [column.classification for column in contract.columns]
+        return tuple(sorted({self.law.registry.class_of(str(word)) for word in words if word})) or (UNCLASSIFIED,)
 
     def listing(self) -> list[dict[str, Any]]:
         """Each destination with its locus, its zone and what says so. Names are not resolved."""

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "scoring.md"
 AT = datetime(2026, 2, 10, tzinfo=UTC)
 OPS = Actor("ops", "person", ("operator",), "uae-onshore")
+NOTHING = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 DOORS = ("blobs", "online", "stream", "source", "mirror", "notify", "lineage", "traces")
 MORE = """
 
@@ -75,6 +76,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with abroad([f"127.0.0.{number}" for number in range(2, 2 + len(DOORS))]) as found:
         servers = dict(zip(DOORS, found, strict=True))
+        servers["mirror"].answers = NOTHING  # or MLflow tries for minutes
         for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "AWS_ENDPOINT_URL"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("LEAK_REDIS", f"redis://:hush@{servers['online'].host}/0")

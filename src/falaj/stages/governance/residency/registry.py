@@ -144,7 +144,9 @@ def read_registry(*, zones: str, regions: str, residency: str) -> Registry:
         for other in zone.sees:
             _need(other in found and other != zone.name, f"zones.{zone.name}.sees.{other}", "another zone")
     aliases = read["residency"].get("aliases", {})
-    _need(isinstance(aliases, dict) and set(aliases.values()) <= set(rules), "aliases", "classes that there are")
+    _need(
+        isinstance(aliases, dict) and all(word in list(rules) for word in aliases.values()), "aliases", "classes that there are"
+    )
     _need("unclassified" in rules, "classes", "unclassified among them")
     return Registry(found, places, rules, aliases)
 
