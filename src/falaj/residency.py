@@ -108,8 +108,8 @@ class Residency:
     def admit(self, found: Sequence[Destination]) -> None:
         """Raises Denied, after the refusal was recorded, unless everything may be there; Unavailable where a name has no address.
 
-        What is on this machine and of which no place speaks passes, and so does a ledger in a file: `zone verify` judges them, and
-        policy whoever reads them.
+        What is on this machine and of which no place speaks passes, and so does a ledger in a file: `zone verify` judges them,
+        and policy judges who reads them.
         """
         here = all(one.is_here for one in found)
         if here and (found[0].what == "ledger" or not self.places.folders):

@@ -199,9 +199,8 @@ def test_the_alert_the_lineage_and_the_store_stay_where_a_network_is_abroad(worl
     for door in ("notify", "lineage", "online", "mirror"):
         settings = doors(world)[door]
         (world.folder / "falaj.toml").write_text(f"[places]\n{places}", "utf-8")
-        with open_app(world.folder, {**world.base, **settings}) as app:
-            with pytest.raises(Denied):
-                TRIES[door](app)
+        with open_app(world.folder, {**world.base, **settings}) as app, pytest.raises(Denied):
+            TRIES[door](app)
     assert world.came() == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -162,11 +163,8 @@ def test_who_answers_without_a_good_certificate_is_not_named_rightly(tmp_path: A
 
         def answer() -> None:
             link, _ = listener.accept()
-            with link:
-                try:
-                    context.wrap_socket(link, server_side=True).close()
-                except OSError:
-                    pass
+            with link, contextlib.suppress(OSError):
+                context.wrap_socket(link, server_side=True).close()
 
         thread = threading.Thread(target=answer)
         thread.start()

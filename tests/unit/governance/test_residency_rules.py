@@ -22,7 +22,7 @@ ONSHORE = Law(KNOWN, "uae-onshore")
 PAPER = "sha256:" + "a" * 64
 ZONES, CLASSES = sorted(KNOWN.zones), sorted(KNOWN.classes)
 DATASETS = ("trips", "claims")
-HEALTH = {name: PAPER for name in KNOWN.classes["health"].conditions}
+HEALTH = dict.fromkeys(KNOWN.classes["health"].conditions, PAPER)
 
 
 def matter(*classes: str, datasets: tuple[str, ...] = ("trips",)) -> Matter:
@@ -119,7 +119,7 @@ def test_a_grant_that_lacks_something_grants_nothing(changes: dict[str, Any]) ->
 
 @pytest.mark.parametrize("cls", ["health", "bank-confidential"])
 def test_every_condition_of_a_class_has_to_be_shown(cls: str) -> None:
-    conditions = {name: PAPER for name in KNOWN.classes[cls].conditions}
+    conditions = dict.fromkeys(KNOWN.classes[cls].conditions, PAPER)
     assert lies(cls, "difc", grant(classes=(cls,), conditions=conditions))
     for name in conditions:
         assert not lies(cls, "difc", grant(classes=(cls,), conditions={k: v for k, v in conditions.items() if k != name}))
@@ -146,7 +146,7 @@ GRANTS = st.builds(
     datasets=st.lists(st.sampled_from(DATASETS), unique=True, max_size=2), zone=st.sampled_from([*ZONES, UNKNOWN]),
     home=st.sampled_from(ZONES), at=st.datetimes(datetime(2026, 10, 1), datetime(2027, 6, 1), timezones=st.just(UTC)),
 )  # fmt: skip
-def test_grants_never_widen_beyond_their_classes_zone_datasets_and_time(
+def test_grants_never_widen_beyond_their_classes_zone_datasets_and_time(  # noqa: PLR0917  # hypothesis gives them by name
     grants: list[Grant], classes: list[str], datasets: list[str], zone: str, home: str, at: datetime
 ) -> None:
     law, asked = Law(KNOWN, home), Matter(Ref("zone", "all"), tuple(classes), tuple(datasets))

@@ -141,19 +141,25 @@ def test_an_adapter_abroad_is_not_opened(
 
 def test_the_environment_is_no_way_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.4:1")
-    with opened(tmp_path, places={"127.0.0.4": "eu"}, blobs="s3", blobs_uri="s3://b/x", blobs_region="me-central-1") as app:
-        with pytest.raises(Denied, match=r"127\.0\.0\.4"):
-            _ = app.blobs
+    with (
+        opened(tmp_path, places={"127.0.0.4": "eu"}, blobs="s3", blobs_uri="s3://b/x", blobs_region="me-central-1") as app,
+        pytest.raises(Denied, match=r"127\.0\.0\.4"),
+    ):
+        _ = app.blobs
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("https_proxy", "http://127.0.0.4:1")
-    with opened(tmp_path, places={"127.0.0.4": "eu"}, online="redis", online_url="redis://127.0.0.1:1/0") as app:
-        with pytest.raises(Denied, match="proxy"):
-            _ = app.online
+    with (
+        opened(tmp_path, places={"127.0.0.4": "eu"}, online="redis", online_url="redis://127.0.0.1:1/0") as app,
+        pytest.raises(Denied, match="proxy"),
+    ):
+        _ = app.online
     monkeypatch.delenv("https_proxy")
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.7")
-    with opened(tmp_path, online="postgres", online_url="postgresql://x@127.0.0.1/y") as app:
-        with pytest.raises(Denied, match="PGHOSTADDR"):
-            _ = app.online
+    with (
+        opened(tmp_path, online="postgres", online_url="postgresql://x@127.0.0.1/y") as app,
+        pytest.raises(Denied, match="PGHOSTADDR"),
+    ):
+        _ = app.online
 
 
 def test_a_source_is_judged_by_the_classes_of_its_own_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +172,9 @@ def test_a_source_is_judged_by_the_classes_of_its_own_dataset(tmp_path: Path, mo
             assert "hush" not in str(raised.value)
             assert events(app, "zone.deny")[-1].facts["what"] == "dataset/trips"
     with opened(tmp_path, cls="public", places={"127.0.0.5": "eu"}, source=source) as app:
+        until = app.kernel.now()
         with pytest.raises(Unavailable):  # it is let out, and nobody listens there
-            app.contracts.ingest(AMAL, Ref("dataset", "trips"), until=app.kernel.now())
+            app.contracts.ingest(AMAL, Ref("dataset", "trips"), until=until)
 
 
 def test_a_class_that_no_rule_knows_is_nowhere(tmp_path: Path) -> None:
@@ -381,8 +388,8 @@ def test_a_caller_is_in_the_zone_of_the_address_that_they_call_from(tmp_path: Pa
     with opened(tmp_path, places=places) as app:
         key = app.keys.create(AMAL, Ref("key", "caller"), roles=["operator"])
         wanted = {
-            "127.0.0.1": "uae-onshore", "::1": "uae-onshore", "10.1.2.3": "uae-onshore", "10.9.0.1": "eu", "::ffff:10.9.0.1": "eu",
-            "192.0.2.1": "unknown", "": "unknown",
+            "127.0.0.1": "uae-onshore", "::1": "uae-onshore", "10.1.2.3": "uae-onshore", "10.9.0.1": "eu",
+            "::ffff:10.9.0.1": "eu", "192.0.2.1": "unknown", "": "unknown",
         }  # fmt: skip
         for peer, zone in wanted.items():
 
@@ -444,4 +451,4 @@ def test_the_registry_is_shown_with_its_status(tmp_path: Path) -> None:
         known = do(app, "zone.known")
         assert {"zones", "regions", "classes"} == set(known)
         assert all(rule.status for rule in known["classes"])
-        assert ALL == Ref("zone", "all")
+        assert Ref("zone", "all") == ALL

@@ -148,29 +148,20 @@ def zone_of(destination: Destination, places: Places, registry: Registry) -> tup
 
 def _read(what: str, locus: str, name: str, given: tuple[Mapping[str, Any], Secret]) -> list[Destination]:
     options, secret = given
-    if name == "source.files":  # it may lead out of the project's folder, to another disk
-        return [
-            Destination(
-                what,
-                locus,
-                f"file:{options.get('path')}",
-                folder=str(Path(str(options.get("folder") or "."), str(options.get("path")))),
-            )
-        ]
     if name in OWN:
-        folder = options.get("folder") or options.get("path") or ""
-        return [Destination(what, locus, name, folder=str(folder) if Path(str(folder)).is_absolute() else "")]
-    if name in ("blobs.s3", "source.s3"):
-        return [of_store(what, locus, str(options.get("uri") or options.get("path")), options)]
-    if name == "source.delta":
-        path = str(options.get("path"))
-        if "://" in path:
-            return [of_store(what, locus, path, options)]
-        return [Destination(what, locus, f"file:{path}", folder=path)]
+        folder = Path(str(options.get("folder") or options.get("path") or ""))
+        if name == "source.files":  # it may lead out of the project's folder, to another disk
+            folder /= str(options.get("path") or "")
+        return [Destination(what, locus, name, folder=str(folder) if folder.is_absolute() else "")]
+    path = str(options.get("path") or "")
+    if name == "source.delta" and "://" not in path:
+        return [Destination(what, locus, f"file:{path}", folder=str(Path(str(options.get("folder") or ""), path)))]
+    if name in ("blobs.s3", "source.s3", "source.delta"):
+        return [of_store(what, locus, str(options.get("uri") or path), options)]
     if name == "source.iceberg":
         return _catalog(what, locus, options, secret)
     if name == "source.stream" and not options.get("url"):
-        return [Destination(what, locus, f"file:{options.get('path')}")]
+        return [Destination(what, locus, f"file:{path}")]
     url = str(options.get("tracking_uri") or options.get("url") or options.get("dsn") or "")
     if not url:
         return [Destination(what, locus, name, adapter=name)]
