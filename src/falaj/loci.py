@@ -120,10 +120,15 @@ def _telemetry(app: App) -> Iterator[Destination]:
 def _others(app: App) -> Iterator[Destination]:
     """Addresses in settings that no line above speaks of: a new setting must not be a way around."""
     for name, value in app.settings.values.items():
-        if name in READ_ELSEWHERE or "://" not in str(value.value):
+        if name in READ_ELSEWHERE:
             continue
-        locus = next((where for word, where in LOCUS_BY_WORD.items() if word in name), "serving egress")
-        for number, part in enumerate((part for part in _SPACE.split(str(value.value)) if "://" in part), 1):
+        text, locus = str(value.value), next((where for word, where in LOCUS_BY_WORD.items() if word in name), "serving egress")
+        if text.startswith(("env:", "file:")) and name.endswith(("_url", "_uri", "_endpoint")):
+            try:
+                text = (secret(text) or b"").decode("utf-8", "replace")
+            except FalajError as exc:
+                yield Destination(name, locus, text.partition(":")[0] + ":…", problem=exc.message)
+        for number, part in enumerate((part for part in _SPACE.split(text) if "://" in part), 1):
             yield _url(name if number == 1 else f"{name}.{number}", locus, part)
 
 

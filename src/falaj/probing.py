@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -109,17 +109,18 @@ def _store(app: App, one: Destination) -> tuple[str, Mapping[str, Any]]:
 
 
 def _reach(residency: Residency, zone: str) -> Any:
-    """Lets a connection pass to an address of that zone."""
+    """Lets a connection pass to addresses of that zone."""
 
-    def ask(host: str, seen: str) -> None:
-        there = residency.places.of_host(read_host(seen))
-        if there != zone:
-            raise Denied(f"{host} leads to {seen}, which is in {there}", "look at its name servers.")
+    def ask(host: str, addresses: Sequence[str]) -> None:
+        for seen in addresses:
+            there = residency.places.of_host(read_host(seen))
+            if there != zone:
+                raise Denied(f"{host} leads to {seen}, which is in {there}", "look at its name servers.")
 
     return ask
 
 
-def _anywhere(_host: str, _seen: str) -> None:
+def _anywhere(_host: str, _addresses: Sequence[str]) -> None:
     """For AWS itself: its addresses change, and what it answers is under its own certificate."""
 
 

@@ -118,14 +118,14 @@ class Residency:
             zone, by = self.settled(one)
             self._let(one, zone, by)
 
-    def reach(self, what: str) -> Callable[[str, str], None]:
-        """What falaj's own web requests ask at each connection, with the host as it is written and one of its addresses."""
+    def reach(self, what: str) -> Callable[[str, Sequence[str]], None]:
+        """What falaj's own web requests ask at each connection, with the host as it is written and its addresses."""
 
-        def ask(host: str, address: str) -> None:
+        def ask(host: str, addresses: Sequence[str]) -> None:
             name = read_host(host)
-            shown = Destination(what, "telemetry", f"{host} ({address})" if isinstance(name, str) else host, (name,))
-            zone, by = self._met(self.places.of_host(name), name, (address,))
-            self._let(shown, zone, by)
+            shown = f"{host} ({', '.join(addresses)})" if isinstance(name, str) and addresses else host
+            zone, by = self._met(self.places.of_host(name), name, addresses)
+            self._let(Destination(what, "telemetry", shown, (name,)), zone, by, is_spent=bool(addresses))
 
         return ask
 
@@ -143,7 +143,8 @@ class Residency:
         return zone, by
 
     def mounted(self, one: Destination) -> Destination:
-        """A folder that another machine lends is where that machine is."""
+        """A folder is where a link leads; one that another machine lends is where that machine is."""
+        one = replace(one, folder=str(Path(one.folder).resolve())) if one.folder.startswith("/") else one
         mount = mount_of(Path(one.folder)) if one.folder.startswith("/") else None
         if mount is None or mount.is_own or self.places.of_folder(one.folder) != UNKNOWN:
             return one
@@ -158,16 +159,17 @@ class Residency:
             if there != zone or there == UNKNOWN:
                 said = f"{host} is declared in {zone} and leads to {address}, which is in {there}"
                 return UNKNOWN, said if str(host) != address else f"nothing says where {address} is"
-        return zone, f"{host} → {', '.join(addresses)}"
+        return zone, f"{host} → {', '.join(addresses)}" if addresses else str(host)
 
-    def _let(self, one: Destination, zone: str, by: str) -> None:
-        """One destination in one zone: by rule or by grant, or Denied."""
+    def _let(self, one: Destination, zone: str, by: str, *, is_spent: bool = True) -> None:
+        """One destination in one zone: by rule or by grant, or Denied. `is_spent`: what is good once is used up by it."""
         own = one.what == "ledger"  # it holds the grants, and the refusals: it is judged by the rules alone
         at = EVER if own else self.app.kernel.now()
         decision = may_lie(self.matter(one.what), zone, self.law, () if own else self._grants(), at)
         shut = "" if own else self.zones.shut_out(one.what)
         if decision.allowed and not shut:
-            self._spend(decision, one)
+            if is_spent:
+                self._spend(decision, one)
             return
         reason = f"it was found elsewhere: {shut}" if shut else f"{decision.reason} ({by})"
         if not own:

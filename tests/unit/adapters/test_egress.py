@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,10 +18,10 @@ from falaj.core.errors import Denied, InvalidInput, Unavailable
 from tests.kits.foreign import OK, Foreign, abroad
 
 
-def no_foreigner(host: str, seen: str) -> None:
+def no_foreigner(host: str, seen: Sequence[str]) -> None:
     """The zone of 127.0.0.2 is another one."""
-    if seen == "127.0.0.2":
-        raise Denied(f"{host} is abroad ({seen}).")
+    if "127.0.0.2" in seen:
+        raise Denied(f"{host} is abroad (127.0.0.2).")
 
 
 @pytest.fixture
@@ -140,7 +140,16 @@ def test_where_nobody_gave_a_rule_only_this_machine_is_reached(monkeypatch: pyte
     for adapter in (WebhookNotify("https://hooks.example/x"), HttpLineage("https://lineage.example/x")):
         with pytest.raises(Denied, match=r"192\.0\.2\.7"):
             adapter.send({}) if isinstance(adapter, WebhookNotify) else adapter.emit([{}])
-    only_here("localhost", "127.0.0.1")
+    only_here("localhost", ("127.0.0.1", "::1"))
+
+
+def test_of_a_name_that_nothing_may_go_to_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(host: str, _addresses: Sequence[str]) -> None:
+        raise Denied(f"{host} is in no place.")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name server was asked"))
+    with pytest.raises(Denied):
+        connected("secrets-of-somebody.example", 443, nowhere, 5)
 
 
 def test_a_name_without_an_address_is_unavailable() -> None:

@@ -46,6 +46,7 @@ def zones(name: str, **options: Any) -> list[str]:
         ("online.redis", {"url": "redis://:hush@127.0.0.1:6379/0"}, "uae-onshore"),
         ("online.redis", {"url": "redis://127.0.0.2"}, "difc"),
         ("online.redis", {"url": "redis://2130706434/0"}, UNKNOWN),
+        ("online.redis", {"url": "unix:///run/redis.sock?db=1"}, "uae-onshore"),
         ("online.redis", {"url": "env:NONE"}, UNKNOWN),
         ("online.acme", {"token": "x"}, "uae-onshore"),
         ("online.other", {"token": "x"}, UNKNOWN),

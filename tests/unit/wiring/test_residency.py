@@ -108,6 +108,29 @@ def test_a_webhook_in_no_place_gets_nothing_and_the_refusal_is_kept_with_the_lin
         assert (row["zone"], row["address"]) == ("unknown", "https://hooks.example")
 
 
+def test_a_derogation_is_used_once_by_a_name_with_two_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path, places={"hook.example": "eu", "10.0.0.0/8": "eu"}) as app:
+        ask(app, basis="derogation", lasts="10d")
+        for actor in (OMAR, DPO):
+            do(app, "transfer.approve", "hook", actor)
+        reach = app.governance.residency.reach("notify")
+        reach("hook.example", ())
+        reach("hook.example", ("10.0.0.1", "10.0.0.2"))
+        with pytest.raises(Denied):
+            reach("hook.example", ("10.0.0.1", "10.0.0.2"))
+        assert len(events(app, "transfer.use")) == 1
+
+
+def test_a_link_that_leads_out_of_the_disk_is_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "share" / "blobs").mkdir(parents=True)
+    with opened(tmp_path) as app:
+        (app.state / "blobs").symlink_to(tmp_path / "share" / "blobs")
+    with opened(tmp_path, places={str(tmp_path / "share"): "eu"}) as app:
+        assert next(row for row in do(app, "zone.show") if row["what"] == "blobs")["zone"] == "eu"
+        with pytest.raises(Denied):
+            _ = app.blobs
+
+
 def test_what_lies_at_home_is_reached(tmp_path: Path) -> None:
     with abroad(["127.0.0.3"]) as (other,), opened(tmp_path, webhook=other.url()) as app:
         app.notify.send({"id": "1"})

@@ -16,22 +16,24 @@ from falaj.core.errors import Denied, InvalidInput, Unavailable
 from falaj.core.places import never, plain, read_host
 
 ANSWER_BYTES = 4096
-Reach = Callable[[str, str], None]
-"""(host as it was written, the address that would be connected to): raises Denied where nothing may go there."""
+Reach = Callable[[str, Sequence[str]], None]
+"""(host as it was written, all of its addresses): raises Denied where nothing may go to one of them. A name is shown once before
+its addresses are known, with none: of a name that nothing may go to, no name server is asked."""
 UNANSWERED = (OSError, http.client.HTTPException, ValueError)
 """What `send` may raise where nobody answers."""
 
 
-def only_here(host: str, address: str) -> None:
+def only_here(host: str, addresses: Sequence[str]) -> None:
     """The rule where nobody gave another one: this machine alone. Raises Denied."""
-    if not ipaddress.ip_address(address).is_loopback:
-        raise Denied(f"{host} is not on this machine ({address}).", 'declare its network below [places]: "<network>" = "<zone>".')
+    for one in addresses:
+        if not ipaddress.ip_address(one).is_loopback:
+            raise Denied(f"{host} is not on this machine ({one}).", 'declare its network below [places]: "<network>" = "<zone>".')
 
 
 def address(url: str, what: str, reach: Reach = only_here) -> tuple[str, str, urllib.request.OpenerDirector]:
     """The address, how errors name it, and what opens it. Raises InvalidInput for one that is not https, http of this machine.
 
-    The opener resolves the name once for each connection, shows every address to `reach`, and connects to one of those: an
+    The opener resolves the name once for each connection, shows all its addresses to `reach`, and connects to one of those: an
     answer of the name server that changes in between changes nothing. It follows no redirect and asks no proxy, since what
     either of them connects to cannot be looked at.
     """
@@ -80,11 +82,13 @@ def connected(host: str, port: int, reach: Reach, timeout: Any = None) -> socket
     Raises InvalidInput for a host that programs read differently, such as 2130706433.
     """
     name = read_host(host)
+    if isinstance(name, str):
+        reach(host, ())
     addresses = resolved(str(name), port)
     for one in addresses:
         if why := never(ipaddress.ip_address(one)):
             raise Denied(f"{host} leads to {one}: {why}.", "name the place itself that is meant.")
-        reach(host, one)
+    reach(host, addresses)
     problem: OSError = OSError(f"{host} has no address")
     for one in addresses:
         try:

@@ -86,6 +86,8 @@ def of_url(what: str, locus: str, url: str) -> Destination:
         if path.lower().startswith("md:") or "motherduck" in url.lower():
             raise InvalidInput("MotherDuck is a service of its own.", "read it through another address.")
         return Destination(what, locus, f"{kind}:{path or 'memory'}", folder=path or ".")
+    if kind == "unix":  # a socket file, as Redis writes it
+        return Destination(what, locus, f"unix:{rest.partition('?')[0]}", folder=rest.partition("?")[0])
     authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
     query = [(name.lower(), value) for name, value in parse_qsl(urlsplit(f"//{rest}").query, keep_blank_values=True)]
     named = authority.rpartition("@")[2]
