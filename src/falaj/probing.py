@@ -66,7 +66,7 @@ def _asked(residency: Residency, one: Destination, zone: str) -> tuple[str, str]
     for url in _encrypted(residency.app, one):
         parts = urlsplit(url)
         if not named_rightly(parts.hostname or "", parts.port or 443, _reach(residency, zone), TIMEOUT_S):
-            return DRIFT, f"who answers at {parts.hostname} shows a certificate of somebody else, or of nobody known"
+            return DRIFT, f"who answers at {parts.hostname} shows the certificate of another name"
     if one.bucket:
         region, wanted = _region(residency, one, zone)
         if region != wanted:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import ssl
+import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from falaj.adapters.local import egress
+from falaj.adapters.local.authority import Authority
 from falaj.adapters.local.egress import address, connected, fetch, named_rightly, only_here, resolved, send
 from falaj.adapters.local.lineage import HttpLineage
 from falaj.adapters.local.webhook import WebhookNotify
@@ -157,15 +162,11 @@ def test_a_name_without_an_address_is_unavailable() -> None:
         resolved("nowhere.invalid")
 
 
-def test_who_answers_without_a_good_certificate_is_not_named_rightly(tmp_path: Any) -> None:
-    from falaj.adapters.local.authority import Authority
-    from falaj.core.moments import moment
-
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """The port of somebody who shows a certificate for other.example, and the authority that vouches for it."""
     authority = Authority(tmp_path, "somebody")
-    authority.keep(tmp_path / "pair.pem", "other.example", [], moment("2026-01-01T00:00:00Z"))
-    import ssl
-    import threading
-
+    authority.keep(tmp_path / "pair.pem", "other", ["other.example"], datetime.now(UTC))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -177,9 +178,31 @@ def test_who_answers_without_a_good_certificate_is_not_named_rightly(tmp_path: A
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert named_rightly("127.0.0.1", listener.getsockname()[1], no_foreigner) is False
+        yield int(listener.getsockname()[1]), authority.path
         thread.join()
-    with pytest.raises(Unavailable):
+
+
+def test_a_certificate_is_of_the_name_that_is_meant_or_not(served: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    port, authority = served
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    names(monkeypatch, "127.0.0.1")
+    assert named_rightly("wanted.example", port, no_foreigner) is False
+
+
+def test_a_certificate_of_the_right_name_is_right(served: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    port, authority = served
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    names(monkeypatch, "127.0.0.1")
+    assert named_rightly("other.example", port, no_foreigner)
+
+
+def test_whose_certificate_it_is_cannot_be_told_without_its_authority(
+    served: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names(monkeypatch, "127.0.0.1")
+    with pytest.raises(Unavailable, match="cannot be checked"):
+        named_rightly("other.example", served[0], no_foreigner)
+    with pytest.raises(Unavailable, match="does not answer"):
         named_rightly("127.0.0.1", 1, no_foreigner)
 
 

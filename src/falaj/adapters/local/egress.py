@@ -23,6 +23,10 @@ UNANSWERED = (OSError, http.client.HTTPException, ValueError)
 """What `send` may raise where nobody answers."""
 
 
+_OTHER_NAME = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL: the chain is good, the name is another's."""
+
+
 def only_here(host: str, addresses: Sequence[str]) -> None:
     """The rule where nobody gave another one: this machine alone. Raises Denied."""
     for one in addresses:
@@ -99,15 +103,18 @@ def connected(host: str, port: int, reach: Reach, timeout: Any = None) -> socket
 
 
 def named_rightly(host: str, port: int, reach: Reach, timeout: float = 5.0) -> bool:
-    """Whether who answers there shows a certificate of that name which this machine trusts. No data is sent.
+    """Whether who answers there shows a certificate of that name. No data is sent.
 
-    Raises Denied as `connected`, Unavailable where nobody answers.
+    Raises Denied as `connected`, Unavailable where nobody answers, or with a certificate of which this machine cannot tell whose
+    it is: a client may trust other authorities.
     """
     try:
         with connected(host, port, reach, timeout) as link, ssl.create_default_context().wrap_socket(link, server_hostname=host):
             return True
-    except ssl.SSLCertVerificationError:
-        return False
+    except ssl.SSLCertVerificationError as exc:
+        if exc.verify_code in _OTHER_NAME:
+            return False
+        raise Unavailable(f"The certificate of {host}:{port} cannot be checked here.", "trust its authority here too.") from exc
     except OSError as exc:
         raise Unavailable(f"{host}:{port} does not answer ({type(exc).__name__}).", "it is looked at again.") from exc
 

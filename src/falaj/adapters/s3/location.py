@@ -13,7 +13,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from falaj.adapters.tabular.address import Bucket
-from falaj.core.errors import Denied, NotFound, Unavailable
+from falaj.core.errors import NotFound, Unavailable
 
 Fetch = Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
 """(address, headers) → (status, headers, body) of a GET."""
@@ -30,8 +30,8 @@ def location_address(bucket: Bucket) -> str:
 
 
 def located(bucket: Bucket, fetch: Fetch, now: datetime) -> str:
-    """The region's code, such as `me-central-1`. Raises NotFound without the bucket, Denied where the keys may not ask,
-    Unavailable where the store says nothing of it."""
+    """The region's code, such as `me-central-1`. Raises NotFound without the bucket, Unavailable where the store says nothing of
+    it, or not to these keys."""
     address = location_address(bucket)
     status, headers, body = fetch(address, _signed(bucket, address, now))
     told = headers.get("x-amz-bucket-region", "")
@@ -40,7 +40,7 @@ def located(bucket: Bucket, fetch: Fetch, now: datetime) -> str:
     if status == 404:
         raise NotFound(f"There is no bucket {bucket.name}.", "make it, or check its name and region.")
     if status in (401, 403):
-        raise Denied(f"The keys may not ask where {bucket.name} is.", "allow them s3:GetBucketLocation.")
+        raise Unavailable(f"The keys may not ask where {bucket.name} is.", "allow them s3:GetBucketLocation.")
     found = _LOCATION.search(body) if status == 200 else None
     if found is None:
         raise Unavailable(f"The store does not say where {bucket.name} is ({status}).", "it is asked again.")
