@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -42,8 +43,11 @@ def wall() -> datetime:
 class Access:
     """One object a project; what is in it is made when it is first asked for."""
 
-    def __init__(self, settings: Settings, kernel: Callable[[], Kernel]) -> None:
-        self.settings, self._kernel = settings, kernel
+    def __init__(
+        self, settings: Settings, kernel: Callable[[], Kernel], look: Callable[[str], None] = lambda _host: None
+    ) -> None:
+        """`look`: raises Denied for a host that nothing may go to."""
+        self.settings, self._kernel, self._look = settings, kernel, look
         self.folder = settings.state_folder / "keys"
 
     @cached_property
@@ -149,6 +153,7 @@ class Access:
             "identity", "oidc", pinned=self.pinned, folder=self.folder, now=lambda: wall().timestamp(),
             is_revoked=self.tokens.is_revoked,
         )  # fmt: skip
+        found.provider.fetch = replace(found.provider.fetch, look=self._look)
         return found
 
     @property

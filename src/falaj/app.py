@@ -71,13 +71,13 @@ class App:
         options = ledger_options(
             str(settings.ledger), state=self.state, url=str(settings.ledger_url), project=str(settings.name)
         )  # fmt: skip
-        ledger: Ledger = open_adapter("ledger", settings.ledger, **options)
+        ledger: Ledger = self.governance.residency.open("ledger", settings.ledger, **options)
         self._open.append(ledger)
         return ledger
 
     @cached_property
     def blobs(self) -> Blobs:
-        blobs: Blobs = open_adapter("blobs", self.settings.blobs, **blobs_options(self.settings, secret))
+        blobs: Blobs = self.governance.residency.open("blobs", self.settings.blobs, **blobs_options(self.settings, secret))
         return blobs
 
     @cached_property
@@ -86,7 +86,7 @@ class App:
             str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
             project=str(self.settings.name),
         )  # fmt: skip
-        online: Online = open_adapter("online", self.settings.online, **options)
+        online: Online = self.governance.residency.open("online", self.settings.online, **options)
         self._open.append(online)
         return online
 
@@ -95,7 +95,7 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = {**serving_options(self.settings), **self.access.door()}
+        options = {**serving_options(self.settings), **self.access.door(), **self.governance.residency.told()}
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}
@@ -134,7 +134,9 @@ class App:
         if self.settings.mirror == "mlflow":
             uri = str(self.settings.mlflow_uri) or f"sqlite:///{self.state / 'mlflow.db'}"
             try:
-                mirror: Mirror = open_adapter("mirror", "mlflow", tracking_uri=uri, artifact_folder=self.state / "mlartifacts")
+                mirror: Mirror = self.governance.residency.open(
+                    "mirror", "mlflow", tracking_uri=uri, artifact_folder=self.state / "mlartifacts"
+                )
                 return mirror
             except MissingDependency:
                 if self.settings.values["mirror"].origin != "default":
@@ -147,7 +149,7 @@ class App:
         if not self.settings.webhook:
             log: Notify = open_adapter("notify", "log")
             return log
-        hook: Notify = open_adapter(
+        hook: Notify = self.governance.residency.open(
             "notify", "webhook", url=str(self.settings.webhook), secret=secret(str(self.settings.webhook_secret))
         )
         return hook
@@ -193,7 +195,7 @@ class App:
     def access(self) -> Access:
         from falaj.access import Access
 
-        return Access(self.settings, lambda: self.kernel)
+        return Access(self.settings, lambda: self.kernel, self.governance.residency.look)
 
     @property
     def keys(self) -> Keys:
@@ -205,8 +207,7 @@ class App:
 
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
-            open_source=lambda s: open_adapter("source", s.scheme, folder=self.settings.folder, secret=secret, **s.options),
-            drafts=self.state / "drafts",
+            open_source=self.governance.residency.open_source, drafts=self.state / "drafts",
         )  # fmt: skip
 
     @cached_property

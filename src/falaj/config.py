@@ -21,12 +21,20 @@ class Setting:
     default: str | int | float | bool
     help: str
     one_of: tuple[str, ...] = ()
+    is_table: bool = False
+    """Whether the file has it as a table of texts; elsewhere it is `name=value,…`."""
 
 
 TABLE: tuple[Setting, ...] = (
     Setting("name", "project", "The project's name, shown in reports and in the ledger's origin."),
     Setting("modules", "project", "Python modules of the project that hold its declarations, separated by commas."),
     Setting("zone", "local", "Where this installation stands, such as uae-onshore."),
+    Setting(
+        "places",
+        "",
+        "Table: an address, network, name, bucket or folder → the zone (uae-onshore) or region (aws:me-central-1) that it is in.",
+        is_table=True,
+    ),
     Setting("state", ".falaj", "Folder for the ledger, blobs, keys and logs, relative to the project."),
     Setting(
         "clock",
@@ -283,6 +291,8 @@ def _read(name: str, given: Any, origin: str) -> Any:
         raise NotFound(f"{error.message[:-1]} ({origin}).", error.hint)
     if isinstance(given, list) and all(isinstance(item, str) for item in given):
         given = ",".join(given)
+    if setting.is_table and isinstance(given, Mapping):
+        given = _line(name, given, origin)
     wanted = type(setting.default)
     try:
         value = _cast(given, wanted)
@@ -293,6 +303,16 @@ def _read(name: str, given: Any, origin: str) -> Any:
             f"The setting {name!r} must be one of {', '.join(setting.one_of)}, got {value!r} ({origin}).", setting.help
         )
     return value
+
+
+def _line(name: str, given: Mapping[str, Any], origin: str) -> str:
+    for key, value in given.items():
+        if not isinstance(value, str) or any(sign in key + value for sign in ",=\n"):
+            raise InvalidInput(
+                f"The entry {key!r} of [{name}] must be a text ({origin}).",
+                f'write "{key}" = "…" with the left side in quotes: a dot outside of quotes begins another table.',
+            )
+    return ",".join(f"{key}={value}" for key, value in given.items())
 
 
 def _cast(given: Any, wanted: type) -> Any:

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from falaj.adapters.local.reference import secret
-from falaj.core.errors import FalajError
+from falaj.core.errors import Denied, FalajError, Unavailable
+from falaj.core.places import within
 from falaj.inference.auth import Keyring
 from falaj.inference.settings import ServerSettings
 from falaj.inference.traces import Traces
@@ -64,13 +67,26 @@ def traces(settings: ServerSettings, complain: Complain) -> Iterator[Traces]:
     from falaj.inference.otlp import OtlpSpans
 
     about = {"service.name": settings.endpoint, "service.namespace": settings.issuer or "falaj"}
-    spans = OtlpSpans(settings.trace_url, about, complain=complain)
+    spans = OtlpSpans(settings.trace_url, about, permitted=lambda: look_up(settings), complain=complain)
     try:
         found = Traces(spans.send, settings.trace_share)
         found.dropped = lambda: spans.dropped
         yield found
     finally:
         spans.close()
+
+
+def look_up(settings: ServerSettings) -> None:
+    """Raises Denied where the collector's name leads, now, to an address that no trace may go to; Unavailable where it leads
+    nowhere."""
+    host = urlsplit(settings.trace_url).hostname or ""
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError as exc:
+        raise Unavailable(f"{host} has no address.", "check the name, and this machine's name servers.") from exc
+    for address in sorted(found):
+        if not within(settings.trace_networks, ip_address(address)):
+            raise Denied(f"{host} leads to {address}, where no trace may go.", "falaj zone show says what is declared.")
 
 
 @contextlib.asynccontextmanager

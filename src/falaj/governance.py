@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from falaj.core.note import Verifier
     from falaj.policing import Policing
     from falaj.ports.ledger import Ledger
+    from falaj.residency import Residency
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.records import Records
     from falaj.stages.governance.trace import Trace
@@ -65,7 +66,6 @@ class Governance:
     @cached_property
     def witnesses(self) -> Witnesses:
         """Whom the settings name. Raises InvalidInput for what is no key or no address, NotFound for another adapter."""
-        from falaj.adapters import open_adapter
         from falaj.adapters.local.signing import witness_verifier
         from falaj.core.cosignature import quorum_of
         from falaj.core.moments import length
@@ -75,7 +75,7 @@ class Governance:
         asked = []
         for text in filter(None, (part.strip() for part in str(settings.witnesses).split(","))):
             vkey, _, url = text.partition(" ")
-            asked.append((witness_verifier(vkey), open_adapter("witness", "http", vkey=vkey, url=url.strip())))
+            asked.append((witness_verifier(vkey), self.residency.open("witness", "http", vkey=vkey, url=url.strip())))
         if len({verifier.public_key for verifier, _ in asked}) < len(asked):
             raise InvalidInput("Two witnesses have the same key.", "a witness with two names is one witness.")
         quorum_of(int(settings.witness_quorum), len(asked))
@@ -103,6 +103,12 @@ class Governance:
         app = self.app
         verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
         return Trace(app.kernel, app.blobs, app.predictions_of, app.contracts, app.features, self.verifier, verify)
+
+    @cached_property
+    def residency(self) -> Residency:
+        from falaj.residency import Residency
+
+        return Residency(self.app)
 
     @cached_property
     def verifier(self) -> Verifier:

@@ -30,7 +30,7 @@ def exports_of(app: App) -> Exports:
 def _sink(app: App) -> Any:
     where = str(app.settings.openlineage)
     if not where.startswith("file:"):
-        return open_adapter("lineage", "http", url=where, key=secret(str(app.settings.openlineage_key)))
+        return app.governance.residency.open("lineage", "http", url=where, key=secret(str(app.settings.openlineage_key)))
     folder = app.state.resolve()
     path = (folder / where.removeprefix("file:")).resolve()
     if not path.is_relative_to(folder) or path == folder:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("falaj.worker")
 MINUTE = timedelta(minutes=1)
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 WORKER = Actor("worker", "service", ("service",))
 """Who acts when the platform itself does what a person declared."""
 LEDGER = Ref("ledger", "local")
@@ -106,12 +106,26 @@ def _chase_reviews(app: App, _now: datetime) -> Sequence[str]:
     return news
 
 
+def _probe(app: App, now: datetime) -> Sequence[str]:
+    """Whether everything is where it is declared to be; what is not is shut out, and somebody is told. What a look found is
+    attested when it is news, and once a day."""
+    from falaj.probing import probed
+    from falaj.stages.governance.residency.service import ALL, attested
+
+    zones, findings = app.governance.residency.zones, probed(app)
+    decision = zones.attest(WORKER, ALL, findings=findings) if zones.is_news(findings, now) else attested(findings)
+    is_new = app.alerts.open_for(f"{decision.rule}|{decision.subject}") is None
+    raised = app.alerts.raise_from(WORKER, decision, severity="critical")
+    return (f"residency: {decision.reason}",) if raised and is_new else ()
+
+
 DUTIES: tuple[Duty, ...] = (
     Duty("beat", MINUTE, _beat, "audit.beat"),
     Duty("checkpoint", DAY, _checkpoint, "audit.checkpoint"),
     Duty("witness", MINUTE, _witness, "audit.witness"),
     Duty("provider's keys", timedelta(minutes=10), _fetch_keys, "worker.tick"),
     Duty("reviews of access", timedelta(minutes=1), _chase_reviews, "alert.open"),
+    Duty("residency", HOUR, _probe, "zone.attest"),
 )
 
 ROUND: Mapping[str, str] = {

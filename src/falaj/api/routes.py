@@ -120,7 +120,7 @@ class _Ask:
 
 def _answer(app: App, operation: Operation, attempts: Attempts, ask: _Ask) -> Any:
     """Runs in a thread: the ledger, the provider, the host and the stages block."""
-    actor = _authenticated(app, attempts, ask.credential, ask.peer)
+    actor = app.governance.residency.placed(_authenticated(app, attempts, ask.credential, ask.peer), ask.peer)
     do: Callable[..., Any] = operation.foresee if ask.dry else operation.do
     return encode(do(app, actor, ask.subject, ask.given))
 

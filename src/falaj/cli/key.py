@@ -20,11 +20,12 @@ def who(app: App) -> Actor:
     """
     text = _shown(app)
     try:
-        return app.access.identity.authenticate(Credential(text))
+        actor = app.access.identity.authenticate(Credential(text))
     except Unauthenticated:
         # Whoever sits here could read the files anyway. Where the records were emptied or changed by hand, the key is known by
         # the events that they follow from, or nobody could have them mended.
-        return app.keys.authenticate(text, from_events=True)
+        actor = app.keys.authenticate(text, from_events=True)
+    return app.governance.residency.placed(actor)
 
 
 def _shown(app: App) -> str:

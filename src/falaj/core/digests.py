@@ -16,3 +16,7 @@ def hex_of(digest: Any) -> str:
     if found is None:
         raise InvalidInput(f"{str(digest)[:80]!r} is not a digest.", "write sha256: and 64 hexadecimal digits in lower case.")
     return found[1]
+
+
+def is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None

@@ -36,9 +36,11 @@ class OtlpSpans:
         *,
         per_s: int = PER_S,
         most: int = 2048,
+        permitted: Callable[[], None] | None = None,
         complain: Callable[[FalajError], None] | None = None,
     ) -> None:
-        """`url`: the collector's, as in http://127.0.0.1:4318/v1/traces. `about`: the attributes of the resource.
+        """`url`: the collector's, as in http://127.0.0.1:4318/v1/traces. `about`: the attributes of the resource. `permitted`
+        raises FalajError where nothing may go there now; it is asked before each batch.
 
         Raises MissingDependency where OpenTelemetry is not installed.
         """
@@ -50,7 +52,7 @@ class OtlpSpans:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._exporter: Any = OTLPSpanExporter(url, timeout=_TIMEOUT_S)
         self._made = _Made(about)
-        self._per_s, self._most, self._complain = per_s, most, complain
+        self._per_s, self._most, self._complain, self._permitted = per_s, most, complain, permitted
         self._left, self._second = per_s, 0.0
         self._waiting: deque[Ended] = deque()
         self._over = threading.Event()
@@ -91,6 +93,8 @@ class OtlpSpans:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             try:
+                if self._permitted is not None:
+                    self._permitted()
                 # The two clocks are held against each other at each batch: one may be set while the other runs on.
                 offset = time.time_ns() - time.perf_counter_ns()
                 result = self._exporter.export(self._made.spans(batch, offset))

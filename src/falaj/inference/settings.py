@@ -79,6 +79,8 @@ class ServerSettings:
     """After so long nobody waits for an answer, where the caller does not say; 0: never."""
     trace_url: str = ""
     """The collector's, for OTLP over HTTP; empty: no traces."""
+    trace_networks: str = ""
+    """Where its address may lie, as `falaj.core.places.within` reads it; empty: on this machine alone."""
     trace_share: float = 0.1
     workers: int = 1
     """Processes that answer REST; 0: one for each core."""

@@ -21,6 +21,7 @@ from falaj.operations import (
     serving,
     stream,
     trust,
+    zone,
 )
 from falaj.operations.operation import Operation
 
@@ -41,6 +42,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *doors.OPERATIONS,
     *identity.OPERATIONS,
     *policy.OPERATIONS,
+    *zone.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -65,6 +67,8 @@ INTERNAL: Mapping[str, str] = {
     "predictions.seal": "the worker seals what the inference server closed",
     "rollout.look": "the worker looks on schedule; looking more often by hand would not change the evidence",
     "run.finish": "a run says itself how it ended",
+    "transfer.use": "the gate uses a grant up that is good once",
+    "zone.deny": "the gate keeps what it refused",
 }
 
 __all__ = ["INTERNAL", "OPERATIONS", "SHORT", "Operation"]

@@ -30,7 +30,7 @@ def _letters(asked: Asked) -> Iterator[Letters]:
     from falaj.brokers import Brokers
     from falaj.stages.serving.letters import Letters
 
-    with contextlib.closing(Brokers(asked.app.settings)) as brokers:
+    with contextlib.closing(Brokers(asked.app.settings, asked.app.governance.residency.open)) as brokers:
         yield Letters(asked.app.kernel, brokers.stream)
 
 

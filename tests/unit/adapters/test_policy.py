@@ -92,6 +92,14 @@ SYSTEM = [
     "access.review",
     "access.revoke",
     "policy.read",
+    "transfer.approve",
+    "transfer.read",
+    "transfer.request",
+    "transfer.revoke",
+    "transfer.use",
+    "zone.attest",
+    "zone.deny",
+    "zone.read",
 ]
 
 
@@ -176,6 +184,18 @@ def test_labels_that_raise_when_they_are_read_are_denied() -> None:
 def test_a_subject_of_another_or_an_unknown_zone_is_denied(zone: Any) -> None:
     assert decide(AMAL, labels={"zone": "uae-onshore"}).allowed
     assert not decide(AMAL, labels={"zone": zone}).allowed
+
+
+def test_from_a_place_that_nobody_knows_only_open_data_is_seen() -> None:
+    lost = Actor("amal", "person", ("approver",), "unknown")
+    assert decide(lost, labels={"classes": ["internal"]}).allowed
+    assert decide(lost).allowed
+    assert not decide(lost, labels={"classes": ["internal", "personal"]}).allowed
+    assert not decide(lost, labels={"classes": 7}).allowed
+
+
+def test_who_runs_the_place_grants_no_transfer() -> None:
+    assert {role for role in ROLES if "transfer.approve" in ROLES[role]} == {"approver", "dpo"}
 
 
 def test_a_caller_only_calls_whatever_else_it_is() -> None:

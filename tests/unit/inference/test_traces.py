@@ -4,12 +4,13 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falaj.core.errors import FalajError
+from falaj.core.errors import Denied, FalajError, Unavailable
 from falaj.inference.otlp import OtlpSpans
 from falaj.inference.traces import Context, Ended, Span, Traces, read_context, read_state, trace_lines
 from tests.kits.collector import collecting, values
@@ -190,6 +191,51 @@ def test_a_collector_gets_the_request_and_its_stages() -> None:
     assert abs(request.end_time_unix_nano - before) < 5_000_000_000
     assert [request.start_time_unix_nano <= found[name].start_time_unix_nano for name in found] == [True] * 4
     assert (spans.told, spans.dropped) == (1, 0)
+
+
+def test_nothing_is_told_while_the_collector_is_where_no_trace_may_go() -> None:
+    may = False
+
+    def permitted() -> None:
+        if not may:
+            raise Denied("the collector is abroad")
+
+    with collecting() as collector:
+        said: list[Any] = []
+        spans = OtlpSpans(collector.url, {}, permitted=permitted, complain=said.append)
+        ended(Traces(spans.send))
+        spans._flush()
+        assert (spans.told, spans.dropped, collector.spans) == (0, 1, [])
+        assert "abroad" in str(said[0])
+        may = True
+        ended(Traces(spans.send))
+        spans.close()
+        assert (spans.told, spans.dropped) == (1, 1)
+
+
+def test_an_endpoint_asks_where_its_collector_is_before_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    from falaj.doors import look_up
+    from falaj.inference.settings import ServerSettings
+
+    def settings(url: str, networks: str = "") -> ServerSettings:
+        return ServerSettings("delay", "/b", "/o", "/k", "/p", trace_url=url, trace_networks=networks)
+
+    look_up(settings("http://127.0.0.1:4318/v1/traces"))
+    for url, networks in (
+        ("https://127.0.0.6/", "-127.0.0.6/32 +127.0.0.0/8"),
+        ("https://192.0.2.1/", ""),
+        ("https://169.254.169.254/", "+0.0.0.0/0"),
+    ):
+        with pytest.raises(Denied):
+            look_up(settings(url, networks))
+    with pytest.raises(Unavailable):
+        look_up(settings("https://nowhere.invalid/"))
+    found = [(socket.AF_INET, 1, 6, "", (one, 0)) for one in ("10.0.0.1", "192.0.2.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(Denied, match=r"192\.0\.2\.1"):
+        look_up(settings("https://collector.example/", "+10.0.0.0/8"))
 
 
 def test_a_new_trace_has_the_ids_that_the_caller_was_told_and_a_failure_is_one() -> None:

@@ -33,7 +33,7 @@ def opened(folder: Path, **settings: Any) -> App:
 def test_a_redis_is_opened_by_reference_and_the_inference_servers_are_told_the_reference_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STORE_OF_TEST", "redis://:hush@store.example:6379/0")
+    monkeypatch.setenv("STORE_OF_TEST", "redis://:hush@127.0.0.1:6379/0")
     with opened(tmp_path, online="redis", online_url="env:STORE_OF_TEST") as app:
         assert isinstance(app.online, RedisOnline)
         assert isinstance(app.host, ProcessHost)

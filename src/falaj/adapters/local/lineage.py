@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from falaj.adapters.local.webhook import UNANSWERED, address, post
+from falaj.adapters.local.egress import UNANSWERED, Reach, address, only_here, send
 from falaj.core.errors import Unavailable
 
 
@@ -41,9 +41,10 @@ class HttpLineage:
     No redirect is followed, nothing of the answer but its status is used, and http is for loopback addresses only.
     """
 
-    def __init__(self, url: str, key: bytes | None = None, *, timeout: float = 5.0) -> None:
-        """`url`: the whole address, as in https://marquez.example/api/v1/lineage. Raises InvalidInput for one not to be used."""
-        self._url, self._where, self._opener = address(url, "OpenLineage collector")
+    def __init__(self, url: str, key: bytes | None = None, *, timeout: float = 5.0, reach: Reach = only_here) -> None:
+        """`url`: the whole address, as in https://marquez.example/api/v1/lineage. `reach` is shown every address before it is
+        connected to. Raises InvalidInput for an address not to be used."""
+        self._url, self._where, self._opener = address(url, "OpenLineage collector", reach)
         self._key, self._timeout = key, timeout
 
     def emit(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -55,7 +56,7 @@ class HttpLineage:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key.decode('ascii', 'replace')}"
         try:
-            status = post(self._opener, self._url, body, headers=headers, timeout=self._timeout)
+            status = send(self._opener, self._url, body, headers=headers, timeout=self._timeout)
         except UNANSWERED as exc:
             raise Unavailable(f"{self._where} took no lineage ({type(exc).__name__}).", "it is sent again.") from None
         if not 200 <= status < 300:

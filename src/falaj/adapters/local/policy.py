@@ -92,10 +92,19 @@ _ROTATES = frozenset({"audit.rotate"})
 _MENDS = frozenset({"audit.rebuild"})
 """Makes the state anew from the events; whoever audits does not."""
 _POLICIES = frozenset({"policy.read"})
+ZONES = frozenset({"zone.read", "transfer.read"})
+"""What leads where, and which leave there is: nobody who works here needs to guess."""
+PLACES = frozenset({"zone.attest", "zone.deny", "transfer.use"})
+"""What the gate itself keeps, and what a look at reality found."""
+ASKS = frozenset({"transfer.request"})
+GRANTS = frozenset({"transfer.approve", "transfer.revoke"})
+"""Leave to take data out of its zone, and its end. Whoever runs the place has none of it to give."""
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | _SELF | _RUNS | _MAKES | _OBJECTS,
+    "data_scientist": READS | ZONES | ASKS | _SELF | _RUNS | _MAKES | _OBJECTS,
     "ml_engineer": READS
+    | ZONES
+    | ASKS
     | _SELF
     | CALLS
     | _RUNS
@@ -108,6 +117,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _BREAKS
     | {"access.read", "access.revoke"},
     "approver": READS
+    | ZONES
+    | ASKS
+    | GRANTS
     | _SELF
     | _APPROVES
     | _OBJECTS
@@ -117,6 +129,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
+    | ZONES
+    | ASKS
+    | {"zone.attest", "transfer.revoke"}
     | _SELF
     | _OBJECTS
     | _BREAKS
@@ -137,9 +152,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _LABELS
     | _MENDS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
+    "auditor": READS | ZONES | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | _SELF | _POLICIES | _APPROVES | _OBJECTS | _REVIEWS | {"audit.read"},
+    "dpo": READS | ZONES | ASKS | GRANTS | _SELF | _POLICIES | _APPROVES | _OBJECTS | _REVIEWS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _SELF
@@ -151,10 +166,14 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _BEATS
     | _TELLS
     | _LABELS
+    | ZONES
+    | PLACES
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }
 VERBS = frozenset().union(*ROLES.values())
+OPEN = frozenset({"public", "internal"})
+"""Classes of data that may be looked at from a place that nobody knows."""
 KINDS = ("person", "service", "system")
 
 # Verbs that rules speak of together. One that no role has yet may stand here before it comes.
@@ -251,6 +270,8 @@ def _against(actor: Any, verb: Any, subject: Any, labels: Any) -> str:
     unknown = [role for role in roles if role not in ROLES]
     if unknown:
         return f"{unknown[0]!r} is no role that the policy knows"
+    if zone == "unknown" and not set(labels.get("classes", ())) <= OPEN:
+        return "nobody knows where the actor asks from, and the subject is not for everybody"
     if "caller" in roles and verb not in CALLS:
         return "a caller may only call endpoints"
     if not any(verb in ROLES[role] for role in roles):

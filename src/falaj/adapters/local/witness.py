@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from falaj.adapters.local.webhook import UNANSWERED, address
+from falaj.adapters.local.egress import UNANSWERED, Reach, address, only_here
 from falaj.core.cosignature import KIND
 from falaj.core.errors import Conflict, Denied, NotFound, Unavailable
 from falaj.core.note import b64, read_vkey
@@ -21,10 +21,10 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\n")
 class HttpWitness:
     """No redirect is followed, and http is for loopback addresses only. Raises InvalidInput for an unfit address or key."""
 
-    def __init__(self, vkey: str, url: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, vkey: str, url: str, *, timeout: float = 5.0, reach: Reach = only_here) -> None:
         self.name, _ = read_vkey(vkey, KIND)
         self.vkey = vkey
-        self._url, self._where, self._opener = address(url, "witness")
+        self._url, self._where, self._opener = address(url, "witness", reach)
         self._timeout = timeout
 
     def add(self, old: int, path: Sequence[bytes], note: str) -> str:

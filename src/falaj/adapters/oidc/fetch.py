@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -26,6 +27,9 @@ class Fetch:
     """For a whole answer, however slowly it drips."""
     most: int = 1 << 18
     """Bytes of an answer."""
+    look: Callable[[str], None] = lambda _host: None
+    """Asked about the host before each question; raises Denied where nothing may go there. That what answers then is who it says
+    is shown by its certificate."""
 
     def get(self, url: str) -> Mapping[str, Any]:
         """The JSON object there. Raises Unavailable for anything else, InvalidInput for an address that is not to be asked."""
@@ -40,6 +44,7 @@ class Fetch:
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], content: bytes) -> tuple[int, Mapping[str, Any]]:
         refuse_open("The provider's address", url)
+        self.look(urlsplit(url).hostname or "")
         ends = time.monotonic() + self.within_s
         given = {"accept": "application/json", **headers}
         try:
