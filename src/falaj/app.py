@@ -208,7 +208,7 @@ class App:
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
             open_source=lambda s: open_adapter("source", s.scheme, folder=self.settings.folder, secret=secret, **s.options),
-            drafts=self.state / "drafts",
+            drafts=self.state / "drafts", vaults=lambda: self.governance.vault,
         )  # fmt: skip
 
     @cached_property
@@ -333,6 +333,10 @@ class App:
         from falaj.worker import Worker
 
         return Worker(self)
+
+    def opened(self, adapter: Any) -> None:
+        """Closes the adapter with the project."""
+        self._open.append(adapter)
 
     def close(self) -> None:
         while self._open:

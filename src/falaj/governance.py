@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.ports.vault import Vault
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
 
@@ -17,6 +18,23 @@ class Governance:
 
     def __init__(self, app: App) -> None:
         self.app = app
+
+    @cached_property
+    def vault(self) -> Vault:
+        """A key for each person in the data. Its file and the key that wraps the keys are backed up apart from the data."""
+        from falaj.adapters import open_adapter
+
+        app = self.app
+        if app.settings.ledger == "memory":
+            memory: Vault = open_adapter("vault", "memory")
+            return memory
+        keys = app.state / "keys"
+        vault: Vault = open_adapter(
+            "vault", "sqlite", path=app.state / "vault" / "subjects.db", key_path=keys / "vault.kek",
+            pepper=(keys / "pepper").read_bytes(),
+        )  # fmt: skip
+        app.opened(vault)
+        return vault
 
     @cached_property
     def audit(self) -> Audit:

@@ -28,6 +28,7 @@ from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.load import FunctionSource, pieces
 from falaj.stages.contracts.rows import KINDS, Rule
 from falaj.stages.contracts.rules import Judge, Plan
+from falaj.stages.contracts.sealed import Admitted, Vaults, sealing, vault_of
 from falaj.stages.contracts.snapshots import PART_ROWS, Snapshots, covers, union, within
 from falaj.stages.contracts.spec import Dataset, Derived, From
 from falaj.stages.contracts.versions import key_of, latest
@@ -40,13 +41,15 @@ SNAPSHOT, DIGEST, ROW = "_snapshot", "_digest", "_row"
 class Datasets:
     """The datasets of a project, as they can be read. `folder` is the project's, where the contract files are.
 
-    `open_source` opens a source that is named by its adapter. `drafts`: where loads that do not fit into one part are kept
+    `open_source` opens a source that is named by its adapter. `vaults` opens the vault, which only datasets about people
+    need. `drafts`: where loads that do not fit into one part are kept
     until they are judged; by default a folder beside the contracts that is only made when it is needed.
     """
 
     def __init__(
         self, kernel: Kernel, blobs: Blobs, datasets: Mapping[str, Dataset], folder: Path, *, zone: str = "local",
         open_source: Callable[[From], Source] | None = None, drafts: Path | None = None, part_rows: int = PART_ROWS,
+        vaults: Vaults | None = None,
     ) -> None:  # fmt: skip
         self.kernel = kernel
         self.blobs = blobs
@@ -56,7 +59,7 @@ class Datasets:
         self.part_rows = part_rows
         self._open_source = open_source
         self._drafts = Drafts(drafts or folder / ".drafts")
-        self._snapshots = Snapshots(kernel.ledger, blobs)
+        self._snapshots = Snapshots(kernel.ledger, blobs, vaults=vaults)
         self._read: dict[str, tuple[bytes, Contract]] = {}
         self._plans: dict[str, tuple[Contract, pl.Schema, Plan]] = {}
 
@@ -91,8 +94,8 @@ class Datasets:
 
         Raises InvalidInput where the contract has no key.
         """
-        key = key_of(self.contract(name), name)
-        return latest(self.scan(name, until=at, by="known"), key, self._declared(name).known).collect()
+        declared, contract = self._declared(name), self.contract(name)
+        return latest(self._keyed(declared, contract, at), key_of(contract, name), declared.known).collect()
 
     def recent(self, name: str, since: datetime | None, until: datetime) -> pl.DataFrame:
         """Every good row that became known in (since, until]: from snapshots, and what came after them straight from the source.
@@ -201,8 +204,20 @@ class Datasets:
 
     def _current(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
         """What a step over all rows reads: of each key the row known by then; without a key every row."""
-        rows, key = self.scan(name, until=until, by="known"), self.contract(name).key
-        return latest(rows, key, self._declared(name).known) if key else rows
+        declared, contract = self._declared(name), self.contract(name)
+        rows = self._keyed(declared, contract, until)
+        return latest(rows, contract.key, declared.known) if contract.key else rows
+
+    def _keyed(self, declared: Dataset, contract: Contract, until: datetime | None) -> pl.LazyFrame:
+        """Every row known by then, but those that lost their key because the person was erased."""
+        rows = self.scan(declared.name, until=until, by="known")
+        lost = [name for name in contract.key if name in contract.personal] if contract.subject else []
+        return rows.drop_nulls(lost) if lost else rows
+
+    def _admitted(self, name: str, contract: Contract) -> Admitted | None:
+        """What lets rows of a source pass, where they are about people. Raises Unavailable where there is no vault."""
+        by = sealing(contract, "dataset", name)
+        return Admitted(vault_of(self._snapshots.vaults, f"dataset/{name}"), by) if by else None
 
     def _declared(self, name: str) -> Dataset:
         if name not in self.datasets:
@@ -236,7 +251,9 @@ class Datasets:
         return held
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
-        return pl.concat(list(pieces(self.source(declared.name), declared, since, until)))
+        frames = pieces(self.source(declared.name), declared, since, until)
+        admitted = self._admitted(declared.name, self.contract(declared.name))
+        return pl.concat(list(admitted.sift(frames) if admitted else frames))
 
     def _passed(self, declared: Dataset, frame: pl.DataFrame, also: tuple[Rule, ...]) -> pl.DataFrame:
         """The rows that come through, each judged by itself. Asked for every few seconds, so the plan is kept."""
