@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
@@ -35,6 +36,14 @@ class Governance:
         )  # fmt: skip
         app.opened(vault)
         return vault
+
+    @cached_property
+    def stores(self) -> tuple[SubjectStore, ...]:
+        """Whatever keeps data about people, in the order in which it flows."""
+        from falaj.stages.contracts.subjects import RowsOfSubjects
+
+        contracts = self.app.contracts
+        return (RowsOfSubjects(contracts, "snapshots"), RowsOfSubjects(contracts, "quarantine"))
 
     @cached_property
     def audit(self) -> Audit:

@@ -58,8 +58,8 @@ class Datasets:
         self.zone = zone
         self.part_rows = part_rows
         self._open_source = open_source
-        self._drafts = Drafts(drafts or folder / ".drafts")
-        self._snapshots = Snapshots(kernel.ledger, blobs, vaults=vaults)
+        self.drafts = Drafts(drafts or folder / ".drafts")
+        self.snapshots = Snapshots(kernel.ledger, blobs, vaults=vaults)
         self._read: dict[str, tuple[bytes, Contract]] = {}
         self._plans: dict[str, tuple[Contract, pl.Schema, Plan]] = {}
 
@@ -74,7 +74,7 @@ class Datasets:
         frames = [
             (str(asset.ref), within(frame, column, since, until))
             for asset in found
-            for frame in self._snapshots.frames(asset, by, since, until)
+            for frame in self.snapshots.frames(asset, by, since, until)
         ]
         schema = self._schema(name)
         return union(aligned(frames, schema), schema)
@@ -83,7 +83,7 @@ class Datasets:
         """The same rows as a query that has not read them yet: only the parts of the period are opened when it runs."""
         column = pl.col(getattr(self._declared(name), by))
         found = self.assets(name, since, until, by=by)
-        scans = [(str(asset.ref), scan) for asset in found for scan in self._snapshots.scan(asset, by, since, until)]
+        scans = [(str(asset.ref), scan) for asset in found for scan in self.snapshots.scan(asset, by, since, until)]
         schema = self._schema(name)
         rows = pl.concat(aligned(scans, schema), how="diagonal_relaxed") if scans else pl.LazyFrame(schema=schema)
         rows = rows.filter(column > pl.lit(since)) if since is not None else rows
@@ -119,14 +119,14 @@ class Datasets:
 
     def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: By = "time") -> list[Asset]:
         """The snapshots that hold rows of (since, until], by version."""
-        found = self._snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
+        found = self.snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
         return [asset for asset in found if (since is None and until is None) or covers(asset, by, since, until)]
 
     def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
         """The rows known in (since, until] that `where` picks, and the place of each: `_snapshot`, `_digest`, `_row` (from 0)."""
         found = []
         for asset in self.assets(name, since, until, by="known"):
-            rows = self._snapshots.frame(asset)
+            rows = self.snapshots.frame(asset)
             if set(where.meta.root_names()) <= set(rows.columns):
                 here = (pl.lit(str(asset.ref)).alias(SNAPSHOT), pl.lit(asset.digest).alias(DIGEST))
                 own = rows.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64), *here).filter(where)
@@ -140,7 +140,7 @@ class Datasets:
         if body is None:
             raise NotFound(f"There is no asset {asset}.", f"falaj dataset show {asset.name}")
         found: list[pl.DataFrame] = []
-        for frame in self._snapshots.frames(decode(Asset, body), "time"):
+        for frame in self.snapshots.frames(decode(Asset, body), "time"):
             if column not in frame.columns:
                 raise NotFound.named("column", column, frame.columns)
             try:
@@ -160,6 +160,10 @@ class Datasets:
         if found is None:
             raise NotFound(f"There is no profile of {asset}.", f"falaj dataset show {asset.name}")
         return found
+
+    def version(self, name: str) -> int:
+        """Of the newest snapshot; 0 where nothing was taken in yet."""
+        return self._head(self._declared(name).name).version
 
     def contract(self, name: str) -> Contract:
         """The contract as the file says now. Raises InvalidInput where it cannot be read."""
@@ -217,7 +221,7 @@ class Datasets:
     def _admitted(self, name: str, contract: Contract) -> Admitted | None:
         """What lets rows of a source pass, where they are about people. Raises Unavailable where there is no vault."""
         by = sealing(contract, "dataset", name)
-        return Admitted(vault_of(self._snapshots.vaults, f"dataset/{name}"), by) if by else None
+        return Admitted(vault_of(self.snapshots.vaults, f"dataset/{name}"), by) if by else None
 
     def _declared(self, name: str) -> Dataset:
         if name not in self.datasets:

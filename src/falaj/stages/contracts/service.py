@@ -43,7 +43,7 @@ class Contracts(Shown):
 
     @property
     def _keeping(self) -> Keeping:
-        return Keeping(self._snapshots, self.blobs, self.part_rows)
+        return Keeping(self.snapshots, self.blobs, self.part_rows)
 
     @action("dataset.ingest")
     def ingest(self, act: Act, dataset: Ref, *, until: datetime) -> Decision:
@@ -55,14 +55,14 @@ class Contracts(Shown):
         full, InvalidInput where the contract cannot be read, Conflict where somebody else took in the same period meanwhile.
         """
         declared = self._declared(dataset.name)
-        self._drafts.sweep_once()
+        self.drafts.sweep_once()
         until = self.covered(declared, to_millis(until))
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
             if isinstance(declared.source, Derived):
                 self.source(dataset.name)  # a step that was broken meanwhile is told now, not when an input moves
             return _repeated(dataset, head, head.watermark, act)
-        with self._drafts.open() as space:
+        with self.drafts.open() as space:
             load = self._load(declared, head, until, space)
             if load.judged.stopped or load.held:
                 return self._refuse(act, dataset.bare, load)
@@ -159,8 +159,8 @@ class Contracts(Shown):
         if not declared.late or head.watermark is None:
             return None
         start = head.watermark - length(declared.late)
-        kept = [each for kind in ("dataset", "quarantine") for each in self._snapshots.assets(kind, declared.name, head.version)]
-        came = pools(self._snapshots, kept, (contract, declared.known), start)
+        kept = [each for kind in ("dataset", "quarantine") for each in self.snapshots.assets(kind, declared.name, head.version)]
+        came = pools(self.snapshots, kept, (contract, declared.known), start)
         return Late(contract, declared.known, start, head.watermark, until, came)
 
     def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
@@ -190,14 +190,14 @@ class Contracts(Shown):
 
     def _waiting(self, name: str, head: Head, given: pl.DataFrame | None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
         """The rows that wait, load by load, each as mended where `given` mends it, beside what of that load came in."""
-        good = self._snapshots.assets("dataset", name, head.version)
+        good = self.snapshots.assets("dataset", name, head.version)
         done = quarantine.mended(self.blobs, good)
-        for asset in self._snapshots.assets("quarantine", name, head.version):
-            rows = quarantine.waiting(quarantine.rows_of(self._snapshots, asset), done)
+        for asset in self.snapshots.assets("quarantine", name, head.version):
+            rows = quarantine.waiting(quarantine.rows_of(self.snapshots, asset), done)
             rows = mending.merged(rows, given, self.datasets[name].source) if given is not None else rows
             if rows.height:
                 own = next((each for each in good if each.ref.version == asset.ref.version), None)
-                yield rows, self._snapshots.frame(own) if own else None
+                yield rows, self.snapshots.frame(own) if own else None
 
     def _unmended(self, act: Act, dataset: Ref, contract: Contract, found: Mended) -> Decision:
         """Nothing came in. Where there was something to replay, that is a refusal, with its evidence."""
@@ -265,7 +265,7 @@ class Contracts(Shown):
     def _assets(self, ref: Ref, load: Load, kept: Kept, told: Mapping[str, Any], now: datetime) -> tuple[Asset, Asset | None]:
         labels = {**self._keeping.labels(load, since=load.head.watermark), **told}
         own = {**labels, **self._keeping.shape(load.contract, kept.good), "load_rows": load.judged.rows}
-        own |= load.late.label(self._snapshots, ref.name) if load.late else {}
+        own |= load.late.label(self.snapshots, ref.name) if load.late else {}
         if load.table is not None:
             own["load_profile"] = self._keeping.whole_profile(load, kept.good)
         good = Asset(ref, kept.good.digest, kept.good.digest, self.zone, own, load.inputs, created_at=now)
