@@ -89,7 +89,7 @@ class App:
             str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
             project=str(self.settings.name),
         )  # fmt: skip
-        online: Online = open_adapter("online", self.settings.online, **options)
+        online: Online = self.governance.sealed(open_adapter("online", self.settings.online, **options))
         self._open.append(online)
         return online
 

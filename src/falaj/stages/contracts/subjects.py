@@ -15,7 +15,9 @@ from falaj.ports.subjects import Finding
 from falaj.stages.contracts.late import LATE
 from falaj.stages.contracts.reading import Datasets
 from falaj.stages.contracts.report import plain
+from falaj.stages.contracts.rows import KINDS
 from falaj.stages.contracts.sealed import LABEL, SUBJECT, as_text, unseal, vault_of
+from falaj.stages.contracts.snapshots import union
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,16 @@ class RowsOfSubjects:
                 found.append(Finding(self.name, place.name, max(there, left), readable=True))
         return found
 
+    def rows_of(self, dataset: str, subject: str) -> pl.DataFrame:
+        """Every readable row of the person in one dataset, as the contract has it."""
+        opened = [
+            rows if place.subject else unseal(self._vaults, rows, place.about, keep=False)
+            for place, rows in self._rows(subject, dataset)
+            if not place.about.startswith("late|")
+        ]
+        kinds = self._datasets.contract(dataset).kinds
+        return union(opened, {name: KINDS[kind] for name, kind in kinds.items()})
+
     @property
     def _vaults(self) -> Any:
         return self._datasets.snapshots.vaults
@@ -81,10 +93,10 @@ class RowsOfSubjects:
     def _column(self, place: _Place) -> str:
         return self._datasets.contract(place.about.partition("|")[2]).subject
 
-    def _rows(self, subject: str) -> Iterator[tuple[_Place, pl.DataFrame]]:
+    def _rows(self, subject: str, dataset: str = "") -> Iterator[tuple[_Place, pl.DataFrame]]:
         """Every file that has rows of the person, and these as they lie there."""
         token: str | None = None
-        for place in self._places():
+        for place in self._places(dataset):
             scan = pl.scan_parquet(place.path)
             if place.subject:
                 frame = scan.collect()
@@ -95,8 +107,8 @@ class RowsOfSubjects:
             if rows.height:
                 yield place, rows
 
-    def _places(self) -> Iterator[_Place]:
-        for name in self._datasets.datasets:
+    def _places(self, dataset: str) -> Iterator[_Place]:
+        for name in [dataset] if dataset else self._datasets.datasets:
             for asset in self._datasets.snapshots.assets(self._kind, name, self._datasets.version(name)):
                 yield from self._files(asset)
 
