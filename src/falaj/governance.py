@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.core.recipe import Recipe
     from falaj.ports.online import Online
     from falaj.ports.predictions import Predictions
     from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.training.people import People
 
 
 class Governance:
@@ -44,6 +46,8 @@ class Governance:
         """Whatever keeps data about people, in the order in which it flows."""
         from falaj.stages.contracts.subjects import RowsOfSubjects
         from falaj.stages.features.subjects import OnlineSubjects
+        from falaj.stages.serving.subjects import PredictionSubjects
+        from falaj.stages.training.people import TrainingSubjects
 
         app = self.app
         snapshots = RowsOfSubjects(app.contracts, "snapshots")
@@ -52,7 +56,23 @@ class Governance:
             snapshots,
             RowsOfSubjects(app.contracts, "quarantine"),
             OnlineSubjects(online, app.project.views, app.contracts.contract, snapshots.rows_of),
+            TrainingSubjects(app.ledger, app.blobs, self.people, app.state / "aside"),
+            PredictionSubjects(app.project.endpoints, app.predictions_of, self.vault.token),
         )
+
+    @cached_property
+    def people(self) -> People:
+        """How rows are sealed that are kept beside a model."""
+        from falaj.stages.training.classes import classes_of
+        from falaj.stages.training.people import People
+
+        app = self.app
+
+        def subject_of(recipe: Recipe, spine: str) -> str:
+            found = classes_of(recipe, spine, app.project.views, app.contracts.contract)
+            return found.get("subjects", {}).get("request", "")
+
+        return People(subject_of, lambda: self.vault)
 
     def sealed(self, online: Online) -> Online:
         """The online store, so that the rows of views about people are sealed in it."""
