@@ -46,6 +46,7 @@ class Governance:
         """Whatever keeps data about people, in the order in which it flows."""
         from falaj.stages.contracts.subjects import RowsOfSubjects
         from falaj.stages.features.subjects import OnlineSubjects
+        from falaj.stages.scoring.subjects import ScoreSubjects
         from falaj.stages.serving.subjects import PredictionSubjects
         from falaj.stages.training.people import TrainingSubjects
 
@@ -57,6 +58,7 @@ class Governance:
             RowsOfSubjects(app.contracts, "quarantine"),
             OnlineSubjects(online, app.project.views, app.contracts.contract, snapshots.rows_of),
             TrainingSubjects(app.ledger, app.blobs, self.people, app.state / "aside"),
+            ScoreSubjects(app.ledger, app.settings.folder),
             PredictionSubjects(app.project.endpoints, app.predictions_of, self.vault.token),
         )
 
