@@ -86,7 +86,7 @@ class App:
             str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
             project=str(self.settings.name),
         )  # fmt: skip
-        online: Online = self.governance.residency.open("online", self.settings.online, **options)
+        online: Online = self.governance.sealing.sealed(self.governance.residency.open("online", self.settings.online, **options))
         self._open.append(online)
         return online
 
@@ -161,10 +161,8 @@ class App:
         return self._logs[endpoint]
 
     def _log(self, endpoint: str) -> Predictions:
-        log: Predictions = open_adapter(
-            "predictions", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
-        )
-        return log
+        folder = self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
+        return self.governance.sealing.opened(open_adapter("predictions", "file", folder=folder), endpoint)
 
     # --- the project and the kernel ---
 
@@ -208,6 +206,7 @@ class App:
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
             open_source=self.governance.residency.open_source, drafts=self.state / "drafts",
+            vaults=lambda: self.governance.sealing.vault,
         )  # fmt: skip
 
     @cached_property
@@ -230,7 +229,7 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
-        source = Source(self.contracts, self.features, self.project.code)
+        source = Source(self.contracts, self.features, self.project.code, self.governance.sealing.people)
         return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property
@@ -238,7 +237,9 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.gates.service import Gates
 
-        return Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
+        gates = Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
+        gates.people = self.governance.sealing.people
+        return gates
 
     @cached_property
     def registry(self) -> Registry:
@@ -277,10 +278,6 @@ class App:
 
     def normal_of(self, model: Ref, threshold: float) -> tuple[DriftReference, Promise]:
         """What was normal while a registered model learned, and what it promised on its sealed holdout at that threshold."""
-        import io
-
-        import polars as pl
-
         from falaj.core.asset import Asset
         from falaj.core.codec import decode
         from falaj.stages.monitoring.drift import calibrate
@@ -288,8 +285,10 @@ class App:
         from falaj.stages.training.rules import brier, wrong_rate
 
         labels = decode(Asset, self.registry.get(model)["asset"]).labels
-        usual = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["reference"]))))
-        sealed = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["holdout"]))))
+        usual, sealed = (
+            self.governance.sealing.people.opened(self.blobs.get(str(labels[kept])), model.name)
+            for kept in ("reference", "holdout")
+        )
         y, score = sealed["_y"].to_numpy(), sealed["_score"].to_numpy()
         endpoint = next(e for e in self.project.endpoints.values() if e.model == model.name)
         window = length(self.project.monitors[endpoint.name].window)
@@ -332,6 +331,10 @@ class App:
         from falaj.worker import Worker
 
         return Worker(self)
+
+    def opened(self, adapter: Any) -> None:
+        """Closes the adapter with the project."""
+        self._open.append(adapter)
 
     def close(self) -> None:
         while self._open:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from falaj.policing import Policing
     from falaj.ports.ledger import Ledger
     from falaj.residency import Residency
+    from falaj.sealing import Sealing
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.records import Records
     from falaj.stages.governance.trace import Trace
@@ -51,6 +52,12 @@ class Governance:
         from falaj.policing import Policing
 
         return Policing(self.app)
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        from falaj.sealing import Sealing
+
+        return Sealing(self.app)
 
     @cached_property
     def audit(self) -> Audit:
