@@ -36,6 +36,8 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "stream.kafka": ("falaj.adapters.kafka.stream:KafkaStream", "kafka"),
     "stream.nats": ("falaj.adapters.nats.stream:NatsStream", "nats"),
     "stream.redis": ("falaj.adapters.redis.stream:RedisStream", "redis"),
+    "vault.memory": ("falaj.adapters.memory.vault:MemoryVault", ""),
+    "vault.sqlite": ("falaj.adapters.local.vault:SqliteVault", ""),
     "predictions.file": ("falaj.adapters.local.predictions:SegmentPredictions", ""),
     "runner.memory": ("falaj.adapters.memory.runner:MemoryRunner", ""),
     "runner.process": ("falaj.adapters.local.runner:ProcessRunner", ""),

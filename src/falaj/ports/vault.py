@@ -16,7 +16,7 @@ class Vault(Protocol):
     capabilities: frozenset[str]
 
     def token(self, subject: str) -> str:
-        """HMAC-SHA256 of the subject with the project's pepper, in hexadecimal (64 digits)."""
+        """HMAC-SHA256 of the subject with a key of the project's pepper, in hexadecimal (64 digits)."""
         ...
 
     def seal(self, tokens: Sequence[str], plain: Sequence[bytes], about: bytes) -> list[bytes]:
@@ -28,7 +28,10 @@ class Vault(Protocol):
         ...
 
     def open(self, tokens: Sequence[str], sealed: Sequence[bytes], about: bytes) -> list[bytes | None]:
-        """Each plain text, None where its subject's key is gone. Raises Conflict where one was changed or is about another."""
+        """Each plain text, None where its subject's key is gone, or a later one has taken its place since.
+
+        Raises Conflict where one was changed or is about another.
+        """
         ...
 
     def shred(self, tokens: Iterable[str]) -> int:
@@ -44,6 +47,11 @@ class Vault(Protocol):
 
     def erased(self) -> frozenset[str]:
         """Tokens that were shredded and not admitted again."""
+        ...
+
+    def generation(self) -> int:
+        """Another number after each shred and each admission, by whatever process. Whoever keeps opened data compares it before
+        each use: with another number, what was opened before may be readable no more."""
         ...
 
     def count(self) -> int:
