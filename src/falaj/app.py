@@ -334,6 +334,10 @@ class App:
 
         return Worker(self)
 
+    def opened(self, adapter: Any) -> None:
+        """Closes the adapter with the project."""
+        self._open.append(adapter)
+
     def close(self) -> None:
         while self._open:
             self._open.pop().close()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.ports.vault import Vault
+    from falaj.privacy import Privacy
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
 
@@ -17,6 +19,33 @@ class Governance:
 
     def __init__(self, app: App) -> None:
         self.app = app
+
+    @cached_property
+    def vault(self) -> Vault:
+        """A key for each person in the data. Its file and the key that wraps the keys are backed up apart from the data.
+
+        Whoever was erased and came back with an old copy of it is erased again before anything is read.
+        """
+        from falaj.adapters import open_adapter
+        from falaj.privacy import replayed
+
+        app = self.app
+        if app.settings.ledger == "memory":
+            memory: Vault = open_adapter("vault", "memory")
+            return replayed(app, memory)
+        keys = app.state / "keys"
+        vault: Vault = open_adapter(
+            "vault", "sqlite", path=app.state / "vault" / "subjects.db", key_path=keys / "vault.kek",
+            pepper=(keys / "pepper").read_bytes(),
+        )  # fmt: skip
+        app.opened(vault)
+        return replayed(app, vault)
+
+    @cached_property
+    def privacy(self) -> Privacy:
+        from falaj.privacy import Privacy
+
+        return Privacy(self.app)
 
     @cached_property
     def audit(self) -> Audit:

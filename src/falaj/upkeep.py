@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
@@ -32,4 +33,44 @@ def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
     return ()
 
 
-DUTIES: tuple[Duty, ...] = (Duty("checkpoint", DAY, _checkpoint),)
+def _retention(app: App, _now: datetime) -> Sequence[str]:
+    """Removes what is due where the setting says so; otherwise tells how much there is."""
+    retention = app.governance.privacy.retention
+    if app.settings.retention == "apply":
+        done = retention.carry_out(WORKER)
+        refused = [f"{what} is past its time and stays: {why}" for what, why in sorted(done.refused.items())]
+        return [*([f"{len(done.removed)} things past their time were removed"] if done.removed else []), *refused[:10]]
+    due = [ruling for ruling in retention.plan() if ruling.decision.allowed]
+    return [f"{len(due)} things are past their time: falaj retention plan"] if due else ()
+
+
+def _people(app: App, now: datetime) -> Sequence[str]:
+    """Goes on with erasures that were cut short or whose date has come; tells which answers and holds fall due."""
+    privacy = app.governance.privacy
+    news: list[str] = []
+    for request in privacy.subjects.unfinished():
+        decision = privacy.subjects.carry_out(WORKER, request)
+        news.append(f"request/{request}: {decision.reason}")
+    return [*news, *privacy.requests.pressing(now), *privacy.holds.ending(now), *privacy.affected.late(now)]
+
+
+def _retrain(app: App, now: datetime) -> Sequence[str]:
+    """Asks for a new model where the champion learned from people who were erased, some time after the first of them."""
+    news: list[str] = []
+    champions = {str(alias["model"]): key for key, alias in app.ledger.find("alias") if key.endswith("@champion")}
+    for model, since in app.governance.privacy.affected.wanted(now):
+        run = Ref("run", f"erased-{Ref.parse(model).name}-{since:%Y%m%d%H%M%S}")
+        if model in champions and app.ledger.get("run", run.name) is None:
+            training = app.registry.get(Ref.parse(model))["training"]
+            params = {"training": training, "at": iso(now), "reason": f"{model} learned from people who were erased"}
+            app.pipelines.start(WORKER, run, step="release", params=params)
+            news.append(f"{model} learned from people who were erased and asks for a new model: {run}")
+    return news
+
+
+DUTIES: tuple[Duty, ...] = (
+    Duty("checkpoint", DAY, _checkpoint),
+    Duty("people", DAY, _people),
+    Duty("retrain", DAY, _retrain),
+    Duty("retention", DAY, _retention),
+)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import (
+    contract,
+    dataset,
+    doors,
+    feature,
+    label,
+    lineage,
+    models,
+    retention,
+    run,
+    serving,
+    stream,
+    subjects,
+    trust,
+)
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -19,6 +33,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *doors.OPERATIONS,
+    *retention.OPERATIONS,
+    *subjects.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {

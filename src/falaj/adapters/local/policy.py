@@ -79,12 +79,52 @@ _DOORS = frozenset(
         "token.revoke",
     }
 )
+_EXPIRES = frozenset({"dataset.expire", "export.expire", "model.expire", "predictions.expire", "retention.apply"})
+_HOLDS = frozenset({"hold.place", "hold.release"})
+_WAIVES = frozenset({"waiver.ask", "waiver.grant"})
+_DESK = frozenset(
+    {
+        "export.read",
+        "hold.read",
+        "privacy.read",
+        "receipt.read",
+        "request.approve",
+        "request.close",
+        "request.extend",
+        "request.open",
+        "request.read",
+        "retention.read",
+        "waiver.read",
+    }
+)
+_PEOPLE = frozenset(
+    {
+        "subject.admit",
+        "subject.check",
+        "subject.consent",
+        "subject.erase",
+        "subject.export",
+        "subject.find",
+        "subject.mark",
+        "subject.restrict",
+        "subject.unrestrict",
+        "subject.withdraw",
+    }
+)
+"""About one person in the data, who is named: for the data protection officer alone."""
+_ERASES = frozenset({"model.mark", "receipt.issue", "subject.advance", "subject.replay"})
+"""The steps of what an officer began, and what a restored backup makes necessary."""
+_ANSWERS = frozenset({"model.justify", "model.quarantine"})
+_SEES = frozenset({"hold.read", "privacy.read", "receipt.read", "request.read", "retention.read", "waiver.read"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
     "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
     "approver": READS
+    | _HOLDS
+    | _WAIVES
+    | {"hold.read", "model.quarantine", "request.approve", "request.read", "waiver.read"}
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -99,10 +139,11 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _AUDITS
     | _TELLS
     | _LABELS
-    | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    | {"project.init", "predictions.seal", "worker.tick"}
+    | {"hold.read", "model.quarantine", "retention.read", "waiver.ask", "waiver.read"},
+    "auditor": READS | _AUDITS | _SEES | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | {"audit.read"},
+    "dpo": READS | _DESK | _PEOPLE | _ERASES | _EXPIRES | _HOLDS | _WAIVES | _ANSWERS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS
@@ -112,6 +153,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _AUDITS
     | _TELLS
     | _LABELS
+    | _EXPIRES
+    | _ERASES
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }

@@ -26,9 +26,7 @@ def approvers(found: Iterable[tuple[str, Mapping[str, Any]]], but: Iterable[str]
     return {str(body["by"]): tuple(body["roles"]) for _, body in found if body["by"] not in without}
 
 
-def enough(
-    subject: Ref, rule: str, said: Mapping[str, tuple[str, ...]], *, needed: int = 2, role: str = ""
-) -> Decision:
+def enough(subject: Ref, rule: str, said: Mapping[str, tuple[str, ...]], *, needed: int = 2, role: str = "") -> Decision:
     """Allow once so many different people said yes, one of them with that role; until then hold."""
     names = ", ".join(sorted(said)) or "nobody"
     checks = [Check("approvals", f"{needed} different people", f"{len(said)}: {names}", True if len(said) >= needed else None)]

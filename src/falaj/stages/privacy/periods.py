@@ -6,6 +6,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from falaj.core.errors import InvalidInput
 
@@ -60,7 +61,7 @@ class Bound:
         return str(self.period) if self.since == "created" else f"{self.since} + {self.period}"
 
 
-def period(text: str) -> Period:
+def period(text: Any) -> Period:
     """Reads `5y`, `6m` or `6mo` (months), `90d`, `1y6m`, `forever`. Raises InvalidInput for anything else."""
     if isinstance(text, str):
         if text.strip() == "forever":
@@ -72,7 +73,7 @@ def period(text: str) -> Period:
     raise InvalidInput(f"{str(text)[:80]!r} is not a period of the calendar.", "write it as 5y, 6m, 90d, 1y6m or forever.")
 
 
-def bound(text: str, since: str = "created") -> Bound:
+def bound(text: Any, since: str = "created") -> Bound:
     """Reads a period, or `<trigger> + <period>`, which says itself from when it runs. Raises InvalidInput."""
     if isinstance(text, str) and "+" in text:
         since, _, text = (part.strip() for part in text.partition("+"))

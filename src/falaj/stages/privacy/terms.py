@@ -57,7 +57,9 @@ def terms_of(body: Any, origin: str, pack: str = "") -> tuple[Term, ...]:
         raise InvalidInput(f"{origin} does not say which pack it is.", 'write [pack] and id = "my-pack".')
     classes = body.get("retention", {})
     if not isinstance(classes, Mapping) or len(classes) > MOST_CLASSES:
-        raise InvalidInput(f"`retention` of {origin} is no table of at most {MOST_CLASSES} classes.", "write [retention.<class>].")
+        raise InvalidInput(
+            f"`retention` of {origin} is no table of at most {MOST_CLASSES} classes.", "write [retention.<class>]."
+        )
     return tuple(_term(str(key), value, name, origin) for key, value in classes.items())
 
 

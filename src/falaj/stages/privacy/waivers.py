@@ -110,5 +110,6 @@ class Waivers:
 def _refuse_long(now: datetime, until: datetime) -> None:
     if not now < until <= now + LONGEST:
         raise InvalidInput(
-            f"The waiver would end at {iso(until)}.", f"give an --until within {LONGEST.days} days: a longer one changes the rule."
+            f"The waiver would end at {iso(until)}.",
+            f"give an --until within {LONGEST.days} days: a longer one changes the rule.",
         )

@@ -14,6 +14,7 @@ from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
+from falaj.ports.ledger import Ledger
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 
@@ -75,8 +76,9 @@ class Registry:
         """Points the alias at a version, on the word of whoever asks. Denied where the version's gate did not allow it."""
         record = self.get(model)
         gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
-        verdict = judge([gate])
-        decision = Decision(model, "approval", verdict, (gate,), act.actor, act.now, reason or "approved")
+        standing = standing_of(self.kernel.ledger, model)
+        verdict = judge([gate, standing])
+        decision = Decision(model, "approval", verdict, (gate, standing), act.actor, act.now, reason or "approved")
         with act.change() as draft:
             draft.decide(decision)
             if decision.allowed:
@@ -185,6 +187,13 @@ class Registry:
             tell()
         except FalajError:
             return
+
+
+def standing_of(ledger: Ledger, model: Ref) -> Check:
+    """Whether anything stands against a version: a quarantine, or that retention removed its bytes."""
+    body = ledger.get("standing", _key(model))
+    state = str(body["state"]) if body else "none"
+    return Check("standing", "neither quarantined nor removed", state, body is None)
 
 
 def _key(ref: Ref) -> str:
