@@ -16,7 +16,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 """Earlier than anything: no floor at all."""
 TRIGGERS = ("created", "relationship_end", "last_procedure", "life_of_model", "life_of_processing", "ended")
 """What a period may run from. `created`: of the thing itself; `life_of_…`: of the last of what was made of it."""
-_PERIOD = re.compile(r"(?:(\d{1,4})y)?\s*(?:(\d{1,5})mo?)?\s*(?:(\d{1,6})d)?")
+_PERIOD = re.compile(r"(?:(\d{1,4})y)?\s*(?:(\d{1,5})mo?)?\s*(?:(\d{1,6})d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
