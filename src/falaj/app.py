@@ -89,7 +89,7 @@ class App:
             str(self.settings.online), folder=self.state / "online.lmdb", url=str(self.settings.online_url),
             project=str(self.settings.name),
         )  # fmt: skip
-        online: Online = open_adapter("online", self.settings.online, **options)
+        online: Online = self.governance.sealed(open_adapter("online", self.settings.online, **options))
         self._open.append(online)
         return online
 
@@ -208,7 +208,7 @@ class App:
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
             open_source=lambda s: open_adapter("source", s.scheme, folder=self.settings.folder, secret=secret, **s.options),
-            drafts=self.state / "drafts",
+            drafts=self.state / "drafts", vaults=lambda: self.governance.vault,
         )  # fmt: skip
 
     @cached_property

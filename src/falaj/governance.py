@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.ports.online import Online
+    from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
     from falaj.privacy import Privacy
     from falaj.stages.governance.audit import Audit
@@ -46,6 +48,29 @@ class Governance:
         from falaj.privacy import Privacy
 
         return Privacy(self.app)
+
+    @cached_property
+    def stores(self) -> tuple[SubjectStore, ...]:
+        """Whatever keeps data about people, in the order in which it flows."""
+        from falaj.stages.contracts.subjects import RowsOfSubjects
+        from falaj.stages.features.subjects import OnlineSubjects
+
+        app = self.app
+        snapshots = RowsOfSubjects(app.contracts, "snapshots")
+        online: Any = app.online
+        return (
+            snapshots,
+            RowsOfSubjects(app.contracts, "quarantine"),
+            OnlineSubjects(online, app.project.views, app.contracts.contract, snapshots.rows_of),
+        )
+
+    def sealed(self, online: Online) -> Online:
+        """The online store, so that the rows of views about people are sealed in it."""
+        from falaj.adapters.sealing.online import SealedOnline
+        from falaj.stages.features.subjects import whose
+
+        app = self.app
+        return SealedOnline(online, lambda view: whose(app.project.views, app.contracts.contract, view), lambda: self.vault)
 
     @cached_property
     def audit(self) -> Audit:

@@ -139,7 +139,8 @@ class Privacy:
         """Everything here that keeps data about people."""
         from falaj.stages.privacy.stores import ConsentStore
 
-        return (self.exports, ConsentStore(self.app.ledger, self.app.governance.vault))
+        governance = self.app.governance
+        return (*governance.stores, self.exports, ConsentStore(self.app.ledger, governance.vault))
 
     def record(self) -> list[dict[str, Any]]:
         """The record of processing activities, as of now."""

@@ -28,5 +28,19 @@ def joined_key(values: Sequence[Any]) -> str | None:
     return SEPARATOR.join(_escaped(text) for text in texts if text is not None)
 
 
+def split_key(text: str) -> list[str]:
+    """The values of a key of several columns, as texts: what `joined_key` put together."""
+    parts, current, is_escaped = [], "", False
+    for letter in text:
+        if is_escaped or letter not in (SEPARATOR, ESCAPE):
+            current, is_escaped = current + letter, False
+        elif letter == ESCAPE:
+            is_escaped = True
+        else:
+            parts.append(current)
+            current = ""
+    return [*parts, current]
+
+
 def _escaped(text: str) -> str:
     return text.replace(ESCAPE, ESCAPE * 2).replace(SEPARATOR, ESCAPE + SEPARATOR)

@@ -16,7 +16,7 @@ class Vault(Protocol):
     capabilities: frozenset[str]
 
     def token(self, subject: str) -> str:
-        """HMAC-SHA256 of the subject with a key of the project's pepper, in hexadecimal (64 digits)."""
+        """HMAC-SHA256 of the subject, without white space around it, by a key of the project's pepper; 64 hex digits."""
         ...
 
     def seal(self, tokens: Sequence[str], plain: Sequence[bytes], about: bytes) -> list[bytes]:

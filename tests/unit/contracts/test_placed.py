@@ -18,7 +18,7 @@ def test_a_row_says_in_which_snapshot_it_stands_and_where(tmp_path: Path) -> Non
     assert found["seen_at"].to_list() == [since + timedelta(hours=n) for n in range(1, 9)]
     assert found["_snapshot"].unique(maintain_order=True).to_list() == ["dataset/sky@1", "dataset/sky@2"]
     for asset in made.contracts.assets("sky"):
-        rows = made.contracts._snapshots.frame(asset)
+        rows = made.contracts.snapshots.frame(asset)
         for row in found.filter(pl.col("_snapshot") == str(asset.ref)).to_dicts():
             assert row["_digest"] == asset.digest
             assert rows.row(row["_row"], named=True) == {name: row[name] for name in rows.columns}

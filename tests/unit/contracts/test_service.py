@@ -206,7 +206,7 @@ def test_a_record_that_names_a_blob_of_another_kind_is_found(world: World) -> No
     body = dict(world.ledger.get("asset", "dataset/trips@1") or {})
     body["digest"] = world.blobs.put(b"PAR1 and then nothing")
     with pytest.raises(Conflict, match="no readable Parquet"):
-        world.contracts()._snapshots.frame(decode(Asset, body))
+        world.contracts().snapshots.frame(decode(Asset, body))
 
 
 def test_recent_joins_snapshots_and_the_source_without_counting_twice(world: World) -> None:

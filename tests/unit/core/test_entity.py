@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falaj.core.entity import joined_key, key_text
+from falaj.core.entity import joined_key, key_text, split_key
 from falaj.core.recipe import Column, Reader, Recipe, entity_of
 from falaj.stages.features.keyed import joined
 
@@ -40,3 +40,10 @@ def test_a_key_can_be_read_by_a_person() -> None:
     assert joined_key(["JFK", 7]) == "JFK|7"
     assert joined_key(["JFK", None]) is None
     assert (key_text(True), key_text(7), key_text("x"), key_text(None)) == ("true", "7", "x", None)
+
+
+@given(st.lists(st.text("ab|\\", max_size=5), min_size=1, max_size=4))
+def test_a_key_is_taken_apart_into_what_it_was_made_of(values: list[str]) -> None:
+    text = joined_key(values)
+    assert text is not None
+    assert split_key(text) == values

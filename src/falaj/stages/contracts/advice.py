@@ -41,6 +41,9 @@ def fit(contract: Contract, times: Iterable[str], others: Mapping[str, Contract]
         if contract.kinds.get(name) != "timestamp":
             seen = f"it is {a(contract.kinds[name])}" if name in contract.kinds else "there is none"
             yield Finding("schema[0].properties", "error", f"the dataset names the timestamp {name!r}; {seen}", "add it.")
+        elif contract.subject and name in contract.personal:
+            hint = "let another column hold what is personal: periods are read by this one, so it is never sealed."
+            yield Finding("schema[0].properties", "warning", f"{name} is personal and stays in clear", hint)
     if others is None:
         return
     for place, column in enumerate(contract.columns):
@@ -65,6 +68,11 @@ def _whole(contract: Contract) -> Iterator[Finding]:
         yield Finding("team", "warning", "nobody owns it", "add `team: {name: …}`: whom an alert can go to.")
     if not contract.description:
         yield Finding("description.purpose", "warning", "it does not say what it is for", "add `description: {purpose: …}`.")
+    if contract.personal and not contract.subject:
+        named = ", ".join(contract.personal[:5])
+        hint = "add `customProperties: [{property: subject, value: true}]` to the column that says whose row it is."
+        told = f"{named}: personal, and nobody can be erased from it, for no column says whose row it is"
+        yield Finding("schema[0].properties", "warning", told, hint)
     if not labels.get("classification"):
         yield Finding(
             "customProperties", "warning", "it has no classification", "add `{property: classification, value: internal}`."
@@ -86,7 +94,7 @@ def _column(column: Column, place: str, contract: Contract) -> Iterator[Finding]
     spoken = personal.spoken_of(column.name)
     whole = str(contract.labels.get("classification") or "")
     if spoken and column.classification.lower() in _PUBLIC and whole.lower() in _PUBLIC:
-        hint = "add `classification: confidential`, or say in `description` why it is none."
+        hint = "add `classification: personal`, or say in `description` why it is none."
         yield Finding(f"{place}.classification", "warning", f"{column.name} may be personal data: {spoken}", hint)
     options = f"{place}.logicalTypeOptions"
     if holds_never(column):

@@ -65,6 +65,9 @@ def _column(old: Column, new: Column) -> Iterator[Edit]:
         )
     if old.classification != new.classification:
         yield level(f"{name} classification", old.classification, new.classification)
+    if old.subject != new.subject:
+        what, why = ("added", "rows to come are sealed") if new.subject else ("removed", "rows to come can be erased no more")
+        yield nobody(f"{name} subject", f"subject {what}", old.subject, new.subject, why)
     if old.references != new.references:
         yield _references(old, new)
     if old.description != new.description:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from falaj.stages.contracts import personal
 from falaj.stages.contracts.expression import Node
 
 ROW_METRICS = frozenset({"nullValues", "missingValues", "invalidValues", "duplicateValues", "expression"})
@@ -29,6 +30,8 @@ class Column:
     multiple_of: int | float | None = None
     naive_is_utc: bool = False
     classification: str = ""
+    subject: bool = False
+    """Its value says whose row it is: what is personal in the row is sealed under that person's key."""
     references: tuple[str, str] | None = None
     """(dataset, column): every value must be there, in that dataset as it is known when this one is taken in."""
     description: str = ""
@@ -82,6 +85,21 @@ class Contract:
     status: str = ""
     description: str = ""
     """What it is for, as `description.purpose` says."""
+
+    @property
+    def subject(self) -> str:
+        """The column that says whose row it is; empty where rows are about nobody."""
+        return next((column.name for column in self.columns if column.subject), "")
+
+    @property
+    def personal(self) -> tuple[str, ...]:
+        """The columns whose values tell of a person: by their own classification or by that of the whole; and the subject."""
+        whole = str(self.labels.get("classification") or "")
+        return tuple(
+            column.name
+            for column in self.columns
+            if column.subject or (column.classification or whole).strip().lower() in personal.CLASSES
+        )
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)

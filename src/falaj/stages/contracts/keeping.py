@@ -18,6 +18,7 @@ from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.late import Late
 from falaj.stages.contracts.load import Judged
 from falaj.stages.contracts.profile import merge, profile
+from falaj.stages.contracts.sealed import Admitted, Sealing, sealing
 from falaj.stages.contracts.snapshots import Snapshots, Written, recut, sampled
 from falaj.stages.contracts.spec import Dataset
 from falaj.stages.contracts.versions import Table
@@ -42,6 +43,8 @@ class Load:
     """Where the source hands out everything: what is known already."""
     late: Late | None = None
     """Where rows may come late: which did."""
+    admitted: Admitted | None = None
+    """Where rows are about people: how many of erased ones came again."""
     held: str = ""
     """Why the load has to wait or is refused, where that is for its columns."""
 
@@ -71,20 +74,22 @@ class Keeping:
     def keep(self, declared: Dataset, load: Load, like: Profile) -> Kept:
         """The load's rows as blobs. Nothing shows them before an asset names them."""
         judged, table = load.judged, load.table
-        good = self.write(declared, (lambda: table.fresh(judged.good())) if table else judged.good, like)
+        good = self.write(declared, load.contract, (lambda: table.fresh(judged.good())) if table else judged.good, like)
         bad: Written | None = None
         if judged.quarantined:
             frames = table.fresh_bad(judged.bad()) if table else judged.bad()
-            kept_out = self.snapshots.write(recut(frames, self.part_rows), is_profiled=False)
+            by = sealing(load.contract, "quarantine", declared.name)
+            kept_out = self.snapshots.write(recut(frames, self.part_rows), is_profiled=False, by=by)
             bad = kept_out if kept_out.rows else None
         return Kept(good, bad, table.vanished() if table else 0)
 
-    def write(self, declared: Dataset, frames: Frames, like: Profile) -> Written:
+    def write(self, declared: Dataset, contract: Contract, frames: Frames, like: Profile) -> Written:
         """Good rows as a snapshot, with a profile in the bins of `like`, or in those that a sample of its own rows gives."""
+        by = sealing(contract, "dataset", declared.name, (declared.time, declared.known))
         if like is None:
-            like = self._like(frames)
+            like = self._like(frames, by)
         spans = (("time", declared.time), ("known", declared.known))
-        return self.snapshots.write(recut(frames(), self.part_rows), spans, like)
+        return self.snapshots.write(recut(frames(), self.part_rows), spans, like, by=by)
 
     def labels(self, load: Load, *, since: datetime | None) -> dict[str, Any]:
         """What the good and the bad rows of a load have in common."""
@@ -111,19 +116,21 @@ class Keeping:
     def whole_profile(self, load: Load, good: Written) -> str:
         """The digest of the profile of every good row, where the snapshot holds only what changed: drift is told by this."""
         seen: dict[str, Any] | None = None
+        hidden = good.sealed["columns"] if good.sealed else ()
         for frame in load.judged.good():
-            one = profile(frame, seen or good.profile)
+            one = profile(frame, seen or good.profile, hidden=hidden)
             seen = one if seen is None else merge(seen, one)
         return self.blobs.put(canonical(seen or {}))
 
-    def _like(self, frames: Frames) -> Profile:
+    def _like(self, frames: Frames, by: Sealing | None) -> Profile:
         """None where there is one part, whose own rows are all that there is."""
         parts = recut(frames(), self.part_rows)
         first, second = next(parts, None), next(parts, None)
         if first is None or second is None:
             return None
         del first, second
-        return profile(sampled(frames(), max(self.part_rows // 4, 1)))  # a quarter of a million rows find deciles well enough
+        sample = sampled(frames(), max(self.part_rows // 4, 1))
+        return profile(sample, hidden=by.columns(sample) if by else ())  # a quarter of a million rows find deciles well enough
 
 
 def after(head: Head, load: Load, good: Written) -> Head:

@@ -13,11 +13,11 @@ import polars as pl
 
 from falaj.core.asset import Asset
 from falaj.core.moments import moment
-from falaj.ports.blobs import Blobs
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.load import stamp
 from falaj.stages.contracts.quarantine import rows_of
 from falaj.stages.contracts.rows import cast, check_types, unfit
+from falaj.stages.contracts.sealed import sealing, unseal
 from falaj.stages.contracts.snapshots import Snapshots, within
 
 LATE = "late"
@@ -73,13 +73,12 @@ class Late:
             late = pl.when(is_old).then(_as_it_came(self.until, frame.schema[self.known])).otherwise(pl.col(self.known))
             yield _without(frame.with_columns(late.alias(self.known)), is_old, came)
 
-    def label(self, blobs: Blobs) -> dict[str, str]:
-        """What the next load has to know of these rows."""
+    def label(self, snapshots: Snapshots, name: str) -> dict[str, str]:
+        """What the next load has to know of these rows; kept as quarantine is, for they are as they came."""
         if not self.rows:
             return {}
-        out = io.BytesIO()
-        pl.concat(self.rows).write_parquet(out, compression="zstd")
-        return {LATE: blobs.put(out.getvalue())}
+        by = sealing(self.contract, "late", name)
+        return {LATE: snapshots.write([pl.concat(self.rows)], is_profiled=False, by=by).digest}
 
     def _unlike(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Without the rows that came before under the same known time."""
@@ -126,6 +125,7 @@ def pools(snapshots: Snapshots, assets: Sequence[Asset], by: tuple[Contract, str
     for load in loads.values():
         digest = next((str(asset.labels[LATE]) for asset in load if LATE in asset.labels), "")
         late = pl.read_parquet(io.BytesIO(snapshots.blobs.get(digest))) if digest else pl.DataFrame()
+        late = unseal(snapshots.vaults, late, f"late|{load[0].ref.name}", keep=False)
         left = late
         for asset in sorted(load, key=lambda asset: asset.ref.kind == "dataset"):  # what was kept out before what came in
             is_cast = asset.ref.kind == "dataset"

@@ -78,6 +78,7 @@ def read(data: bytes, file: str = "contract") -> Contract:
     name = table.get("name").text(longest=80)
     columns, key, checks = _columns(table)
     columns = _related(table, name, columns)
+    _one_subject(table, columns)
     kinds = {column.name: column.kind for column in columns}
     checks.extend(read_rules(table.get("quality").items(), None, kinds))
     labels = _small({**_labels(top), **_labels(table)}, file)
@@ -214,8 +215,30 @@ def _column(spot: Spot) -> Column:
         multiple_of=_step(step) if step.value is not None else None,
         naive_is_utc=_naive_is_utc(options),
         classification=spot.get("classification").text("", longest=80),
+        subject=_is_subject(spot, kind),
         description=_prose(spot.get("description")),
     )
+
+
+def _is_subject(spot: Spot, kind: str) -> bool:
+    """Of a column's customProperties falaj reads this one alone; the others are for people."""
+    entries = spot.get("customProperties")
+    for entry in entries.items() if isinstance(entries.value, list) else ():
+        if isinstance(entry.value, dict) and entry.value.get("property") == "subject" and entry.get("value").flag():
+            if kind not in ("string", "integer"):
+                raise entry.fail("on a column of type string or integer", "a person is named by a text or a whole number.")
+            return True
+    return False
+
+
+def _one_subject(table: Spot, columns: tuple[Column, ...]) -> None:
+    named = [column.name for column in columns if column.subject]
+    if len(named) > 1:
+        raise InvalidInput(
+            f"{table.file}: {table.path}.properties has two subjects, {named[0]!r} and {named[1]!r}.",
+            "a row is about one person: mark the column that names them.",
+            path=f"{table.path}.properties",
+        )
 
 
 def _naive_is_utc(options: Spot) -> bool:

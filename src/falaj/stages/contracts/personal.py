@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
+CLASSES = frozenset({"personal", "sensitive-personal", "health", "minor", "bank-confidential"})
+"""The classifications of a column whose values tell of the person whose row it is."""
+
 FORMS: Mapping[str, str] = {
     # form: the pattern that every value keeps
     "an e-mail address": r"^[^@\s]+@[^@\s]+\.[^@\s]+$",

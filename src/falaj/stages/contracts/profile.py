@@ -22,8 +22,10 @@ Profile = Mapping[str, Any]
 """{"rows", "columns": {name: {"kind": "number" | "category" | "time" | "text", "missing", …}}}; plain JSON values."""
 
 
-def profile(frame: pl.DataFrame, like: Profile | None = None) -> dict[str, Any]:
+def profile(frame: pl.DataFrame, like: Profile | None = None, *, hidden: Sequence[str] = ()) -> dict[str, Any]:
     """Counts every column. Bins and values come from `like` where it has the column, else from this frame.
+
+    `hidden`: columns that tell of people, which are counted as texts are: a bin's edge and a listed value are somebody's.
 
     number    `edges` e0 < e1 …; `counts[i]` values in (e(i-1), e(i)], the last one above all edges; min, max, sum, squares
     category  `values` and their `counts`, and `unseen` for all others
@@ -31,7 +33,14 @@ def profile(frame: pl.DataFrame, like: Profile | None = None) -> dict[str, Any]:
     text      an identifier: only how many are missing
     """
     known = (like or {}).get("columns", {})
-    return {"rows": frame.height, "columns": {s.name: _column(s, known.get(s.name)) for s in frame if not s.name.startswith("_")}}
+    return {
+        "rows": frame.height,
+        "columns": {
+            s.name: {"kind": "text", "missing": s.null_count()} if s.name in hidden else _column(s, known.get(s.name))
+            for s in frame
+            if not s.name.startswith("_")
+        },
+    }
 
 
 def told(found: Profile) -> list[dict[str, Any]]:

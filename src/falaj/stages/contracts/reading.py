@@ -28,6 +28,7 @@ from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.load import FunctionSource, pieces
 from falaj.stages.contracts.rows import KINDS, Rule
 from falaj.stages.contracts.rules import Judge, Plan
+from falaj.stages.contracts.sealed import Admitted, Vaults, sealing, vault_of
 from falaj.stages.contracts.snapshots import PART_ROWS, Snapshots, covers, union, within
 from falaj.stages.contracts.spec import Dataset, Derived, From
 from falaj.stages.contracts.versions import key_of, latest
@@ -40,13 +41,15 @@ SNAPSHOT, DIGEST, ROW = "_snapshot", "_digest", "_row"
 class Datasets:
     """The datasets of a project, as they can be read. `folder` is the project's, where the contract files are.
 
-    `open_source` opens a source that is named by its adapter. `drafts`: where loads that do not fit into one part are kept
+    `open_source` opens a source that is named by its adapter. `vaults` opens the vault, which only datasets about people
+    need. `drafts`: where loads that do not fit into one part are kept
     until they are judged; by default a folder beside the contracts that is only made when it is needed.
     """
 
     def __init__(
         self, kernel: Kernel, blobs: Blobs, datasets: Mapping[str, Dataset], folder: Path, *, zone: str = "local",
         open_source: Callable[[From], Source] | None = None, drafts: Path | None = None, part_rows: int = PART_ROWS,
+        vaults: Vaults | None = None,
     ) -> None:  # fmt: skip
         self.kernel = kernel
         self.blobs = blobs
@@ -55,8 +58,8 @@ class Datasets:
         self.zone = zone
         self.part_rows = part_rows
         self._open_source = open_source
-        self._drafts = Drafts(drafts or folder / ".drafts")
-        self._snapshots = Snapshots(kernel.ledger, blobs)
+        self.drafts = Drafts(drafts or folder / ".drafts")
+        self.snapshots = Snapshots(kernel.ledger, blobs, vaults=vaults)
         self._read: dict[str, tuple[bytes, Contract]] = {}
         self._plans: dict[str, tuple[Contract, pl.Schema, Plan]] = {}
 
@@ -71,7 +74,7 @@ class Datasets:
         frames = [
             (str(asset.ref), within(frame, column, since, until))
             for asset in found
-            for frame in self._snapshots.frames(asset, by, since, until)
+            for frame in self.snapshots.frames(asset, by, since, until)
         ]
         schema = self._schema(name)
         return union(aligned(frames, schema), schema)
@@ -80,7 +83,7 @@ class Datasets:
         """The same rows as a query that has not read them yet: only the parts of the period are opened when it runs."""
         column = pl.col(getattr(self._declared(name), by))
         found = self.assets(name, since, until, by=by)
-        scans = [(str(asset.ref), scan) for asset in found for scan in self._snapshots.scan(asset, by, since, until)]
+        scans = [(str(asset.ref), scan) for asset in found for scan in self.snapshots.scan(asset, by, since, until)]
         schema = self._schema(name)
         rows = pl.concat(aligned(scans, schema), how="diagonal_relaxed") if scans else pl.LazyFrame(schema=schema)
         rows = rows.filter(column > pl.lit(since)) if since is not None else rows
@@ -91,8 +94,8 @@ class Datasets:
 
         Raises InvalidInput where the contract has no key.
         """
-        key = key_of(self.contract(name), name)
-        return latest(self.scan(name, until=at, by="known"), key, self._declared(name).known).collect()
+        declared, contract = self._declared(name), self.contract(name)
+        return latest(self._keyed(declared, contract, at), key_of(contract, name), declared.known).collect()
 
     def recent(self, name: str, since: datetime | None, until: datetime) -> pl.DataFrame:
         """Every good row that became known in (since, until]: from snapshots, and what came after them straight from the source.
@@ -116,14 +119,14 @@ class Datasets:
 
     def assets(self, name: str, since: datetime | None = None, until: datetime | None = None, *, by: By = "time") -> list[Asset]:
         """The snapshots that hold rows of (since, until], by version."""
-        found = self._snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
+        found = self.snapshots.assets("dataset", self._declared(name).name, self._head(name).version)
         return [asset for asset in found if (since is None and until is None) or covers(asset, by, since, until)]
 
     def placed(self, name: str, since: datetime | None, until: datetime, where: pl.Expr) -> pl.DataFrame:
         """The rows known in (since, until] that `where` picks, and the place of each: `_snapshot`, `_digest`, `_row` (from 0)."""
         found = []
         for asset in self.assets(name, since, until, by="known"):
-            rows = self._snapshots.frame(asset)
+            rows = self.snapshots.frame(asset)
             if set(where.meta.root_names()) <= set(rows.columns):
                 here = (pl.lit(str(asset.ref)).alias(SNAPSHOT), pl.lit(asset.digest).alias(DIGEST))
                 own = rows.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64), *here).filter(where)
@@ -137,7 +140,7 @@ class Datasets:
         if body is None:
             raise NotFound(f"There is no asset {asset}.", f"falaj dataset show {asset.name}")
         found: list[pl.DataFrame] = []
-        for frame in self._snapshots.frames(decode(Asset, body), "time"):
+        for frame in self.snapshots.frames(decode(Asset, body), "time"):
             if column not in frame.columns:
                 raise NotFound.named("column", column, frame.columns)
             try:
@@ -157,6 +160,10 @@ class Datasets:
         if found is None:
             raise NotFound(f"There is no profile of {asset}.", f"falaj dataset show {asset.name}")
         return found
+
+    def version(self, name: str) -> int:
+        """Of the newest snapshot; 0 where nothing was taken in yet."""
+        return self._head(self._declared(name).name).version
 
     def contract(self, name: str) -> Contract:
         """The contract as the file says now. Raises InvalidInput where it cannot be read."""
@@ -201,8 +208,20 @@ class Datasets:
 
     def _current(self, name: str, since: datetime | None, until: datetime) -> pl.LazyFrame:
         """What a step over all rows reads: of each key the row known by then; without a key every row."""
-        rows, key = self.scan(name, until=until, by="known"), self.contract(name).key
-        return latest(rows, key, self._declared(name).known) if key else rows
+        declared, contract = self._declared(name), self.contract(name)
+        rows = self._keyed(declared, contract, until)
+        return latest(rows, contract.key, declared.known) if contract.key else rows
+
+    def _keyed(self, declared: Dataset, contract: Contract, until: datetime | None) -> pl.LazyFrame:
+        """Every row known by then, but those that lost their key because the person was erased."""
+        rows = self.scan(declared.name, until=until, by="known")
+        lost = [name for name in contract.key if name in contract.personal] if contract.subject else []
+        return rows.drop_nulls(lost) if lost else rows
+
+    def _admitted(self, name: str, contract: Contract) -> Admitted | None:
+        """What lets rows of a source pass, where they are about people. Raises Unavailable where there is no vault."""
+        by = sealing(contract, "dataset", name)
+        return Admitted(vault_of(self.snapshots.vaults, f"dataset/{name}"), by) if by else None
 
     def _declared(self, name: str) -> Dataset:
         if name not in self.datasets:
@@ -236,7 +255,9 @@ class Datasets:
         return held
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
-        return pl.concat(list(pieces(self.source(declared.name), declared, since, until)))
+        frames = pieces(self.source(declared.name), declared, since, until)
+        admitted = self._admitted(declared.name, self.contract(declared.name))
+        return pl.concat(list(admitted.sift(frames) if admitted else frames))
 
     def _passed(self, declared: Dataset, frame: pl.DataFrame, also: tuple[Rule, ...]) -> pl.DataFrame:
         """The rows that come through, each judged by itself. Asked for every few seconds, so the plan is kept."""

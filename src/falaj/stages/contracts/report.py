@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,15 @@ def write(blobs: Blobs, about: Ref, until: datetime | None, checks: Sequence[Che
     ]  # fmt: skip
     body = {"form": FORM, "about": str(about), "until": until, "checks": list(checks), "findings": told}
     return blobs.put(canonical(encode(body)))
+
+
+def without(findings: Sequence[Finding], hidden: Collection[str]) -> list[Finding]:
+    """The findings without the values of columns that tell of people: those are only where they can be erased."""
+    return [replace(found, sample=tuple(_without(row, hidden) for row in found.sample)) for found in findings]
+
+
+def _without(row: Mapping[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in hidden}
 
 
 def of(decision: Decision) -> dict[str, Any]:

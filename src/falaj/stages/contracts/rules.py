@@ -261,7 +261,9 @@ class Judge:
 
     def _fail(self, exc: Exception) -> None:
         """A rule that cannot be computed stops the load: nobody knows what it would have kept out."""
-        unseen = Check("the contract can be computed", "every rule", str(exc).splitlines()[0][:200], False)
+        # polars may quote a value, which no ledger may keep where rows are about people
+        said = type(exc).__name__ if self.contract.personal else str(exc).splitlines()[0][:200]
+        unseen = Check("the contract can be computed", "every rule", said, False)
         self._types.append(unseen)
         self.stopped = f"a rule cannot be computed: {unseen.seen}"
 

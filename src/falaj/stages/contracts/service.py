@@ -43,7 +43,7 @@ class Contracts(Shown):
 
     @property
     def _keeping(self) -> Keeping:
-        return Keeping(self._snapshots, self.blobs, self.part_rows)
+        return Keeping(self.snapshots, self.blobs, self.part_rows)
 
     @action("dataset.ingest")
     def ingest(self, act: Act, dataset: Ref, *, until: datetime) -> Decision:
@@ -55,14 +55,14 @@ class Contracts(Shown):
         full, InvalidInput where the contract cannot be read, Conflict where somebody else took in the same period meanwhile.
         """
         declared = self._declared(dataset.name)
-        self._drafts.sweep_once()
+        self.drafts.sweep_once()
         until = self.covered(declared, to_millis(until))
         head = self._head(dataset.name)
         if head.watermark is not None and until <= head.watermark:
             if isinstance(declared.source, Derived):
                 self.source(dataset.name)  # a step that was broken meanwhile is told now, not when an input moves
             return _repeated(dataset, head, head.watermark, act)
-        with self._drafts.open() as space:
+        with self.drafts.open() as space:
             load = self._load(declared, head, until, space)
             if load.judged.stopped or load.held:
                 return self._refuse(act, dataset.bare, load)
@@ -85,9 +85,10 @@ class Contracts(Shown):
         now = to_millis(act.now)
         found = quarantine.replay(iter(loads), contract, declared.known, now, Around(self._references(contract, now)))
         if not found.good.height:
-            return self._unmended(act, dataset.bare, found)
+            return self._unmended(act, dataset.bare, contract, found)
         ref = declared.ref.at(head.version + 1)
-        good = self._keeping.write(declared, lambda: iter([found.good]), self._profile(dataset.name, head.version))
+        like = self._profile(dataset.name, head.version)
+        good = self._keeping.write(declared, contract, lambda: iter([found.good]), like)
         digest = self.blobs.put(parquet(found.places))
         empty = Judged((), (), (), found.tried, 0, "", lambda: iter(()), lambda: iter(()))
         load = Load(
@@ -133,6 +134,9 @@ class Contracts(Shown):
         table = self._table(declared, contract, head, until) if declared.brings_all else None
         late = self._late(declared, contract, head, until)
         frames = pieces(source, declared, late.start if late else head.watermark, until)
+        admitted = self._admitted(declared.name, contract)
+        if admitted:
+            frames = admitted.sift(frames)
         if late:
             frames = late.sift(recut(frames, self.part_rows), lambda kept: take(kept, space, self.part_rows, "unlike"))
         rows = take(frames, space, self.part_rows)
@@ -143,19 +147,20 @@ class Contracts(Shown):
         )  # fmt: skip
         judged = judge(rows, by, space)
         held = _columns_refused(declared, contract, new)
-        return Load(head, until, contract, written, judged, labels_of(source.origin), taken_from, table, late, held)
+        origin = labels_of(source.origin)
+        return Load(head, until, contract, written, judged, origin, taken_from, table, late, admitted, held)
 
     def _table(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Table:
         key = key_of(contract, declared.name)
-        held = self.scan(declared.name, until=until, by="known") if head.known_rows else None
+        held = self._keyed(declared, contract, until) if head.known_rows else None
         return Table(held, key, declared.known, self.quarantine(declared.name) if head.version else None)
 
     def _late(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Late | None:
         if not declared.late or head.watermark is None:
             return None
         start = head.watermark - length(declared.late)
-        kept = [each for kind in ("dataset", "quarantine") for each in self._snapshots.assets(kind, declared.name, head.version)]
-        came = pools(self._snapshots, kept, (contract, declared.known), start)
+        kept = [each for kind in ("dataset", "quarantine") for each in self.snapshots.assets(kind, declared.name, head.version)]
+        came = pools(self.snapshots, kept, (contract, declared.known), start)
         return Late(contract, declared.known, start, head.watermark, until, came)
 
     def _around(self, declared: Dataset, contract: Contract, head: Head, until: datetime) -> Around:
@@ -185,26 +190,26 @@ class Contracts(Shown):
 
     def _waiting(self, name: str, head: Head, given: pl.DataFrame | None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
         """The rows that wait, load by load, each as mended where `given` mends it, beside what of that load came in."""
-        good = self._snapshots.assets("dataset", name, head.version)
+        good = self.snapshots.assets("dataset", name, head.version)
         done = quarantine.mended(self.blobs, good)
-        for asset in self._snapshots.assets("quarantine", name, head.version):
-            rows = quarantine.waiting(quarantine.rows_of(self._snapshots, asset), done)
+        for asset in self.snapshots.assets("quarantine", name, head.version):
+            rows = quarantine.waiting(quarantine.rows_of(self.snapshots, asset), done)
             rows = mending.merged(rows, given, self.datasets[name].source) if given is not None else rows
             if rows.height:
                 own = next((each for each in good if each.ref.version == asset.ref.version), None)
-                yield rows, self._snapshots.frame(own) if own else None
+                yield rows, self.snapshots.frame(own) if own else None
 
-    def _unmended(self, act: Act, dataset: Ref, found: Mended) -> Decision:
+    def _unmended(self, act: Act, dataset: Ref, contract: Contract, found: Mended) -> Decision:
         """Nothing came in. Where there was something to replay, that is a refusal, with its evidence."""
         if not found.tried:
             return Decision(dataset, RULE, "allow", (), act.actor, act.now, "nothing to mend")
         reason = f"none of {count(found.tried)} keeps the contract"
         decision = Decision(dataset, "replay", "deny", found.checks, act.actor, act.now, reason)
+        findings = report.without(found.findings, contract.personal)
+        told = report.write(self.blobs, dataset, None, found.checks, findings)
         with act.change() as draft:
             draft.decide(decision)
-            draft.note(
-                rows=found.tried, verdict="deny", report=report.write(self.blobs, dataset, None, found.checks, found.findings)
-            )
+            draft.note(rows=found.tried, verdict="deny", report=told)
         return decision
 
     def _refuse(self, act: Act, dataset: Ref, load: Load) -> Decision:
@@ -223,7 +228,7 @@ class Contracts(Shown):
             decision.verdict, decision.checks, decision.reason,
         ):  # fmt: skip
             return before  # told already: a source that stays broken must not fill the ledger
-        told = report.write(self.blobs, dataset, load.until, judged.every, judged.findings) if judged.findings else ""
+        told = self._report(dataset, load) if judged.findings else ""
         with act.change() as draft:
             draft.decide(decision)
             if told:
@@ -239,7 +244,7 @@ class Contracts(Shown):
             return self._move(act, declared, load, kept.gone if kept else 0)
         ref, head = declared.ref.at(load.head.version + 1), after(load.head, load, kept.good)
         decision = _taken_in(ref, act, load, kept, self._changed(declared, load))
-        told = report.write(self.blobs, ref, load.until, load.judged.every, load.judged.findings)
+        told = self._report(ref, load)
         good, bad = self._assets(ref, load, kept, {"report": told} if told else {}, act.now)
         with act.change(ref) as draft:
             _still(draft, declared.ref, load.head, clears=True)
@@ -253,17 +258,21 @@ class Contracts(Shown):
             draft.note(contract=load.contract.digest, until=load.until)
         return decision
 
+    def _report(self, about: Ref, load: Load) -> str:
+        findings = report.without(load.judged.findings, load.contract.personal)
+        return report.write(self.blobs, about, load.until, load.judged.every, findings)
+
     def _assets(self, ref: Ref, load: Load, kept: Kept, told: Mapping[str, Any], now: datetime) -> tuple[Asset, Asset | None]:
         labels = {**self._keeping.labels(load, since=load.head.watermark), **told}
         own = {**labels, **self._keeping.shape(load.contract, kept.good), "load_rows": load.judged.rows}
-        own |= load.late.label(self.blobs) if load.late else {}
+        own |= load.late.label(self.snapshots, ref.name) if load.late else {}
         if load.table is not None:
             own["load_profile"] = self._keeping.whole_profile(load, kept.good)
         good = Asset(ref, kept.good.digest, kept.good.digest, self.zone, own, load.inputs, created_at=now)
         if kept.bad is None:
             return good, None
         parts = {"parts": kept.bad.parts} if kept.bad.parts > 1 else {}
-        aside, rest = Ref("quarantine", ref.name, ref.version), {**labels, "rows": kept.bad.rows, **parts}
+        aside, rest = Ref("quarantine", ref.name, ref.version), {**labels, "rows": kept.bad.rows, **parts, **kept.bad.form}
         return good, Asset(aside, kept.bad.digest, kept.bad.digest, self.zone, rest, load.inputs, created_at=now)
 
     def _move(self, act: Act, declared: Dataset, load: Load, gone: int) -> Decision:
@@ -315,6 +324,9 @@ def _taken_in(ref: Ref, act: Act, load: Load, kept: Kept, changed: Check | None)
     late = load.late.count if load.late else 0
     if late:
         checks = (*checks, Check("info: rows that came late", "told, and known from this load on", count(late), True))
+    again = load.admitted.count if load.admitted else 0
+    if again:
+        checks = (*checks, Check("info: rows of erased people", "told, and left out", count(again), True))
     reason = f"{count(kept.good.rows)} taken in" + (f", {kept.bad.rows:,} in quarantine" if kept.bad else "")
     reason += f"; late: {count(late)}" if late else ""
     return Decision(ref, RULE, "allow", checks, act.actor, act.now, reason)

@@ -29,8 +29,8 @@ class Shown(Datasets):
         """Where the dataset stands: version, watermark, rows, contract, latest decision; and, as it is now, how many rows wait in
         quarantine, how many were mended, and whether the contract's promises are kept."""
         declared, head = self._declared(name), self._head(name)
-        good = self._snapshots.assets("dataset", name, head.version)
-        bad = self._snapshots.assets("quarantine", name, head.version)
+        good = self.snapshots.assets("dataset", name, head.version)
+        bad = self.snapshots.assets("quarantine", name, head.version)
         mended = sum(int(asset.labels.get("rows", 0)) for asset in good if quarantine.MENDS in asset.labels)
         waiting = sum(int(asset.labels.get("rows", 0)) for asset in bad) - mended
         return {
@@ -65,9 +65,7 @@ class Shown(Datasets):
         `waiting`: only those that have not been mended since.
         """
         head = self._head(self._declared(name).name)
-        frames = [
-            quarantine.rows_of(self._snapshots, asset) for asset in self._snapshots.assets("quarantine", name, head.version)
-        ]
+        frames = [quarantine.rows_of(self.snapshots, asset) for asset in self.snapshots.assets("quarantine", name, head.version)]
         empty = {**self._schema(name), REASONS: pl.List(pl.String), ROW: pl.Int64, "_version": pl.Int64}
         found = union(frames, empty)
         return quarantine.waiting(found, quarantine.mended(self.blobs, self.assets(name))) if waiting else found
@@ -115,8 +113,8 @@ class Shown(Datasets):
         body = self.kernel.ledger.get("asset", str(ref))
         if body is None or not (ref.version or "").isdecimal():
             raise NotFound(f"There is no snapshot {ref}.", f"falaj dataset show {ref.name}")
-        upto = self._snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
-        scans = [(str(each.ref), scan) for each in upto for scan in self._snapshots.scan(each)]
+        upto = self.snapshots.assets("dataset", ref.name, int(ref.version or 0)) if state else [decode(Asset, body)]
+        scans = [(str(each.ref), scan) for each in upto for scan in self.snapshots.scan(each)]
         rows = pl.concat(aligned(scans, self._schema(ref.name)) if state else [s for _, s in scans], how="diagonal_relaxed")
         return rows, self._profile(ref.name, int(ref.version or 0)) or {}
 

@@ -19,7 +19,9 @@ from falaj.core.errors import Conflict, FalajError
 from falaj.core.moments import moment
 from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger
+from falaj.stages.contracts import sealed
 from falaj.stages.contracts.profile import merge, profile
+from falaj.stages.contracts.sealed import SEALED, Sealing, Vaults
 
 CACHE_BYTES = 24 << 20
 """The newest few months of a table of this size; the rest is read from disk again."""
@@ -59,22 +61,32 @@ class Written:
     columns: Mapping[str, str]
     spans: Mapping[str, Any]
     profile: Mapping[str, Any]
+    sealed: Mapping[str, Any] | None = None
+    """Whose column says whose row it is, and which columns are sealed by it; None where no row is about anybody."""
 
     @property
     def labels(self) -> dict[str, Any]:
-        found = {"rows": self.rows, "columns": dict(self.columns), **self.spans}
+        found = {"rows": self.rows, "columns": dict(self.columns), **self.spans, **self.form}
         return found if self.parts == 1 else {**found, "parts": self.parts}
+
+    @property
+    def form(self) -> dict[str, Any]:
+        return {sealed.LABEL: dict(self.sealed)} if self.sealed else {}
 
 
 class Snapshots:
     """The frames behind dataset and quarantine assets, with the newest kept in memory."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, ledger: Ledger, blobs: Blobs, cache_bytes: int = CACHE_BYTES, vaults: Vaults | None = None) -> None:
+        """`vaults`: opens the vault; needed as soon as a row is about somebody."""
         self.ledger = ledger
         self.blobs = blobs
+        self.vaults = vaults
         self._room = cache_bytes
         self._assets: dict[str, Asset | None] = {}
         self._held: OrderedDict[str, pl.DataFrame] = OrderedDict()
+        self._opened: dict[str, int] = {}
+        """Of the frames that were sealed: the vault's generation when they were opened."""
         self._lock = Lock()
 
     def assets(self, kind: str, name: str, upto: int) -> list[Asset]:
@@ -101,19 +113,23 @@ class Snapshots:
         like: Mapping[str, Any] | None = None,
         *,
         is_profiled: bool = True,
+        by: Sealing | None = None,
     ) -> Written:
         """Keeps the frames, at least one, as one snapshot. Nothing shows it before an asset names it.
 
-        `like`: the profile whose bins are kept. Without one, those of the first part count.
+        `like`: the profile whose bins are kept. Without one, those of the first part count. `by`: how rows are sealed; what
+        is sealed is not profiled either. Raises Denied where somebody in them was erased.
         """
         parts: list[Part] = []
         seen: dict[str, Any] | None = None
         columns: dict[str, str] = {}
+        hidden: list[str] = []
         for frame in frames:
-            digest = self.blobs.put(parquet(frame))
+            hidden = by.columns(frame) if by is not None else []
+            digest = self.blobs.put(parquet(self._sealed(frame, by) if by is not None else frame))
             parts.append(Part(digest, frame.height, encode(span(frame, spans))))
             if is_profiled:
-                one = profile(frame, seen or like)
+                one = profile(frame, seen or like, hidden=hidden)
                 seen = one if seen is None else merge(seen, one)
             columns = columns or {name: str(dtype) for name, dtype in frame.schema.items()}
         whole = _spans_of(parts, [prefix for prefix, _ in spans])
@@ -122,7 +138,8 @@ class Snapshots:
         if len(parts) > 1:
             body = {"form": FORM, "rows": rows, "columns": columns, "parts": encode(parts)}
             digest = self.blobs.put(canonical(body))
-        return Written(digest, rows, len(parts), columns, whole, seen or {})
+        told = {"subject": by.subject, "columns": hidden} if by is not None else None
+        return Written(digest, rows, len(parts), columns, whole, seen or {}, told)
 
     def parts(self, asset: Asset) -> list[Part]:
         """The Parquet files of one asset, in order. Raises NotFound, or Conflict where the list of them is none."""
@@ -151,7 +168,11 @@ class Snapshots:
         self, asset: Asset, by: str = "time", since: datetime | None = None, until: datetime | None = None
     ) -> list[pl.LazyFrame]:
         """The same parts unread. Their digests are checked now; they are read when the query runs."""
-        return [pl.scan_parquet(self.blobs.path(part.digest)) for part in self._covering(asset, by, since, until)]
+        paths = [self.blobs.path(part.digest) for part in self._covering(asset, by, since, until)]
+        if sealed.LABEL not in asset.labels:
+            return [pl.scan_parquet(path) for path in paths]
+        hidden = frozenset(asset.labels[sealed.LABEL]["columns"])
+        return [sealed.scan(self.vaults, path, _about(asset), hidden) for path in paths]
 
     def _covering(self, asset: Asset, by: str, since: datetime | None, until: datetime | None) -> list[Part]:
         found = self.parts(asset)
@@ -162,7 +183,7 @@ class Snapshots:
     def _read(self, asset: Asset, part: Part) -> pl.DataFrame:
         with self._lock:
             held = self._held.get(part.digest)
-            if held is not None:
+            if held is not None and self._is_open(part.digest):
                 self._held.move_to_end(part.digest)
                 return held
         try:
@@ -174,15 +195,35 @@ class Snapshots:
             raise Conflict(f"{asset.ref} is no readable Parquet file: {why}.", "restore the blob from a backup.") from exc
         if part.rows not in (-1, frame.height):
             raise Conflict(f"{asset.ref} holds {frame.height} rows, its record says {part.rows}.", "falaj audit verify")
+        frame = self._unsealed(asset, part.digest, frame)
         if part.digest == asset.digest or frame.estimated_size() <= self._room:  # one of many parts may be larger than all else
             self._hold(part.digest, frame)
         return frame
+
+    def _sealed(self, frame: pl.DataFrame, by: Sealing) -> pl.DataFrame:
+        return sealed.seal(sealed.vault_of(self.vaults, by.about), frame, by)
+
+    def _unsealed(self, asset: Asset, digest: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Of erased people a snapshot has rows without what was personal; quarantine, all of which is sealed, has none."""
+        if SEALED not in frame.columns:
+            return frame
+        self._opened[digest] = sealed.vault_of(self.vaults, _about(asset)).generation()  # before: what changes later is seen
+        return sealed.unseal(self.vaults, frame, _about(asset), keep=asset.ref.kind != "quarantine")
+
+    def _is_open(self, digest: str) -> bool:
+        """Whether what was opened may still be handed out: not once anybody was erased since."""
+        seen = self._opened.get(digest)
+        return seen is None or (self.vaults is not None and self.vaults().generation() == seen)
 
     def _hold(self, digest: str, frame: pl.DataFrame) -> None:
         with self._lock:
             self._held[digest] = frame
             while len(self._held) > 1 and sum(held.estimated_size() for held in self._held.values()) > self._room:
-                self._held.popitem(last=False)
+                self._opened.pop(self._held.popitem(last=False)[0], None)
+
+
+def _about(asset: Asset) -> str:
+    return f"{asset.ref.kind}|{asset.ref.name}"
 
 
 def covers(asset: Asset, column_span: str, since: datetime | None, until: datetime | None) -> bool:

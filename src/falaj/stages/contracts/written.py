@@ -88,6 +88,8 @@ def _property(column: Column, place: int, checks: list[Quality], *, has_others: 
         body["unique"] = True
     if column.classification:
         body["classification"] = column.classification
+    if column.subject:
+        body["customProperties"] = [{"property": "subject", "value": True}]
     options = _options(column)
     if options:
         body["logicalTypeOptions"] = options
