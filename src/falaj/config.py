@@ -58,6 +58,20 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("runner", "process", "Where training runs: process, or memory for inside this process."),
     Setting("host", "process", "Where endpoints run: process or memory."),
+    Setting(
+        "policy",
+        "cedar",
+        "Who decides what is allowed: cedar (policies), or roles (the table alone, without packs).",
+        ("cedar", "roles"),
+    ),
+    Setting(
+        "packs", "ae-baseline", "Compliance packs, by comma: ae-baseline, cbuae-bank, health-ae, difc, adgm; empty for none."
+    ),
+    Setting(
+        "purpose",
+        "",
+        "What this installation uses data about people for, as contracts say in `purposes`, where a call names none.",
+    ),
     Setting("mirror", "mlflow", "Copy of runs and models: mlflow or none. Without MLflow installed, none."),
     Setting("mlflow_uri", "", "Address of an MLflow server; empty keeps a SQLite file in the state folder."),
     Setting("webhook", "", "Address that alerts are sent to; empty writes them to the log only."),

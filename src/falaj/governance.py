@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from falaj.core.errors import InvalidInput
+from falaj.core.ref import Ref
+
 if TYPE_CHECKING:
+    from falaj.adapters.cedar.policies import Source
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.packs import Pack
     from falaj.ports.online import Online
+    from falaj.ports.policy import Policy
     from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
     from falaj.privacy import Privacy
     from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.policies import Policies
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.labels import Labels
+
+POLICIES = "policies"
+"""The project's folder of Cedar files."""
 
 
 class Governance:
@@ -21,6 +33,87 @@ class Governance:
 
     def __init__(self, app: App) -> None:
         self.app = app
+
+    # --- policy ---
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Raises InvalidInput with file and line for a policy of the project that is broken, NotFound for an unknown pack."""
+        from falaj.adapters import open_adapter
+
+        options: dict[str, Any] = {}
+        if self.app.settings.policy == "cedar":
+            from falaj.adapters.local.policy import GROUPS, ROLES
+
+            place = (str(self.app.settings.zone), str(self.app.settings.purpose))
+            options = {"roles": ROLES, "groups": GROUPS, "sources": self.sources(self.packs), "place": place}
+        policy: Policy = open_adapter("policy", str(self.app.settings.policy), **options)
+        return policy
+
+    @cached_property
+    def packs(self) -> tuple[Pack, ...]:
+        from falaj.packs import load
+
+        return load(str(self.app.settings.packs))
+
+    def sources(self, packs: Sequence[Pack]) -> list[Source]:
+        """The policies of the packs, and those of the project as they stand on disk."""
+        from falaj.adapters.cedar.policies import Source, project_sources
+
+        of_packs = [Source(f"{pack.id}/policies.cedar", pack.policies) for pack in packs]
+        return [*of_packs, *project_sources(self.app.settings.folder / POLICIES)]
+
+    def changed(self, packs: Sequence[str] | None) -> Policy:
+        """The policy as it would be with these packs, or those in force, and the project's policies as they stand on disk.
+
+        Raises as `policy` does, and InvalidInput where no policies are asked.
+        """
+        from falaj.adapters.cedar.policy import CedarPolicy
+        from falaj.packs import load
+
+        if not isinstance(self.policy, CedarPolicy):
+            raise InvalidInput(f"The policy is {self.app.settings.policy}, which has no packs.", 'set policy = "cedar".')
+        return self.policy.changed(self.sources(self.packs if packs is None else load(packs)))
+
+    def listed(self) -> list[Mapping[str, str]]:
+        """Every policy in force with its effect, its place and what it says of itself."""
+        from falaj.adapters.cedar.policy import CedarPolicy
+
+        return self.policy.listing() if isinstance(self.policy, CedarPolicy) else []
+
+    @cached_property
+    def policies(self) -> Policies:
+        from falaj.adapters.cedar.policy import CedarPolicy
+        from falaj.adapters.local.policy import ROLES
+        from falaj.stages.governance.policies import Policies
+
+        policy = self.policy
+        return Policies(self.app.kernel, ROLES, policy.reads if isinstance(policy, CedarPolicy) else lambda _id: ())
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What policy is told about a ref: its records, and for what has none yet the declarations of the project."""
+        from falaj.stages.labels import Labels
+
+        return Labels(self.app.ledger, self.home, self._stands_on)
+
+    @property
+    def home(self) -> dict[str, Any]:
+        """What holds for everything of which nothing else is known."""
+        return {"zone": str(self.app.settings.zone)}
+
+    def _stands_on(self, ref: Ref) -> Iterable[Ref]:
+        if ref.kind == "view":
+            view = self.app.project.views.get(ref.name)
+            return () if view is None else (Ref("dataset", view.dataset),)
+        if ref.kind != "model":
+            return ()
+        project = self.app.project
+        found = [one for one in project.trainings.values() if one.model == ref.name]
+        views = [project.views[name] for one in found for name in one.recipe.views if name in project.views]
+        return [Ref("dataset", name) for name in {*(one.spine for one in found), *(view.dataset for view in views)}]
+
+    # --- the trail ---
 
     @cached_property
     def vault(self) -> Vault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
@@ -10,6 +11,7 @@ from falaj.core.errors import NotFound
 from falaj.core.moments import moment
 from falaj.core.ref import Ref
 from falaj.core.run import Run
+from falaj.stages.doors import Door, refuse_unbound
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -46,17 +48,33 @@ def score(app: App, run: Run) -> tuple[Ref, ...]:
     return (scored(app, RUNNER, model, asked, run.id),)
 
 
-STEPS: Mapping[str, Callable[[App, Run], tuple[Ref, ...]]] = {"release": release, "score": score}
+@dataclass(frozen=True, slots=True)
+class Step:
+    do: Callable[[App, Run], tuple[Ref, ...]]
+    right: str
+    """What whoever starts such a run has to be allowed beside `run.start`: a run acts with the platform's own rights."""
+
+
+STEPS: Mapping[str, Step] = {"release": Step(release, "model.register"), "score": Step(score, "model.score")}
+
+
+def step_named(app: App, name: str) -> Step:
+    """Raises NotFound with the nearest names, and Bug where any step is bound to no right."""
+    refuse_unbound(
+        (Door("step", known, (step.right,)) for known, step in STEPS.items()), getattr(app.kernel.policy, "verbs", None)
+    )
+    if name not in STEPS:
+        raise NotFound.named("step", name, STEPS)
+    return STEPS[name]
 
 
 def execute(app: App, step: str, run_id: str) -> None:
     """Executes a run that was started, and records how it ended. Whatever went wrong is recorded, then raised."""
-    if step not in STEPS:
-        raise NotFound.named("step", step, STEPS)
+    wanted = step_named(app, step)
     run = app.pipelines.get(run_id)
     subject = Ref("run", run_id)
     try:
-        outputs = STEPS[step](app, run)
+        outputs = wanted.do(app, run)
     except Exception as exc:
         app.pipelines.finish(RUNNER, subject, state="failed", failure=f"{type(exc).__name__}: {exc}")
         raise

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
+from falaj.core.errors import Denied
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
+from falaj.stages.doors import Door, refuse_unbound
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -26,6 +28,8 @@ class Duty:
     """It falls due at each whole multiple of this since 1970, and once after a start."""
     do: Callable[[App, datetime], Sequence[str]]
     """Does it; returns what is worth a line to a person."""
+    right: str = ""
+    """What policy is asked before it, of the worker; a worker with a duty that names none does not start."""
 
 
 def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
@@ -48,6 +52,9 @@ def _people(app: App, now: datetime) -> Sequence[str]:
     """Goes on with erasures that were cut short or whose date has come; tells which answers and holds fall due."""
     privacy = app.governance.privacy
     news: list[str] = []
+    for hold in privacy.holds.over(now):
+        privacy.holds.end(WORKER, hold)
+        news.append(f"{hold} is over: what it held may be deleted or erased")
     for request in privacy.subjects.unfinished():
         decision = privacy.subjects.carry_out(WORKER, request)
         news.append(f"request/{request}: {decision.reason}")
@@ -69,8 +76,42 @@ def _retrain(app: App, now: datetime) -> Sequence[str]:
 
 
 DUTIES: tuple[Duty, ...] = (
-    Duty("checkpoint", DAY, _checkpoint),
-    Duty("people", DAY, _people),
-    Duty("retrain", DAY, _retrain),
-    Duty("retention", DAY, _retention),
+    Duty("checkpoint", DAY, _checkpoint, "audit.checkpoint"),
+    Duty("people", DAY, _people, "subject.advance"),
+    Duty("retrain", DAY, _retrain, "run.start"),
+    Duty("retention", DAY, _retention, "retention.apply"),
 )
+
+ROUND: Mapping[str, str] = {
+    # duty, in order: what policy is asked before it
+    "reconcile": "worker.tick",
+    "ingest": "dataset.ingest",
+    "watch_data": "dataset.watch",
+    "refresh": "feature.materialise",
+    "materialise": "feature.materialise",
+    "compare": "feature.compare",
+    "watch_runs": "run.finish",
+    "follow": "monitor.look",
+    "roll_out": "rollout.look",
+    "monitor": "monitor.look",
+    "retrain": "run.start",
+    "keep_books": "predictions.seal",
+    "keep_house": "worker.tick",
+    "deliver": "alert.deliver",
+    "tell_lineage": "lineage.export",
+}
+
+
+def refuse_unbound_duties(app: App) -> None:
+    """Raises Bug where a duty of the round or of the house is bound to no right that policy knows."""
+    duties = {**ROUND, **{duty.name: duty.right for duty in DUTIES}}
+    refuse_unbound((Door("duty", name, (right,)) for name, right in duties.items()), getattr(app.kernel.policy, "verbs", None))
+
+
+def permit(app: App, right: str) -> None:
+    """Raises Denied where policy keeps the worker from a duty. It is told in every round, and not recorded each time."""
+    ruling = app.kernel.rule(WORKER, right, Ref("worker", "all")).decision
+    if not ruling.allowed:
+        raise Denied(
+            f"{WORKER} may not {right}: {ruling.reason}", "falaj policy explain worker/all shows what stands against it."
+        )

@@ -20,7 +20,7 @@ from falaj.core.ref import Ref
 from falaj.core.run import Run
 from falaj.ports.predictions import Cursor
 from falaj.sampling import Sample
-from falaj.upkeep import DUTIES, WORKER
+from falaj.upkeep import DUTIES, ROUND, WORKER, permit, refuse_unbound_duties
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -60,6 +60,8 @@ class Worker:
     """One worker per project does the rounds; the lock keeps two callers from doing the same round twice."""
 
     def __init__(self, app: App) -> None:
+        """Raises Bug where a duty is bound to no right."""
+        refuse_unbound_duties(app)
         self.app = app
         self._lock = threading.Lock()
         self._due: dict[str, datetime] = {}
@@ -79,13 +81,10 @@ class Worker:
             if self.app.clock.kind == "replay":
                 self.app.clock.tell(now)
             done = Round(iso(now))
-            for duty in (
-                self._reconcile, self._ingest, self._watch_data, self._refresh, self._materialise, self._compare,
-                self._watch_runs, self._follow, self._roll_out, self._monitor, self._retrain, self._keep_books, self._keep_house,
-                self._deliver, self._tell_lineage,
-            ):  # fmt: skip
-                with _told(done, duty.__name__.strip("_")):
-                    duty(now, done)
+            for name, right in ROUND.items():
+                with _told(done, name):
+                    permit(self.app, right)
+                    getattr(self, f"_{name}")(now, done)
             done.running = len(self.app.pipelines.live())
             return done
 
@@ -307,6 +306,7 @@ class Worker:
         for duty in DUTIES:
             if self._is_due(f"keep {duty.name}", at := _floor(now, duty.every)):
                 with _told(done, duty.name):
+                    permit(self.app, duty.right)
                     done.news += duty.do(self.app, now)
                     self._due[f"keep {duty.name}"] = at
 

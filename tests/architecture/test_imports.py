@@ -18,6 +18,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     # library: the modules that may name it
     "adbc_driver_manager": ("falaj.adapters.postgres",),
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
+    "cedarpy": ("falaj.adapters.cedar",),
     "confluent_kafka": ("falaj.adapters.kafka",),
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),

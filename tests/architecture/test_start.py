@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("polars", "numpy", "pandas", "pyarrow", "lightgbm", "onnx", "onnxruntime", "mlflow", "matplotlib", "sklearn", "scipy")
-FACES = ("starlette", "uvicorn", "rich", "yaml", "lmdb", "orjson", "cryptography", "sqlite3", "asyncio")
+FACES = ("cedarpy", "starlette", "uvicorn", "rich", "yaml", "lmdb", "orjson", "cryptography", "sqlite3", "asyncio")
 
 
 def loaded(code: str) -> set[str]:

@@ -48,6 +48,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "lineage.memory": ("falaj.adapters.memory.lineage:MemoryLineage", ""),
     "lineage.file": ("falaj.adapters.local.lineage:FileLineage", ""),
     "lineage.http": ("falaj.adapters.local.lineage:HttpLineage", ""),
+    "policy.cedar": ("falaj.adapters.cedar.policy:CedarPolicy", ""),
     "policy.roles": ("falaj.adapters.local.policy:RolePolicy", ""),
     "notify.log": ("falaj.adapters.local.notify:LogNotify", ""),
     "notify.webhook": ("falaj.adapters.local.webhook:WebhookNotify", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -12,13 +12,14 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from falaj.api.guards import LOOPBACK, Guards, on_exception, on_falaj_error, on_http_exception
 from falaj.api.near import hint_for, with_colon
 from falaj.core.codec import encode
 from falaj.core.errors import Bug, FalajError, InvalidInput, NotFound, Unauthenticated
 from falaj.operations import OPERATIONS, Operation
+from falaj.stages.doors import Door, refuse_unbound
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -41,26 +42,34 @@ register_url_convertor("ref", Reference())
 
 
 def build_api(app: App, *, hosts: Collection[str] = LOOPBACK, known: Collection[str] | None = None) -> Starlette:
-    """The ASGI application. `known`: the verbs that policy knows; raises Bug where a route asks for none of them."""
-    refuse_unbound(OPERATIONS, known)
+    """The ASGI application. `known`: the verbs that policy knows, as far as it cannot say itself; raises Bug where a route
+    asks for none of them."""
+    known = known or getattr(app.kernel.policy, "verbs", None)
+    refuse_twins(OPERATIONS)
+    routes = [Route("/health", _health, methods=["GET"]), *(_route(app, operation) for operation in OPERATIONS)]
+    refuse_unbound(doors_of(routes), known)
     api = Starlette(
-        routes=[Route("/health", _health, methods=["GET"]), *(_route(app, operation) for operation in OPERATIONS)],
+        routes=routes,
         exception_handlers={FalajError: on_falaj_error, HTTPException: on_http_exception, Exception: on_exception},
     )
     api.add_middleware(Guards, hosts=hosts)
     return api
 
 
-def refuse_unbound(operations: Sequence[Operation], known: Collection[str] | None) -> None:
-    """Deny by default: no control plane starts with a route that nobody guards, or with two routes in one place."""
+def doors_of(routes: Iterable[BaseRoute]) -> Iterator[Door]:
+    """What the application really answers to, with what its endpoint says that it asks of policy. A part that is mounted, and
+    would answer for itself, is bound to nothing."""
+    for route in routes:
+        rights = tuple(getattr(getattr(route, "endpoint", None), "rights", ()))
+        path = str(getattr(route, "path", type(route).__name__)).replace("{subject:ref}", "{subject}")
+        for method in sorted((getattr(route, "methods", None) or {"ANY"}) - {"HEAD"}):
+            yield Door("route", f"{method} {path}", rights)
+
+
+def refuse_twins(operations: Sequence[Operation]) -> None:
+    """No control plane starts with two operations in one place: one of them would never be reached."""
     places: dict[tuple[str, str], str] = {}
     for operation in operations:
-        unknown = [verb for verb in operation.needs if known is not None and verb not in known]
-        if unknown or not operation.needs:
-            raise Bug(
-                f"The route {operation.path} asks policy for {unknown or 'nothing'}, which no role can have.",
-                "mend falaj.operations.",
-            )
         other = places.setdefault((operation.method, operation.path), operation.name)
         if other != operation.name:
             raise Bug(f"{operation.name} and {other} share the route {operation.path}.", "mend falaj.operations.")
@@ -81,6 +90,7 @@ def _route(app: App, operation: Operation) -> Route:
         answered = await run_in_threadpool(_answer, app, operation, _Ask(text, subject, given, dry))
         return JSONResponse(answered)
 
+    endpoint.rights = operation.needs  # type: ignore[attr-defined]  # what `doors_of` reads, and a test
     path = operation.path.replace("{subject}", "{subject:ref}")
     return Route(path, endpoint, methods=[operation.method], name=operation.name)
 

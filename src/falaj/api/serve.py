@@ -25,7 +25,7 @@ def serve_api(app: App, host: str, port: int) -> None:
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{bound}"
-        api = build_api(app, hosts={*LOOPBACK, shown.lower()}, known=_verbs(app))
+        api = build_api(app, hosts={*LOOPBACK, shown.lower()})
         config = uvicorn.Config(
             api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10
         )
@@ -56,11 +56,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"falaj cannot listen on {host}:{port}: {exc.strerror}.", "set api_host to an address of this machine."
         ) from exc
     return listening
-
-
-def _verbs(app: App) -> frozenset[str] | None:
-    """The verbs that the policy knows, where it can say so."""
-    return getattr(app.kernel.policy, "verbs", None)
 
 
 def _write(path: Path, body: dict[str, object]) -> None:

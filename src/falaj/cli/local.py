@@ -33,6 +33,8 @@ class Local:
     arguments: tuple[Argument, ...] = ()
     changes: bool = False
     hidden: bool = False
+    right: str = ""
+    """What policy is asked; empty for what stands in falaj.stages.doors.PUBLIC."""
 
 
 def _init(place: Place) -> Any:
@@ -148,21 +150,24 @@ def _doctor(place: Place) -> Any:
 
 LOCAL: tuple[Local, ...] = (
     Local(("init",), "Makes the state folder, its keys and the first API key.", _init, changes=True),
-    Local(("up",), "Starts the control plane: the HTTP API and the worker.", _up),
+    # The worker's own right: who may read the state folder's keys is nobody that could be asked.
+    Local(("up",), "Starts the control plane: the HTTP API and the worker.", _up, right="worker.tick"),
     Local(
         ("step",),
         "Executes a run that was started (for runners).",
         _step,
         (Argument("step", "the step", required=True), Argument("run", "the run's id", required=True)),
         hidden=True,
+        right="run.finish",
     ),
     Local(("config", "show"), "Every setting, its value and where it comes from.", _config),
-    Local(("report", "summary"), "What happened, on one screen.", _summary),
+    Local(("report", "summary"), "What happened, on one screen.", _summary, right="audit.read"),
     Local(
         ("report", "write"),
         "What happened, as one page for the browser, with nothing loaded from elsewhere.",
         _write_report,
         (Argument("to", "the file (default: report.html)"),),
+        right="audit.read",
     ),
     Local(
         ("contract", "infer"),
@@ -179,6 +184,7 @@ LOCAL: tuple[Local, ...] = (
             Argument("encoding", "of a CSV file (default: utf-8)", one_of=("utf-8", "latin-1", "iso-8859-1", "windows-1252")),
             Argument("to", "the new file to write in the project's folder (default: the contract is shown)"),
         ),
+        right="dataset.read",
     ),
     Local(
         ("feature", "import"),
@@ -200,6 +206,7 @@ LOCAL: tuple[Local, ...] = (
             Argument("direction", "towards the sources, towards the endpoints, or both", one_of=("up", "down", "both")),
             Argument("level", "datasets, or each of their columns", one_of=("dataset", "column")),
         ),
+        right="dataset.read",
     ),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
 )

@@ -54,6 +54,7 @@ def _run(line: parser.Line) -> int:
     if line.command is None:
         print(line.help, end="", file=sys.stderr if line.code else sys.stdout)
         return line.code
+    _refuse_unbound()
     result = _local(line, line.command) if isinstance(line.command, Local) else _operation(line, line.command)
     if result is not None:
         _print(result, line.json)
@@ -63,6 +64,24 @@ def _run(line: parser.Line) -> int:
 def exit_code(result: Any) -> int:
     """A refusal is an answer, and yet a script has to see it: the verdict's own code."""
     return EXIT.get(getattr(result, "verdict", ""), 0)
+
+
+def _refuse_unbound() -> None:
+    """No command runs while there is one that asks nobody."""
+    from falaj.adapters.local.policy import VERBS
+    from falaj.stages.doors import Door, refuse_unbound
+
+    refuse_unbound(
+        (
+            Door(
+                "command",
+                " ".join(parser.words_of(command)),
+                ((command.right,) if command.right else ()) if isinstance(command, Local) else command.needs,
+            )
+            for command in parser.COMMANDS
+        ),
+        VERBS,
+    )
 
 
 def _local(line: parser.Line, command: Local) -> Any:

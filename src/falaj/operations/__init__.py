@@ -12,6 +12,7 @@ from falaj.operations import (
     label,
     lineage,
     models,
+    policy,
     retention,
     run,
     serving,
@@ -35,6 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *doors.OPERATIONS,
     *retention.OPERATIONS,
     *subjects.OPERATIONS,
+    *policy.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -51,6 +53,7 @@ INTERNAL: Mapping[str, str] = {
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",
     "alert.open": "monitors open alerts",
+    "hold.end": "the worker records that a hold is over by its own date",
     "lineage.export": "the worker hands new events to the OpenLineage collector",
     "monitor.look": "the worker looks on schedule",
     "monitor.start": "a monitor starts with the model that it watches",

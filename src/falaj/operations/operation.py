@@ -131,16 +131,16 @@ class Operation:
         return {name: value_of(argument, given.get(name)) for name, argument in known.items()}
 
     def do(self, app: App, actor: Actor, subject: str | None, given: Mapping[str, Any]) -> Any:
-        """Reads what was given, asks policy where nobody behind it will, and does it."""
-        about, values = self.about(subject), self.read(given)
-        if self.asks_itself:
-            app.kernel.ask(actor, self.needs[0], about)
-        return self.call(Asked(app, actor, about, values))
+        """Asks policy at the door, before anything is looked up or read for whoever may not; the action behind it asks again."""
+        about = self.about(subject)
+        for verb in self.needs:
+            app.kernel.ask(actor, verb, about)
+        return self.call(Asked(app, actor, about, self.read(given)))
 
     def foresee(self, app: App, actor: Actor, subject: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
         """What policy would say and what would be recorded; nothing is done."""
         about, values = self.about(subject), self.read(given)
-        rulings = [app.kernel.policy.decide(actor, verb, about, {}) for verb in self.needs]
+        rulings = [app.kernel.rule(actor, verb, about).decision for verb in self.needs]
         is_planned = self.plan is not None and all(ruling.allowed for ruling in rulings)
         return {
             "dry_run": True,

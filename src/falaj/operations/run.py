@@ -10,6 +10,9 @@ RUN = Subject("run", "the id of a run, as in release-delay-20130501")
 
 
 def _start(asked: Asked) -> Any:
+    from falaj.steps import step_named
+
+    asked.app.kernel.ask(asked.actor, step_named(asked.app, asked["step"]).right, asked.about)
     return asked.app.pipelines.start(asked.actor, asked.about, step=asked["step"], params=asked["params"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,15 +11,26 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from falaj.core.actor import Actor
 from falaj.core.codec import encode
-from falaj.core.decision import Decision
+from falaj.core.decision import Check, Decision
 from falaj.core.errors import Denied
 from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.ports.policy import Policy
+from falaj.stages.labels import NOTHING, Labels
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Resolve = Callable[[Ref], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """One question that policy was asked on the way to an action, and the answer."""
+
+    decision: Decision
+    labels: Mapping[str, Any]
+    """What policy was told about the subject beside its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +40,59 @@ class Kernel:
     ledger: Ledger
     policy: Policy
     now: Callable[[], datetime]
+    labels: Resolve | None = None
+    """What policy is told about a ref; by default what the ledger's records say, see `falaj.stages.labels`."""
 
-    def ask(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any] | None = None) -> None:
-        """Raises Denied, after the refusal was recorded, unless policy allows it."""
-        ruling = self.policy.decide(actor, verb, subject, labels or {})
-        if ruling.allowed:
-            return
-        facts = {"verb": verb, "reason": ruling.reason}
+    def rule(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any] | None = None) -> Ruling:
+        """What policy says, without any consequence. Labels that cannot be found out are a deny."""
+        try:
+            known = {**(self.labels or Labels(self.ledger))(subject), **(labels or {})}
+        except Exception as exc:
+            reason = f"the labels of {subject} cannot be told: {getattr(exc, 'message', type(exc).__name__)}"
+            check = Check("labels", "readable", reason[:300], False)
+            return Ruling(Decision(subject, "policy", "deny", (check,), actor, None, reason[:300]), {})
+        return Ruling(self.policy.decide(actor, verb, subject, known), known)
+
+    def ask(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any] | None = None) -> Decision:
+        """The decision that allows it. Raises Denied, after the refusal was recorded, unless policy allows it."""
+        return self.demand(actor, verb, subject, labels).decision
+
+    def demand(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any] | None = None) -> Ruling:
+        """As `ask`, with what policy was told."""
+        ruling = self.rule(actor, verb, subject, labels)
+        decision = ruling.decision
+        if decision.allowed:
+            return ruling
+        facts = encode({"verb": verb, "reason": decision.reason, **asked((ruling,), subject)})
         with self.ledger.transaction() as tx:
             tx.append(Event("policy.deny", subject, actor, self.now(), facts))
-        raise Denied(f"{actor} may not {verb} {subject}: {ruling.reason}", "ask somebody whose role allows it.", verb=verb)
+        raise Denied(
+            f"{actor} may not {verb} {subject}: {decision.reason}",
+            "falaj policy explain shows who may, and what stands against it.",
+            verb=verb,
+            **({"policies": list(decision.policies)} if decision.policies else {}),
+        )
+
+
+def asked(rulings: Iterable[Ruling], subject: Ref) -> dict[str, Any]:
+    """What an event keeps of the rulings behind it, enough to ask again: the set, what decided, and the labels.
+
+    Empty where the policy has no set that could be named. Labels that say nothing are left out.
+    """
+    found = [ruling for ruling in rulings if ruling.decision.policy_set]
+    if not found:
+        return {}
+    told = []
+    for ruling in found:
+        labels = {name: value for name, value in ruling.labels.items() if value != NOTHING.get(name)}
+        about = ruling.decision.subject
+        told.append({"labels": labels} | ({} if about == subject else {"of": str(about)}))
+    by = sorted({name for ruling in found for name in ruling.decision.policies})
+    return {"policy": {"set": found[0].decision.policy_set[:SHORT], "by": by, "asked": told}}
+
+
+SHORT = len("sha256:") + 16
+"""So much of a set's digest stands in each event; no two sets of one project will share it."""
 
 
 @dataclass(slots=True)
@@ -76,6 +130,13 @@ class Act:
     verb: str
     subject: Ref
     now: datetime
+    rulings: tuple[Ruling, ...] = ()
+    """What policy said: about the subject first, then about each thing that the call names."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """What policy said about the subject."""
+        return self.rulings[0].decision if self.rulings else None
 
     @contextmanager
     def change(self, subject: Ref | None = None) -> Iterator[Draft]:
@@ -83,7 +144,9 @@ class Act:
         with self.kernel.ledger.transaction() as tx:
             draft = Draft(tx)
             yield draft
-            tx.append(Event(self.verb, subject or self.subject, self.actor, self.now, draft.facts, tuple(draft.changes)))
+            about = subject or self.subject
+            facts = {**draft.facts, **encode(asked(self.rulings, about))}
+            tx.append(Event(self.verb, about, self.actor, self.now, facts, tuple(draft.changes)))
 
 
 class Stage(Protocol):
@@ -97,14 +160,17 @@ S = TypeVar("S", bound=Stage)
 def action(verb: str) -> Callable[[Callable[Concatenate[S, Act, Ref, P], R]], Callable[Concatenate[S, Actor, Ref, P], R]]:
     """Turns `method(self, act, subject, …)` into `method(self, actor, subject, …)`, behind policy.
 
-    Raises Denied where policy refuses. An action never calls an action: that would be two events for one change.
+    Policy is asked about the subject, and about every other ref that the call names: whoever may deploy to an endpoint may not
+    therefore deploy any model. Raises Denied where policy refuses. An action never calls an action: that would be two events
+    for one change.
     """
 
     def door(method: Callable[Concatenate[S, Act, Ref, P], R]) -> Callable[Concatenate[S, Actor, Ref, P], R]:
         @functools.wraps(method)
         def call(self: S, actor: Actor, subject: Ref, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            self.kernel.ask(actor, verb, subject)
-            return method(self, Act(self.kernel, actor, verb, subject, self.kernel.now()), subject, *args, **kwargs)
+            named = [ref for ref in (*args, *kwargs.values()) if isinstance(ref, Ref) and ref != subject]
+            rulings = tuple(self.kernel.demand(actor, verb, ref) for ref in (subject, *named))
+            return method(self, Act(self.kernel, actor, verb, subject, self.kernel.now(), rulings), subject, *args, **kwargs)
 
         call.verb = verb  # type: ignore[attr-defined]  # read by the parity test and by the faces
         return call

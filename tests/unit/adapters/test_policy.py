@@ -81,6 +81,7 @@ SYSTEM = [
     "model.expire",
     "predictions.expire",
     "retention.apply",
+    "hold.end",
     "hold.place",
     "hold.release",
     "waiver.ask",
@@ -112,6 +113,7 @@ SYSTEM = [
     "subject.replay",
     "model.justify",
     "model.quarantine",
+    "policy.read",
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from falaj.api.guards import LIMIT, host_of
 from falaj.api.near import with_colon
-from falaj.api.routes import build_api, refuse_unbound
+from falaj.api.routes import build_api, refuse_twins
 from falaj.app import App, init_project, open_app
 from falaj.core.actor import Actor
 from falaj.core.errors import Bug
@@ -57,7 +57,7 @@ def test_no_route_answers_without_a_key(app: App, operation: Operation) -> None:
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-SUBJECTS = {"audit.prove": "0", "lineage.show": "model/delay@1"}
+SUBJECTS = {"audit.prove": "0", "lineage.show": "model/delay@1", "policy.explain": "model/delay@1"}
 """Where another subject than a name or a version is meant."""
 
 
@@ -80,7 +80,8 @@ def test_no_route_serves_a_caller_of_endpoints(app: App, operation: Operation) -
 
 
 def _sample(kind: str, one_of: tuple[str, ...]) -> Any:
-    return one_of[0] if one_of else {"list": ["operator"], "object": {}}.get(kind, "delay@1")
+    samples = {"list": ["operator"], "object": {}, "time": "2026-01-01T00:00:00Z"}
+    return one_of[0] if one_of else samples.get(kind, "delay@1")
 
 
 def test_a_refused_reading_is_recorded(app: App) -> None:
@@ -185,13 +186,13 @@ def test_no_answer_invites_another_origin(app: App) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_route_that_nobody_guards_stops_the_start() -> None:
+def test_a_route_that_nobody_guards_stops_the_start(app: App) -> None:
     with pytest.raises(Bug, match="no role can have"):
-        refuse_unbound(OPERATIONS, {"key.create"})
+        build_api(app, known={"key.create"})
 
 
 def test_two_operations_in_one_place_stop_the_start() -> None:
     about = Subject("run", "a run")
     twins = [Operation("run", verb, "", str, about, changes=False) for verb in ("list", "show")]
     with pytest.raises(Bug, match="share the route"):
-        refuse_unbound(twins, None)
+        refuse_twins(twins)

@@ -183,7 +183,7 @@ def test_health_data_stays_whatever_the_tenant_wishes_and_the_conflict_is_told(h
     house.now += 50 * YEAR
     [ruling] = retention(house, *SHORT).plan()
     assert (ruling.state, ruling.decision.verdict) == ("floor", "deny")
-    assert "waits for last_procedure by health-ae:health_record [enacted, FL2-2019]" in ruling.decision.reason
+    assert "waits for last_procedure by health-ae:health_record [unverified, Federal Law 2/2019 Art 20]" in ruling.decision.reason
 
 
 def test_a_hold_stops_what_is_due_and_its_end_lets_it_go(house: House) -> None:

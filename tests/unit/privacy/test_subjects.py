@@ -14,7 +14,7 @@ from falaj.stages.privacy.outcome import resolve
 from falaj.stages.privacy.periods import Period, bound
 from falaj.stages.privacy.receipts import read, verify
 from falaj.stages.privacy.rules import Waiver
-from falaj.stages.privacy.terms import Term
+from falaj.stages.privacy.terms import STATUSES, Term
 from tests.kits.privacy import APPROVER, DAY, DPO, OPERATOR, ROBOT, START, WORKER, House
 
 YEAR = 365 * DAY
@@ -100,7 +100,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(house: House) -> None
     shown = house.subjects.plan(T1).shown()
     assert shown["outcome"] == "restricted + beyond use until what keeps it ends, then shred"
     assert shown["conflicts"] == [
-        "erasure against keeping: waits for last_procedure by health-ae:health_record [enacted, FL2-2019]"
+        "erasure against keeping: waits for last_procedure by health-ae:health_record [unverified, Federal Law 2/2019 Art 20]"
     ]
     assert shown["kept_in"] == ["register"]
     assert {"store": "register", "about": "dataset/visits", "places": 2, "count": 2, "readable": 2} in shown["found"]
@@ -216,12 +216,13 @@ def test_a_hold_is_stronger_than_everything_and_nothing_is_removed_while_it_hold
     assert not any(f.readable for f in house.register.find(T1))
 
 
-def test_only_enacted_floors_are_stronger_than_the_wish() -> None:
-    floors = [Term("visits", status, bound("5y"), None, status, "law") for status in ("enacted", "guidance", "assumed", "tenant")]
+def test_only_law_is_stronger_than_the_wish() -> None:
+    floors = [Term("visits", status, bound("5y"), None, status, "law") for status in STATUSES]
     for floor in floors:
         outcome = resolve({"visits"}, [floor], {"created": START}, facts=((), START))
-        assert outcome.kind == ("restrict" if floor.status == "enacted" else "erase")
-        assert bool(outcome.yields) == (floor.status != "enacted")
+        is_law = floor.status in ("enacted", "unverified")
+        assert outcome.kind == ("restrict" if is_law else "erase")
+        assert bool(outcome.yields) == (not is_law)
     waived = (Waiver("w", "visits", Period(0), START - DAY, START + DAY),)
     assert resolve({"visits"}, floors[:1], {"created": START}, facts=(waived, START)).kind == "erase"
     held = resolve({"visits"}, floors[:1], {"created": START}, holds=["hold/h"], facts=(waived, START))

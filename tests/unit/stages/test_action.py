@@ -125,3 +125,88 @@ def test_an_action_carries_its_verb_and_its_documentation() -> None:
     assert Shop.promote.verb == "model.promote"  # type: ignore[attr-defined]
     assert Shop.promote.__name__ == "promote"
     assert Shop.promote.__doc__ == "Points the alias at the model."
+
+
+# --- what an event keeps of its ruling ---
+
+
+class Cedarlike:
+    """A policy that has a set, and whose answers can be told."""
+
+    def __init__(self, *, denies: str = "") -> None:
+        self.denies = denies
+        self.asked: list[tuple[str, Ref, dict[str, Any]]] = []
+
+    def decide(self, actor: Actor, verb: str, subject: Ref, labels: Any) -> Decision:
+        self.asked.append((verb, subject, dict(labels)))
+        verdict: Any = "deny" if str(subject) == self.denies else "allow"
+        return Decision(subject, "policy", verdict, (), actor, None, "because", ("P-1",), "sha256:" + "ab" * 32)
+
+
+def asking(policy: Cedarlike, labels: Any = None) -> Shop:
+    return Shop(Kernel(MemoryLedger(), policy, lambda: NOW, labels))
+
+
+def test_an_event_keeps_the_set_what_decided_and_what_was_told() -> None:
+    shop = asking(Cedarlike(), lambda _ref: {"classes": ["personal"], "held": False, "tier": "none", "zone": "difc"})
+    shop.promote(APPROVER, DELAY)
+    (event,) = shop.kernel.ledger.events()
+    assert event.facts["policy"] == {
+        "set": "sha256:abababababababab",
+        "by": ["P-1"],
+        "asked": [{"labels": {"classes": ["personal"], "zone": "difc"}}],
+    }
+
+
+def test_a_refusal_keeps_its_policies_and_tells_them() -> None:
+    shop = asking(Cedarlike(denies="model/delay@7"))
+    with pytest.raises(Denied) as caught:
+        shop.promote(APPROVER, DELAY)
+    assert caught.value.facts == {"verb": "model.promote", "policies": ["P-1"]}
+    (event,) = shop.kernel.ledger.events()
+    assert (event.verb, event.facts["policy"]["by"]) == ("policy.deny", ["P-1"])
+
+
+def test_every_ref_that_a_call_names_is_asked_about() -> None:
+    @dataclass(frozen=True)
+    class Street:
+        kernel: Kernel
+
+        @action("endpoint.deploy")
+        def deploy(self, act: Act, subject: Ref, *, model: Ref, reason: str = "") -> Decision | None:
+            with act.change():
+                pass
+            return act.decision
+
+    policy = Cedarlike()
+    endpoint = Ref("endpoint", "delay")
+    kernel = Kernel(MemoryLedger(), policy, lambda: NOW)
+    decision = Street(kernel).deploy(APPROVER, endpoint, model=DELAY)
+    assert decision is not None
+    assert decision.subject == endpoint
+    assert [(verb, subject) for verb, subject, _ in policy.asked] == [("endpoint.deploy", endpoint), ("endpoint.deploy", DELAY)]
+    (event,) = kernel.ledger.events()
+    assert [asked.get("of") for asked in event.facts["policy"]["asked"]] == [None, "model/delay@7"]
+    policy.denies = str(DELAY)
+    with pytest.raises(Denied, match=r"may not endpoint\.deploy model/delay@7"):
+        Street(kernel).deploy(APPROVER, endpoint, model=DELAY)
+
+
+def test_labels_that_cannot_be_told_are_a_deny_and_the_policy_is_not_asked() -> None:
+    def broken(_ref: Ref) -> Any:
+        raise OSError("gone")
+
+    policy = Cedarlike()
+    shop = asking(policy, broken)
+    with pytest.raises(Denied, match=r"the labels of model/delay@7 cannot be told: OSError"):
+        shop.promote(APPROVER, DELAY)
+    assert policy.asked == []
+    assert [event.verb for event in shop.kernel.ledger.events()] == ["policy.deny"]
+
+
+def test_what_is_asked_with_labels_of_its_own_has_them_beside_the_resolved_ones() -> None:
+    policy = Cedarlike()
+    decision = asking(policy).kernel.ask(APPROVER, "model.read", DELAY, {"purpose": "audit"})
+    assert decision.policies == ("P-1",)
+    assert policy.asked[0][2]["purpose"] == "audit"
+    assert policy.asked[0][2]["zone"] == "local"

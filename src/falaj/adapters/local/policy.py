@@ -112,11 +112,12 @@ _PEOPLE = frozenset(
     }
 )
 """About one person in the data, who is named: for the data protection officer alone."""
-_ERASES = frozenset({"model.mark", "receipt.issue", "subject.advance", "subject.replay"})
+_STEPS = frozenset({"hold.end", "model.mark", "receipt.issue", "subject.advance", "subject.replay"})
 """The steps of what an officer began, and what a restored backup makes necessary."""
 _ANSWERS = frozenset({"model.justify", "model.quarantine"})
 _SEES = frozenset({"hold.read", "privacy.read", "receipt.read", "request.read", "retention.read", "waiver.read"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_POLICIES = frozenset({"policy.read"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
@@ -125,6 +126,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _HOLDS
     | _WAIVES
     | {"hold.read", "model.quarantine", "request.approve", "request.read", "waiver.read"}
+    | _POLICIES
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -137,13 +139,14 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _DOORS
     | _AUDITS
+    | _POLICIES
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"}
     | {"hold.read", "model.quarantine", "retention.read", "waiver.ask", "waiver.read"},
-    "auditor": READS | _AUDITS | _SEES | {"certificate.read", "key.read"},
+    "auditor": READS | _AUDITS | _POLICIES | _SEES | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | _DESK | _PEOPLE | _ERASES | _EXPIRES | _HOLDS | _WAIVES | _ANSWERS | {"audit.read"},
+    "dpo": READS | _POLICIES | _DESK | _PEOPLE | _STEPS | _EXPIRES | _HOLDS | _WAIVES | _ANSWERS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS
@@ -154,16 +157,68 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _TELLS
     | _LABELS
     | _EXPIRES
-    | _ERASES
+    | _STEPS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }
 VERBS = frozenset().union(*ROLES.values())
 KINDS = ("person", "service", "system")
 
+# Verbs that rules speak of together. One that no role has yet may stand here before it comes.
+_RELEASES = frozenset(
+    {
+        "model.promote",
+        "endpoint.deploy",
+        "endpoint.prepare",
+        "endpoint.switch",
+        "endpoint.split",
+        "endpoint.shadow",
+        "rollout.start",
+    }
+)
+# `subject.erase` only says what is to become of a person's data, restriction under a hold; `subject.advance` destroys.
+_ERASES = frozenset({"dataset.expire", "export.expire", "model.expire", "predictions.expire", "subject.advance"})
+_PROTECTS = frozenset(
+    {
+        "alert.acknowledge",
+        "alert.clear",
+        "alert.deliver",
+        "alert.open",
+        "alert.read",
+        "alert.resolve",
+        "audit.checkpoint",
+        "audit.read",
+        "certificate.revoke",
+        "endpoint.drop",
+        "endpoint.rollback",
+        "endpoint.unshadow",
+        "endpoint.unsplit",
+        "key.revoke",
+        "model.justify",
+        "model.mark",
+        "model.quarantine",
+        "model.rollback",
+        "policy.read",
+        "predictions.seal",
+        "rollout.abort",
+        "token.revoke",
+    }
+)
+GROUPS: Mapping[str, frozenset[str]] = {
+    # group of actions: the verbs in it, as far as a role has them
+    "approval": frozenset({"model.promote", "model.approve"}),
+    "calling": CALLS,
+    "erasure": _ERASES,
+    # Whatever is not known to be harmless handles the data, so that a new verb is held to the rules from its first day.
+    "processing": VERBS - _PROTECTS - _ERASES,
+    "release": _RELEASES,
+}
+
 
 class RolePolicy:
     """Deny comes first: one thing that speaks against it is enough, whatever else speaks for it."""
+
+    verbs = VERBS
 
     def decide(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any]) -> Decision:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from falaj.core.errors import InvalidInput
 from falaj.stages.privacy.periods import Period, period
-from falaj.stages.privacy.terms import PACKS, STATUSES
+from falaj.stages.privacy.terms import HOUSE, STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,7 @@ def clocks_of(body: Mapping[str, Any], origin: str) -> tuple[Clock, ...]:
 
 
 def shipped() -> tuple[Clock, ...]:
-    return tuple(
-        clock for path in sorted(PACKS.glob("*.toml")) for clock in clocks_of(tomllib.loads(path.read_text("utf-8")), path.name)
-    )
+    return clocks_of(tomllib.loads(HOUSE.read_text("utf-8")), HOUSE.name)
 
 
 def due(clocks: Iterable[Clock], regimes: Iterable[str], received: datetime, *, extended: bool) -> dict[str, datetime]:

@@ -64,7 +64,7 @@ class Holds:
                 if draft.get("hold", subject.name) is not None:
                     raise Conflict(f"There is a {subject} already.", "give this one another name: falaj hold list")
                 body = {
-                    "ref": str(subject), "scope": scope, "reason": reason, "by": act.actor.name, "at": act.now,
+                    "ref": str(subject), "scope": scope, "of": scope, "reason": reason, "by": act.actor.name, "at": act.now,
                     "until": until, "state": "placed",
                 }  # fmt: skip
                 draft.put("hold", subject.name, body)
@@ -96,6 +96,19 @@ class Holds:
             draft.decide(decision)
             draft.note(scope=body["scope"], reason=reason, verdict=decision.verdict)
         return decision
+
+    @action("hold.end")
+    def end(self, act: Act, subject: Ref) -> None:
+        """Records that a hold is over by its own date, so that policy, which knows no time, lets go of it too."""
+        with act.change() as draft:
+            body = draft.get("hold", subject.name)
+            if body is not None and body["state"] == "placed" and moment(body["until"]) <= act.now:
+                draft.put("hold", subject.name, {**body, "state": "ended", "ended_at": act.now})
+
+    def over(self, now: datetime) -> list[Ref]:
+        """The holds whose date has come and of which that was not recorded yet."""
+        found = self.kernel.ledger.find("hold")
+        return [Ref.parse(body["ref"]) for _, body in found if body["state"] == "placed" and moment(body["until"]) <= now]
 
     def listing(self) -> list[dict[str, Any]]:
         """Every hold that was ever placed, with whether it holds now."""

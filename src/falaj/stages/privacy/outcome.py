@@ -13,7 +13,7 @@ from falaj.core.ref import Ref
 from falaj.ports.subjects import Finding
 from falaj.stages.privacy.periods import NEVER
 from falaj.stages.privacy.rules import Limit, Waiver, limits_by
-from falaj.stages.privacy.terms import Term
+from falaj.stages.privacy.terms import LAW, Term
 
 MOST_LISTED = 100
 """So many places stand in an event; of more it holds their number."""
@@ -42,7 +42,7 @@ def resolve(
 ) -> Outcome:  # fmt: skip
     """`classes`: what kinds of records the person's data makes. `facts`: the waivers, and what time it is.
 
-    Only enacted floors are stronger than the person's wish: what is assumed, advised or wished for here is not law.
+    Only law is stronger than the person's wish, enacted or not verified yet: what is assumed or advised is not.
     """
     waivers, now = facts
     floors: set[Limit] = set()
@@ -50,7 +50,7 @@ def resolve(
         if term.name in classes:
             counting = [waiver for waiver in waivers if waiver.name == term.name and waiver.counts(now)]
             floors |= {limit for limit in limits_by(term, milestones, counting).floors if limit.at > now}
-    binding = sorted(limit for limit in floors if limit.status == "enacted")
+    binding = sorted(limit for limit in floors if limit.status in LAW)
     told = tuple(map(str, binding))
     yields = tuple(str(limit) for limit in sorted(floors - set(binding)))
     if not holds and not binding:

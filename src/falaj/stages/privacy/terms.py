@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from falaj import packs
 from falaj.core.errors import InvalidInput, NotFound
-from falaj.stages.privacy.periods import Bound, bound
+from falaj.stages.privacy.periods import Bound, Period, bound, period
 
 STATUSES = ("enacted", "guidance", "assumed", "pending", "unverified", "tenant")
 """How sure a value is. `enacted`: the instrument says so. `tenant`: the installation's own wish."""
+LAW = frozenset({"enacted", "unverified"})
 TENANT = "tenant"
 MOST_BYTES, MOST_CLASSES = 256 << 10, 500
-PACKS = Path(__file__).parent / "packs"
+HOUSE = Path(__file__).with_name("house.toml")
+SINCE: Mapping[str, str] = {
+    # class of things in the packs: from when its periods run. What stands not here runs from when the thing was made.
+    "consent_record": "life_of_processing",
+    "consumer_data": "relationship_end",
+    "health_record": "last_procedure",
+    "training_snapshot": "life_of_model",
+}
+MEANT: Mapping[str, str] = {"model_version": "model_version_ever_in_production"}
+"""Class in the packs → class here: a version that never served is nobody's inventory."""
 _NAME = re.compile(r"[a-z][a-z0-9_\-]{0,63}")
 _FIELDS = ("floor", "ceil", "from", "status", "instrument", "note")
 
@@ -39,8 +50,10 @@ class Term:
         return f"{self.pack}:{self.name}"
 
     @property
-    def is_enacted(self) -> bool:
-        return self.status == "enacted"
+    def is_law(self) -> bool:
+        """Whether an instrument in force sets it. What is only not verified yet counts as law: data that was kept too long can
+        still be erased, data that was erased too early cannot be brought back."""
+        return self.status in LAW
 
 
 def terms_of(body: Any, origin: str, pack: str = "") -> tuple[Term, ...]:
@@ -87,8 +100,32 @@ def parse_terms(data: bytes, origin: str, pack: str = "") -> tuple[Term, ...]:
 
 
 def shipped() -> tuple[Term, ...]:
-    """The terms that come with falaj, pack by pack."""
-    return tuple(term for path in sorted(PACKS.glob("*.toml")) for term in read_terms(path))
+    """What every pack says, whichever are in force for policy, and the house: a class of data brings its law along."""
+    values = [value for pack in packs.load(packs.known()) for value in pack.values("retention")]
+    return (*terms_from(values), *read_terms(HOUSE))
+
+
+def terms_from(values: Iterable[packs.Value]) -> tuple[Term, ...]:
+    """The values of packs at `retention.<class>.floor`, `.ceiling` and `.purge.ceiling`, which counts from the floor's end."""
+    listed = list(values)
+    floors = {(value.pack, value.path): bound(value.value) for value in listed if value.kind == "floor"}
+    found = []
+    for value in listed:
+        _, given, *rest = value.path.split(".")
+        since, own = SINCE.get(given, "created"), period(value.value)
+        floor = floors.get((value.pack, f"retention.{given}.floor"))
+        ends: tuple[Bound | None, Bound | None]
+        if rest == ["floor"]:
+            ends = (Bound(own, since), None)
+        elif rest == ["ceiling"]:
+            ends = (None, Bound(own, since))
+        elif rest == ["purge", "ceiling"] and floor is not None:
+            ends = (None, Bound(Period(floor.period.months + own.months, floor.period.days + own.days), since))
+        else:
+            raise InvalidInput(f"{value.pack}: {value.path} means nothing here.", "there is: floor, ceiling, purge.ceiling.")
+        law = f"{value.instrument} {value.article}".strip()
+        found.append(Term(MEANT.get(given, given), value.pack, ends[0], ends[1], value.status, law, value.note))
+    return tuple(found)
 
 
 def _term(name: str, body: Any, pack: str, origin: str) -> Term:
