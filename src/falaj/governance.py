@@ -136,6 +136,11 @@ class Governance:
         app.opened(vault)
         return replayed(app, vault)
 
+    def restored(self) -> None:
+        """Before anything is served: where there is a vault, whoever was erased is erased in it, whichever copy of it this is."""
+        if (self.app.state / "vault" / "subjects.db").is_file():
+            _ = self.vault
+
     @cached_property
     def privacy(self) -> Privacy:
         from falaj.privacy import Privacy
