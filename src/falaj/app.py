@@ -162,10 +162,8 @@ class App:
         return self._logs[endpoint]
 
     def _log(self, endpoint: str) -> Predictions:
-        log: Predictions = open_adapter(
-            "predictions", "file", folder=self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
-        )
-        return log
+        folder = self.state / "serving" / Ref("endpoint", endpoint).name / "segments"
+        return self.governance.opened(open_adapter("predictions", "file", folder=folder), endpoint)
 
     # --- the project and the kernel ---
 

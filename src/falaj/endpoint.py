@@ -19,6 +19,7 @@ from falaj import doors
 from falaj.adapters import open_own
 from falaj.adapters.local.reference import online_options
 from falaj.adapters.local.signing import checker, load_public
+from falaj.adapters.sealing.online import SealedOnline
 from falaj.core.errors import FalajError, InvalidInput, NotFound, Unavailable
 from falaj.core.moments import iso
 from falaj.inference import nvml
@@ -36,6 +37,7 @@ from falaj.inference.settings import ServerSettings, load_settings
 from falaj.inference.shadow import Shadows
 from falaj.inference.watch import GroupSync, Upkeep, Watch, keep_looking
 from falaj.ports.online import Online, Stored
+from falaj.ports.vault import Vault
 
 _WAITS_S = 1.0
 """For a store on another machine, and before it is asked again: one that hangs must not hold up every request."""
@@ -85,6 +87,30 @@ class LateOnline:
                 self._store = open_own("online", self._scheme, readonly=True, **self._options)
 
 
+class Vaults:
+    """The project's vault, opened when the first model is served that is about people."""
+
+    def __init__(self, pepper_path: Path, pepper: bytes) -> None:
+        self._keys, self._pepper = pepper_path.parent, pepper
+        self._vault: Vault | None = None
+        self._opening = threading.Lock()
+
+    def __call__(self) -> Vault:
+        with self._opening:
+            if self._vault is None:
+                path = self._keys.parent / "vault" / "subjects.db"
+                self._vault = open_own("vault", "sqlite", path=path, key_path=self._keys / "vault.kek", pepper=self._pepper)
+            return self._vault
+
+    def sealed(self, store: Online, predictor: Predictor) -> Online:
+        """The store with its rows about people opened, as what is served at the moment says which these are."""
+        return SealedOnline(store, lambda view: predictor.places.get(view), self)  # noqa: PLW0108  # another mapping each time
+
+    def close(self) -> None:
+        if self._vault is not None:
+            self._vault.close()
+
+
 @dataclass(slots=True)
 class Worker:
     """What every worker of an endpoint has, whatever it speaks."""
@@ -117,7 +143,9 @@ class Worker:
         """What shows copies to a shadow, while there is one; what it says is logged on this loop."""
         # An embedded store is opened once a process; any other is read over a connection of its own.
         own = None if self.settings.online_scheme == "lmdb" else LateOnline(self.settings)
-        beside: Any = own or self.predictor.online
+        beside: Any = own or self.predictor.plain
+        if self.predictor.opening is not None:
+            beside = self.predictor.opening(beside)
 
         def hand_over(lines: list[bytes]) -> None:
             loop.call_soon_threadsafe(self.predictor.note, lines)
@@ -165,7 +193,7 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
     (folder / "workers").mkdir(mode=0o700, exist_ok=True)
     place = folder / "workers" / f"{slot}.json"
     try:
-        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened:
+        with _log(folder, settings) as log, contextlib.closing(LateOnline(settings)) as opened, contextlib.ExitStack() as rest:
             online: Any = opened
             device = Device(settings.provider, settings.device, settings.device_memory_mb)
             check_device(device)
@@ -174,7 +202,9 @@ def worker(folder: Path, slot: str) -> Iterator[Worker]:
             metrics = Metrics(folder / "metrics", slot)
             predictor = Predictor(log, online, metrics, settings.clock, _wall)
             blobs = open_own("blobs", "file", folder=Path(settings.blobs))
-            models = Models(blobs, verify, mask_key(pepper), device)
+            vaults = rest.enter_context(contextlib.closing(Vaults(Path(settings.pepper), pepper)))
+            predictor.opening = lambda store: vaults.sealed(store, predictor)
+            models = Models(blobs, verify, mask_key(pepper), device, vaults=vaults)
             watch = Watch(folder, models, predictor, place, about, complain)
             upkeep = Upkeep(log, metrics, complain)
             _measure(metrics, predictor, upkeep)

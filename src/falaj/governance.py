@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from falaj.packs import Pack
     from falaj.ports.online import Online
     from falaj.ports.policy import Policy
+    from falaj.ports.predictions import Predictions
     from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
     from falaj.privacy import Privacy
@@ -169,6 +170,12 @@ class Governance:
 
         app = self.app
         return SealedOnline(online, lambda view: whose(app.project.views, app.contracts.contract, view), lambda: self.vault)
+
+    def opened(self, log: Predictions, endpoint: str) -> Predictions:
+        """The prediction log, its sealed records opened as they are read."""
+        from falaj.adapters.sealing.predictions import SealedPredictions
+
+        return SealedPredictions(log, endpoint, lambda: self.vault)
 
     @cached_property
     def audit(self) -> Audit:

@@ -75,12 +75,16 @@ def model_of(app: App, text: str, endpoint: str) -> Ref:
 def _opened(app: App, model: Ref) -> Live:
     """The model, its signature checked before anything of it is used."""
     from falaj.adapters.local.signing import checker, load_public
+    from falaj.inference.mask import mask_key
     from falaj.inference.models import Models
 
     record = app.registry.get(model)
     verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
     arm = Arm("champion", str(model), str(record["asset"]["digest"]), 1.0, f"release/{model.name}@0", record["manifest"])
-    return Models(app.blobs, verify).open(Wanted(model.name, 1, (arm,), "", 0.5)).arms[0]
+    key = mask_key((app.state / "keys" / "pepper").read_bytes())  # no log is written here, but one could be
+    return (
+        Models(app.blobs, verify, key, vaults=lambda: app.governance.vault).open(Wanted(model.name, 1, (arm,), "", 0.5)).arms[0]
+    )
 
 
 def _scorer(app: App, live: Live, endpoint: str) -> Scorer:

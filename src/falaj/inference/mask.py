@@ -90,6 +90,16 @@ class Mask:
         """The call as it may be logged: the same one, or one without the masked columns and their text."""
         return replace(call, matrix=self.matrix(call.matrix), raw=None) if self._columns else call
 
+    def sealed(
+        self, names: tuple[str, str], request: Mapping[str, Any] | None, features: Sequence[float | None]
+    ) -> Mapping[str, str]:
+        """What a record says beside what is masked in it: nothing, where the log is not about people."""
+        return {}
+
+    def inner_features(self, features: Sequence[float], width: int) -> list[float | None]:
+        """The features of one or several rows, of `width` each, as a sealed part may hold them."""
+        return []
+
     def message(self, text: str) -> str:
         return "" if self.is_on else text
 

@@ -59,6 +59,12 @@ class Predictor:
 
     def __init__(self, log: PredictionLog, online: Online, metrics: Metrics, clock: str, now: Callable[[], datetime]) -> None:
         self.log, self.online, self.metrics, self.clock, self.now = log, online, metrics, clock, now
+        self.plain = online
+        """The store itself. `online` opens what is sealed in it, while a model is served that reads features of people."""
+        self.opening: Callable[[Online], Online] | None = None
+        """Makes the one of the other."""
+        self.places: Mapping[str, tuple[int, int]] = {}
+        """View → which part of its entity's key names a person, of how many; views that are about nobody are not in it."""
         self.shadows: Shadows | None = None
         self.repository = Repository(log, now)
         self.is_traced = False
@@ -79,6 +85,9 @@ class Predictor:
     def serving(self, serving: Serving | None) -> None:
         """Raises InvalidInput for arms that make no split."""
         self._held = held_of(serving) if serving is not None else None
+        arms = serving.arms if serving is not None else ()
+        self.places = {view: place for live in arms for view, place in live.model.places_of_people.items()}
+        self.online = self.opening(self.plain) if self.places and self.opening is not None else self.plain
 
     def answer(self, calls: Sequence[Call]) -> list[Answered | FalajError]:
         """One outcome a call, in order; never raises. All rows for one model are one run of it."""
@@ -278,12 +287,15 @@ class Predictor:
 
     def _line(self, job: Job, call: TensorCall, place: tuple[int, int], turn: _Turn, ms: float) -> bytes:
         part = job.parts[0]
-        mask, names = part.live.mask, (job.unit, job.request_id)
+        mask, names, facts = part.live.mask, (job.unit, job.request_id), turn.about[id(part.live)]
         if mask.is_on:
+            values = mask.inner_features(call.matrix.ravel().tolist(), call.matrix.shape[1])
+            for name, text in mask.sealed(names, None, values).items():
+                facts += f',"{name}":"{text}"'  # hexadecimal and base64
             call, names = mask.tensor(call), mask.names(*names)
         job.id = issue(*place, job.at_ms, self.log.key, len(part.scores))
         return tensor_line(
-            call, part.scores, issued=job.id, times=(job.at, turn.text), facts=turn.about[id(part.live)],
+            call, part.scores, issued=job.id, times=(job.at, turn.text), facts=facts,
             names=names, ms=ms, forced=job.forced,
         )  # fmt: skip
 

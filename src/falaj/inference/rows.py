@@ -86,7 +86,9 @@ def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
     """How a request by entity is logged."""
     arm, caller, mask = row.live.arm, call.caller, row.live.mask
     unit, request_id, request, features = row.unit, row.request_id, row.request, row.features
+    sealed: Mapping[str, str] = {}
     if mask.is_on:
+        sealed = mask.sealed((unit, request_id), request, mask.inner_features(features, len(features)))
         unit, request_id = mask.names(unit, request_id)
         request, features = mask.request(request), mask.features(features)  # type: ignore[assignment]
     record = {
@@ -112,7 +114,7 @@ def row_line(call: EntityCall, row: Row, *, wrote: str, ms: float) -> bytes:
         "forced": row.forced,
     }
     if mask.is_on:
-        record["masked"] = mask.marker
+        record |= {"masked": mask.marker, **sealed}
     if caller.trace:
         record["trace"] = caller.trace
     return line(record)

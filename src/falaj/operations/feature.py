@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from falaj.core.codec import decode
-from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.masking import hides_request, masked_of
 from falaj.core.moments import from_millis, iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
-from falaj.core.segment import PredictionId, records_of
+from falaj.core.segment import PredictionId
 from falaj.operations.dataset import UNTIL
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 from falaj.stages.features.entity import key_columns
@@ -197,11 +196,10 @@ def _column(asked: Asked) -> Any:
 
 def _logged(app: App, endpoint: str, place: PredictionId, text: str) -> dict[str, Any] | None:
     try:
-        line = app.predictions_of(endpoint.removeprefix("endpoint/")).line(place.segment, place.row)
-        record = json.loads(line)
-    except (NotFound, ValueError):
+        log = app.predictions_of(endpoint.removeprefix("endpoint/"))
+        held = log.records(log.line(place.segment, place.row))
+    except (NotFound, Conflict):
         return None
-    held = records_of(record) if isinstance(record, dict) else iter(())
     return next((dict(one) for one in held if one.get("id") == text), None)
 
 

@@ -75,6 +75,8 @@ class Wanted:
     threshold: float
     unit: str = ""
     """The request field that is split on; empty splits each request by itself."""
+    subject: str = ""
+    """The request field that names a person; empty: as the models' manifests say."""
     mask: Mapping[str, str] = field(default_factory=dict)
     """What the prediction log may not hold: `class:<classification>`, a field or `view.feature` → `hash`, `drop` or `keep`."""
     stream: Mapping[str, Any] = field(default_factory=dict)

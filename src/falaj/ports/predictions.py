@@ -29,6 +29,10 @@ class Predictions(Protocol):
         """The bytes of one line. Raises NotFound."""
         ...
 
+    def records(self, line: bytes) -> list[Mapping[str, Any]]:
+        """The records of one line, as `follow` hands them out. Raises Conflict for bytes that are no line."""
+        ...
+
     def lines(self, segment: int) -> list[bytes]:
         """All whole lines of a segment, as they are now. Raises NotFound."""
         ...

@@ -39,6 +39,9 @@ class SegmentPredictions:
             raise NotFound(f"Segment {segment} has {len(lines)} lines, there is no line {row}.")
         return lines[row]
 
+    def records(self, line: bytes) -> list[Mapping[str, Any]]:
+        return list(records_of(_record(line, Cursor())))
+
     def lines(self, segment: int) -> list[bytes]:
         path = self._path(segment)
         try:
@@ -115,6 +118,8 @@ class SegmentPredictions:
 def _record(line: bytes, cursor: Cursor) -> Mapping[str, Any]:
     try:
         record: Mapping[str, Any] = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError(type(record).__name__)
     except ValueError as exc:
         where = f"line {cursor.row - 1} of segment {cursor.segment}"
         raise Conflict(f"The prediction log was damaged: {where} is no JSON.", "falaj audit verify") from exc

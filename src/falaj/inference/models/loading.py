@@ -18,12 +18,15 @@ from falaj.core.ref import Ref
 from falaj.inference.mask import NOTHING, Mask
 from falaj.inference.models.model import Model, Stored
 from falaj.inference.models.sessions import HERE, Device
+from falaj.inference.personal import PersonalMask, Whose
 from falaj.ports.blobs import Blobs
 from falaj.ports.host import Arm, Wanted
+from falaj.ports.vault import Vault
 
 MANIFEST_TYPE = "application/vnd.falaj.model+json"
 """The payload type of a model's signed envelope; its payload needs `digest`, `recipe`, `places` and may name its `model`
 and its `format`, which is ONNX where nothing is said."""
+Vaults = Callable[[], Vault]
 Verify = Callable[[bytes, bytes], bool]
 """(signature, message) → whether the model key signed it."""
 
@@ -68,11 +71,14 @@ class Serving:
 class Models:
     """Opens what is wanted; a model that is open already is not opened again."""
 
-    def __init__(self, blobs: Blobs, verify: Verify, mask_key: bytes = b"", device: Device = HERE) -> None:
-        """`mask_key`: what masked values are hashed with; without one an endpoint that masks is not served."""
+    def __init__(
+        self, blobs: Blobs, verify: Verify, mask_key: bytes = b"", device: Device = HERE, *, vaults: Vaults | None = None
+    ) -> None:
+        """`mask_key`: what masked values are hashed with; without one an endpoint that masks is not served. `vaults` opens the
+        vault; without it none is served whose log is about people."""
         self._blobs = blobs
         self._verify = verify
-        self._mask_key, self._device = mask_key, device
+        self._mask_key, self._device, self._vaults = mask_key, device, vaults
         self._known: dict[tuple[str, str], Model] = {}
 
     def open(self, wanted: Wanted) -> Serving:
@@ -93,12 +99,21 @@ class Models:
 
     def _masked(self, wanted: Wanted, arms: list[Live]) -> list[Live]:
         rules = masking(wanted.mask)
-        if not rules.is_on:
+        subject = wanted.subject or next((found for live in arms if (found := _subject(live.model))), "")
+        if not rules.is_on and not subject:
             return arms
         if not self._mask_key:
             raise InvalidInput(f"{wanted.endpoint} masks its log, and no key was given to do so.", "start it by its host.")
         read = [(live.model.recipe, live.model.classes) for live in arms]
-        masks = [Mask(rules, self._mask_key, read, arm=place, unit=wanted.unit) for place in range(len(arms))]
+        masks: list[Mask] = [Mask(rules, self._mask_key, read, arm=place, unit=wanted.unit) for place in range(len(arms))]
+        if subject:
+            if self._vaults is None:
+                raise InvalidInput(f"{wanted.endpoint} is about people, and no vault was given.", "start it by its host.")
+            name, unit = wanted.endpoint.rpartition("/")[2], wanted.unit
+            whose = Whose(self._vaults(), name, subject)
+            masks = [
+                PersonalMask(mask, self._mask_key, read, arm=place, unit=unit, whose=whose) for place, mask in enumerate(masks)
+            ]
         return [replace(live, mask=mask) for live, mask in zip(arms, masks, strict=True)]
 
     def _load(self, arm: Arm) -> Model:
@@ -112,7 +127,15 @@ class Models:
         recipe = decode(Recipe, body["recipe"])
         model = Model(data, recipe, places, Stored(str(body.get("format", "onnx")), len(recipe.columns), body, self._device))
         model.classes = body.get("classification") or {}
+        model.places_of_people = {
+            view: (int(place.partition("/")[0]), int(place.partition("/")[2]))
+            for view, place in (model.classes.get("keys") or {}).items()
+        }
         return model
+
+
+def _subject(model: Model) -> str:
+    return str((model.classes.get("subjects") or {}).get("request", ""))
 
 
 def give_back() -> None:

@@ -59,6 +59,8 @@ class Model:
         self.recipe = recipe
         self.classes: Classes = {}
         """What the signed manifest says of whom its fields and features concern."""
+        self.places_of_people: Mapping[str, tuple[int, int]] = {}
+        """View → which part of its entity's key names a person, of how many."""
         self.reader = Reader(recipe, _zone, places)
         self.width = len(recipe.columns)
         stored = stored or Stored(columns=self.width)

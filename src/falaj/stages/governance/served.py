@@ -50,8 +50,7 @@ def prediction(trail: Trail, draft: HopDraft) -> None:
 def _read_line(trail: Trail, draft: HopDraft, lines: list[bytes], row: int) -> None:
     if not 0 <= row < len(lines):
         raise NotFound(f"the segment has {len(lines)} lines")
-    record = json.loads(lines[row])
-    held = list(records_of(record))[trail.id.part :] if isinstance(record, dict) else []
+    held = trail.trace.predictions_of(trail.endpoint).records(lines[row])[trail.id.part :]
     is_this = bool(held) and held[0].get("kind") == "prediction" and held[0].get("id") == trail.text
     draft.check("line", "the prediction with this id", "it is there" if is_this else "another record stands there", is_this)
     if not is_this:

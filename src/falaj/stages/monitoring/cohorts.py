@@ -172,7 +172,7 @@ class Joiner:
         score, latency, share = float(record["score"]), float(record["ms"]), float(record["share"])
         request = str(record.get("request_id") or record["id"])
         unit = str(record.get("unit") or request)
-        if record.get("masked"):
+        if record.get("masked") and not record.get("erased"):  # one erased person does not hide a feature of all others
             self.masked[model] = self.masked.get(model, frozenset()) | masked_of(record)[1]
         shelf = self._open.setdefault(start, {}).setdefault((arm, model), _Shelf())
         if shelf.ids and len(features) * len(shelf.ids) != len(shelf.features):

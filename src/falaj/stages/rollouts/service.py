@@ -237,7 +237,10 @@ def _first(endpoint: Endpoint) -> Held:
 def _as_declared(wanted: Wanted, endpoint: Endpoint) -> Wanted:
     """What the project says of the endpoint now; it holds from this release on."""
     stream = asdict(endpoint.stream) if endpoint.stream is not None else {}
-    return replace(wanted, threshold=endpoint.threshold, unit=endpoint.unit, mask=dict(endpoint.masked), stream=stream)
+    return replace(
+        wanted, threshold=endpoint.threshold, unit=endpoint.unit, mask=dict(endpoint.masked), stream=stream,
+        subject=endpoint.subject,
+    )  # fmt: skip
 
 
 def _salt(endpoint: Endpoint, version: int, seed: int) -> str:

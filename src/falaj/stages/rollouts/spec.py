@@ -114,6 +114,9 @@ class Endpoint:
     mask: tuple[str, ...] | Mapping[str, str] = ()
     stream: StreamIO | None = None
     """Where requests come from as messages, beside those over HTTP."""
+    subject: str = ""
+    """The request field that says whom a request is about, where the contract of the model's training rows does not: what is
+    logged of a request is sealed under that person's key."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
