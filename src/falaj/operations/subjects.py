@@ -16,7 +16,6 @@ PERSON = Argument("person", "the person, as the data has them", required=True, h
 PURPOSE = Argument("purpose", "what the data is used for, as in marketing", required=True)
 REQUEST = Subject("request", "a name for it, as in dsr-2026-17; falaj request list shows them")
 EXPORT = Subject("export", "the name of a copy; falaj export list shows them")
-RECEIPT = Subject("receipt", "the name of the request")
 ERASES = ("subject.erase", "request.open", "request.close", "subject.advance", "model.mark", "receipt.issue")
 
 
@@ -52,7 +51,7 @@ def _receipt(asked: Asked) -> Any:
     app = asked.app
     receipts = privacy(asked).subjects.get(asked.about.name)["receipts"]
     if not receipts:
-        raise NotFound(f"There is no {asked.about} yet.", "falaj worker tick")
+        raise NotFound(f"There is no receipt of {asked.about} yet.", "falaj worker tick")
     return json.loads(app.blobs.get(receipts[-1]["digest"]))
 
 
@@ -229,7 +228,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("export", "list", "Every copy that was made for a person.", _copies, changes=False),
     Operation("export", "show", "The records of one copy.", _copy, EXPORT, changes=False),
-    Operation("receipt", "show", "The signed receipt of an erasure, for the person.", _receipt, RECEIPT, changes=False),
+    Operation("receipt", "show", "The signed receipt of an erasure, for the person.", _receipt, REQUEST, changes=False),
     Operation(
         "receipt",
         "verify",
