@@ -229,7 +229,7 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
-        source = Source(self.contracts, self.features, self.project.code)
+        source = Source(self.governance.privacy.permitted(self.contracts), self.features, self.project.code)
         return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from falaj.core.decision import Decision
     from falaj.ports.subjects import SubjectStore
     from falaj.ports.vault import Vault
+    from falaj.stages.contracts.service import Contracts
     from falaj.stages.privacy.affected import Affected
     from falaj.stages.privacy.clocks import Clock
     from falaj.stages.privacy.consent import Consent
     from falaj.stages.privacy.holds import Holds
+    from falaj.stages.privacy.permitted import PermittedRows
     from falaj.stages.privacy.replay import Replay
     from falaj.stages.privacy.requests import Requests
     from falaj.stages.privacy.retention import Retention
@@ -141,6 +143,17 @@ class Privacy:
 
         governance = self.app.governance
         return (*governance.stores, self.exports, ConsentStore(self.app.ledger, governance.vault))
+
+    def permitted(self, contracts: Contracts) -> PermittedRows:
+        """The datasets as trainings read them: for `training`, and for whatever this installation uses data for."""
+        from falaj.stages.privacy.permitted import PermittedRows
+
+        purposes = {"training", str(self.app.settings.purpose)} - {""}
+
+        def excluded() -> frozenset[str]:
+            return frozenset().union(*(self.consent.excluded(purpose) for purpose in sorted(purposes)))
+
+        return PermittedRows(contracts, lambda: self.app.governance.vault, excluded)
 
     def record(self) -> list[dict[str, Any]]:
         """The record of processing activities, as of now."""
