@@ -229,7 +229,8 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
-        source = Source(self.governance.privacy.permitted(self.contracts), self.features, self.project.code)
+        rows = self.governance.privacy.permitted(self.contracts)
+        source = Source(rows, self.features, self.project.code, self.governance.people)
         return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property
@@ -237,7 +238,9 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.gates.service import Gates
 
-        return Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
+        gates = Gates(self.kernel, self.blobs, self.features, self.project.gates, opened=scorer)
+        gates.people = self.governance.people
+        return gates
 
     @cached_property
     def registry(self) -> Registry:
@@ -276,10 +279,6 @@ class App:
 
     def normal_of(self, model: Ref, threshold: float) -> tuple[DriftReference, Promise]:
         """What was normal while a registered model learned, and what it promised on its sealed holdout at that threshold."""
-        import io
-
-        import polars as pl
-
         from falaj.core.asset import Asset
         from falaj.core.codec import decode
         from falaj.stages.monitoring.drift import calibrate
@@ -287,8 +286,9 @@ class App:
         from falaj.stages.training.rules import brier, wrong_rate
 
         labels = decode(Asset, self.registry.get(model)["asset"]).labels
-        usual = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["reference"]))))
-        sealed = pl.read_parquet(io.BytesIO(self.blobs.get(str(labels["holdout"]))))
+        usual, sealed = (
+            self.governance.people.opened(self.blobs.get(str(labels[kept])), model.name) for kept in ("reference", "holdout")
+        )
         y, score = sealed["_y"].to_numpy(), sealed["_score"].to_numpy()
         endpoint = next(e for e in self.project.endpoints.values() if e.model == model.name)
         window = length(self.project.monitors[endpoint.name].window)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from falaj.adapters.cedar.policies import Source
     from falaj.app import App
     from falaj.core.note import Verifier
+    from falaj.core.recipe import Recipe
     from falaj.packs import Pack
     from falaj.ports.online import Online
     from falaj.ports.policy import Policy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from falaj.stages.governance.policies import Policies
     from falaj.stages.governance.trace import Trace
     from falaj.stages.labels import Labels
+    from falaj.stages.training.people import People
 
 POLICIES = "policies"
 """The project's folder of Cedar files."""
@@ -153,6 +155,9 @@ class Governance:
         """Whatever keeps data about people, in the order in which it flows."""
         from falaj.stages.contracts.subjects import RowsOfSubjects
         from falaj.stages.features.subjects import OnlineSubjects
+        from falaj.stages.scoring.subjects import ScoreSubjects
+        from falaj.stages.serving.subjects import PredictionSubjects
+        from falaj.stages.training.people import TrainingSubjects
 
         app = self.app
         snapshots = RowsOfSubjects(app.contracts, "snapshots")
@@ -161,7 +166,24 @@ class Governance:
             snapshots,
             RowsOfSubjects(app.contracts, "quarantine"),
             OnlineSubjects(online, app.project.views, app.contracts.contract, snapshots.rows_of),
+            TrainingSubjects(app.ledger, app.blobs, self.people, app.state / "aside"),
+            ScoreSubjects(app.ledger, app.settings.folder),
+            PredictionSubjects(app.project.endpoints, app.predictions_of, self.vault.token),
         )
+
+    @cached_property
+    def people(self) -> People:
+        """How rows are sealed that are kept beside a model."""
+        from falaj.stages.training.classes import classes_of
+        from falaj.stages.training.people import People
+
+        app = self.app
+
+        def subject_of(recipe: Recipe, spine: str) -> str:
+            found = classes_of(recipe, spine, app.project.views, app.contracts.contract)
+            return found.get("subjects", {}).get("request", "")
+
+        return People(subject_of, lambda: self.vault)
 
     def sealed(self, online: Online) -> Online:
         """The online store, so that the rows of views about people are sealed in it."""

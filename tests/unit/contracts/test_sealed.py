@@ -19,11 +19,13 @@ from polars.testing import assert_frame_equal
 from falaj.adapters.memory.vault import MemoryVault
 from falaj.core.codec import canonical, encode
 from falaj.core.errors import Conflict, InvalidInput, Unavailable
+from falaj.core.ref import Ref
 from falaj.stages.contracts import odcs
 from falaj.stages.contracts.diff import diff
 from falaj.stages.contracts.lint import lint
 from falaj.stages.contracts.sealed import SEALED, SUBJECT, Sealing, as_text, scan, seal, tokens, unseal
 from falaj.stages.contracts.service import Contracts
+from falaj.stages.contracts.spec import Dataset, Derived
 from tests.kits.clinic import CONTRACT, DAY, NORA, VISITS, Clinic, emirates_id, everything, visits
 
 LATER = DAY + timedelta(days=1)
@@ -269,6 +271,31 @@ def test_a_whole_table_is_compared_without_the_erased(clinic: Clinic) -> None:
     decision = contracts.ingest(NORA, VISITS, until=LATER + timedelta(days=2))
     assert decision.reason == "19 rows taken in"
     assert "0" in next(check.seen for check in decision.checks if "no longer has" in check.name)
+
+
+def test_a_derived_dataset_may_not_write_in_clear_what_was_sealed(clinic: Clinic) -> None:
+    columns = "\n".join(
+        f"      - {{name: {name}, logicalType: {kind}}}"
+        for name, kind in (("visit", "string"), ("at", "timestamp"), ("known_at", "timestamp"), ("age", "integer"))
+    )
+    head = CONTRACT[: CONTRACT.index("      - {name: visit")].replace("name: visits", "name: old")
+    (clinic.folder / "old.odcs.yaml").write_text(head + columns)
+    query = Derived(("visits",), sql='select visit, "at", known_at, age from visits where age > 60')
+    clinic.datasets["old"] = Dataset("old", "old.odcs.yaml", query, time="at", known="known_at")
+    contracts = clinic.contracts()
+    contracts.ingest(NORA, VISITS, until=LATER)
+    with pytest.raises(InvalidInput, match="does not say that age is personal"):
+        contracts.ingest(NORA, Ref("dataset", "old"), until=LATER)
+    sealed = columns.replace("age, logicalType: integer", "age, logicalType: integer, classification: personal") + (
+        "\n      - {name: emirates_id, logicalType: string, customProperties: [{property: subject, value: true}]}"
+    )
+    (clinic.folder / "old.odcs.yaml").write_text(head + sealed)
+    query = Derived(("visits",), sql='select visit, "at", known_at, age, emirates_id from visits where age > 30')
+    clinic.datasets["old"] = Dataset("old", "old.odcs.yaml", query, time="at", known="known_at")
+    contracts = clinic.contracts()
+    assert contracts.ingest(NORA, Ref("dataset", "old"), until=LATER).allowed
+    assert contracts.frame("old")["emirates_id"].null_count() == 0
+    assert emirates_id(15) not in everything(clinic.state)
 
 
 def test_without_a_vault_nothing_is_written(clinic: Clinic) -> None:

@@ -22,6 +22,8 @@ from falaj.inference.feedback import Label
 from falaj.inference.mask import Mask, mask_key
 from falaj.inference.personal import PersonalMask, Whose
 from falaj.ports.online import Stored
+from falaj.ports.subjects import Finding
+from falaj.stages.serving.subjects import PredictionSubjects
 from tests.kits.endpoint import AT, RECIPE, REQUEST, Installation
 from tests.unit.inference.test_predict import APP, Place, caller, entity, tensor
 
@@ -204,3 +206,30 @@ def test_an_endpoint_about_people_is_not_served_without_a_vault(tmp_path: Path) 
     with pytest.raises(InvalidInput, match="no vault"):
         Models(made.blobs, checker(made.signer.public_key), KEY).open(made.wanted(arm))
     made.host.close()
+
+
+def test_the_logs_are_asked_about_one_person(place: Place, vault: SqliteVault) -> None:
+    def log(_endpoint: str) -> SealedPredictions:
+        return SealedPredictions(SegmentPredictions(place.folder), "delay", lambda: vault)
+
+    store = PredictionSubjects(["delay"], log, vault.token)
+    assert store.find(WHO) == []
+    calls = [entity({**REQUEST, "flight_id": WHO}), entity({**REQUEST, "flight_id": OTHER}), tensor([1.0, 1, 2, 3], unit=WHO)]
+    place.predictor.answer(calls)
+    found = [Finding("predictions", "endpoint/delay segment 0", 2, readable=True)]
+    assert store.find(WHO) == store.probe(WHO) == found
+    rows = list(store.export(WHO))
+    assert [row["request"] and row["request"]["flight_id"] for row in rows] == [WHO, None]
+    vault.shred([vault.token(WHO)])
+    assert store.find(WHO) == [replace(found[0], readable=False)]
+    assert store.probe(WHO) == store.erase(WHO) == list(store.export(WHO)) == []
+    assert store.probe(OTHER) == [replace(found[0], count=1)]
+
+
+def test_what_was_logged_before_there_was_a_subject_fails_the_probe(tmp_path: Path, vault: SqliteVault) -> None:
+    place = Place(tmp_path / "log")
+    place.predictor.answer([entity({**REQUEST, "flight_id": WHO})])
+    log = SealedPredictions(SegmentPredictions(place.folder), "delay", lambda: vault)
+    store = PredictionSubjects(["delay"], lambda _endpoint: log, vault.token)
+    assert store.probe(WHO) == [Finding("predictions", "endpoint/delay segment 0 (in clear)", 1, readable=True)]
+    place.log.close()

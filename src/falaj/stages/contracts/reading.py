@@ -218,6 +218,18 @@ class Datasets:
         lost = [name for name in contract.key if name in contract.personal] if contract.subject else []
         return rows.drop_nulls(lost) if lost else rows
 
+    def _check_kept_personal(self, declared: Dataset, contract: Contract, inputs: tuple[str, ...]) -> None:
+        """Raises InvalidInput where a derived dataset would write in clear what its input has sealed."""
+        for name in inputs:
+            behind = self.contract(name)
+            lost = [column for column in behind.personal if column in contract.kinds and column not in contract.personal]
+            if behind.subject and (lost or (contract.personal and not contract.subject)):
+                raise InvalidInput(
+                    f"{declared.name!r} is made of {name!r}; its contract does not say that {', '.join(lost) or 'it'} is personal, "
+                    "and of whom.",
+                    "classify the column as there and mark the subject; a figure over many people needs a name of its own.",
+                )
+
     def _admitted(self, name: str, contract: Contract) -> Admitted | None:
         """What lets rows of a source pass, where they are about people. Raises Unavailable where there is no vault."""
         by = sealing(contract, "dataset", name)

@@ -33,8 +33,12 @@ class Sealing:
     subject: str
     clear: frozenset[str]
     about: str
+    everything: bool = False
+    """Falaj's own columns as well."""
 
     def columns(self, frame: pl.DataFrame) -> list[str]:
+        if self.everything:
+            return list(frame.columns)
         return [name for name in frame.columns if name not in self.clear and not name.startswith("_")]
 
 

@@ -130,6 +130,7 @@ class Contracts(Shown):
         written, contract = self._contract(declared)
         source = self.source(declared.name)
         inputs = declared.source.inputs if isinstance(declared.source, Derived) else ()
+        self._check_kept_personal(declared, contract, inputs)
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
         table = self._table(declared, contract, head, until) if declared.brings_all else None
         late = self._late(declared, contract, head, until)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from falaj.core.errors import Conflict, InvalidInput, Unavailable
+from falaj.stages.contracts.drafts import Draft
 from falaj.stages.features.join import Places, Side, Spine, added_columns, as_text, check_columns
 
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame
@@ -238,16 +238,18 @@ def shares(table: Table, entity: str, keys: pl.Series, room: Room | None) -> Ite
 
 @contextmanager
 def _laid_aside(room: Room) -> Iterator[Path]:
-    """A folder that only this user can read, gone afterwards."""
+    """A folder that only this user can read, gone afterwards; what a killed process leaves is told by its lock, and swept."""
     if room.memory < 1:
         raise InvalidInput(f"A join cannot hold {room.memory} bytes.", "set `memory` to something like 2GB.")
     try:
-        room.folder.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.TemporaryDirectory(prefix="join-", dir=room.folder)
-    except OSError as exc:
-        raise _no_room(room.folder, exc) from exc
-    with aside as folder:
-        yield Path(folder)
+        draft = Draft(room.folder)
+        folder = draft.path
+    except Unavailable as exc:
+        raise _no_room(room.folder, exc.__cause__ or exc) from exc
+    try:
+        yield folder
+    finally:
+        draft.close()
 
 
 def _put(frame: pl.DataFrame, path: Path) -> None:
@@ -257,7 +259,7 @@ def _put(frame: pl.DataFrame, path: Path) -> None:
         raise _no_room(path.parent, exc) from exc
 
 
-def _no_room(place: Path, exc: Exception) -> Unavailable:
+def _no_room(place: Path, exc: BaseException) -> Unavailable:
     why = (str(exc).splitlines() or [""])[0][:200]
     return Unavailable(
         f"The join could not lay rows aside in {place}: {why}.", "free space there, or let it hold more in memory."

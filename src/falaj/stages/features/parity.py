@@ -212,8 +212,11 @@ def row_checks(view: AnyView, tally: Tally, waiting: int) -> tuple[tuple[Check, 
     return (total, *named[:NAMED]), reason
 
 
-def prediction_checks(found: Sequence[Mismatch], predictions: int, columns: int, masked: int = 0) -> tuple[Check, ...]:
-    """`masked`: predictions that cannot be recomputed, since the log was not to hold their request."""
+def prediction_checks(
+    found: Sequence[Mismatch], predictions: int, columns: int, masked: int = 0, *, is_personal: bool = False
+) -> tuple[Check, ...]:
+    """`masked`: predictions that cannot be recomputed, since the log was not to hold their request. `is_personal`: they are
+    about people, whose values no decision may hold."""
     unseen = f"masked requests: {masked}" if masked else "no prediction that snapshots cover yet"
     seen = f"{len(found)} of {predictions * columns} values of {predictions} predictions differ"
     total = Check(
@@ -222,7 +225,12 @@ def prediction_checks(found: Sequence[Mismatch], predictions: int, columns: int,
         seen if predictions else unseen,
         not found if predictions else None,
     )
-    named = (Check(f"{m.prediction}.{m.feature}", f"offline {m.offline}", f"online {m.online}", False) for m in found[:NAMED])
+    named = (
+        Check(f"{m.prediction}.{m.feature}", "as offline", "differs", False)
+        if is_personal
+        else Check(f"{m.prediction}.{m.feature}", f"offline {m.offline}", f"online {m.online}", False)
+        for m in found[:NAMED]
+    )
     return (total, *named)
 
 

@@ -141,7 +141,8 @@ class Features:
             masked = {r["id"]: masked_of(r)[1] for r in judged}
             logged = {r["id"]: r["features"] for r in judged}
             found = mismatches(recipe.names, logged, truth, tolerance=tolerance, masked=masked)
-        checks = prediction_checks(found, len(judged), len(recipe.columns), len(known) - len(whole))
+        is_personal = any("subject" in r for r in judged)
+        checks = prediction_checks(found, len(judged), len(recipe.columns), len(known) - len(whole), is_personal=is_personal)
         decision = Decision(subject.bare, "parity", judge(checks), checks, act.actor, act.now)
         with act.change() as draft:
             draft.decide(decision)

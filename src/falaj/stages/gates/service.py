@@ -22,6 +22,7 @@ from falaj.stages.gates import rules
 from falaj.stages.gates.spec import Gate
 from falaj.stages.training import formats
 from falaj.stages.training.formats import Opener, Score
+from falaj.stages.training.people import People
 from falaj.stages.training.service import Vectors
 
 WARM, TIMED = 50, 500
@@ -30,6 +31,9 @@ WARM, TIMED = 50, 500
 
 class Gates:
     """`gates` by the model's name; `opened` reads what a training stored."""
+
+    people: People | None = None
+    """What opens sealed rows, where trainings are about people."""
 
     def __init__(
         self, kernel: Kernel, blobs: Blobs, features: Vectors, gates: Mapping[str, Gate], *, opened: Opener = formats.opened
@@ -48,7 +52,7 @@ class Gates:
         """
         asset = self.asset(candidate)
         model = self.blobs.get(asset.digest)
-        sealed = pl.read_parquet(io.BytesIO(self.blobs.get(str(asset.labels["holdout"]))))
+        sealed = self._holdout(asset, candidate.name)
         y = sealed["_y"].to_numpy()
         recipe = self._recipe(asset)
         x, _ = self.features.training_frame(recipe, sealed)
@@ -81,6 +85,10 @@ class Gates:
             known = [key for key, _ in self.kernel.ledger.find("asset", prefix="candidate/")]
             raise NotFound.named("candidate", str(candidate), known)
         return decode(Asset, body)
+
+    def _holdout(self, asset: Asset, model: str) -> pl.DataFrame:
+        data = self.blobs.get(str(asset.labels["holdout"]))
+        return pl.read_parquet(io.BytesIO(data)) if self.people is None else self.people.opened(data, model)
 
     def _recipe(self, asset: Asset) -> Recipe:
         body = self.kernel.ledger.get("recipe", str(asset.labels["recipe"]))

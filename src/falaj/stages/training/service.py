@@ -26,6 +26,7 @@ from falaj.ports.mirror import Mirror, Tracked
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.training import formats, rules
 from falaj.stages.training.formats import Opener, Score
+from falaj.stages.training.people import People
 from falaj.stages.training.rules import Floats, Split
 from falaj.stages.training.spec import SCORE, FitContext, Fitted, Training
 
@@ -61,6 +62,8 @@ class Source:
     contracts: Rows
     features: Vectors
     code: str
+    people: People | None = None
+    """How rows are sealed that are kept beside a model; None where no training is about people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +174,22 @@ class Trainer:
             "kind": fitted.kind,
             "format": formats.format_of(fitted),
             "native": self.blobs.put(native) if native else None,
-            "holdout": self.blobs.put(_parquet(_holdout(made))),
-            "reference": self.blobs.put(_parquet(_reference(declared.recipe, table, every))),
+            **self._kept(made, every),
             "rows": {name: len(getattr(table.parts, name)) for name in ("train", "valid", "holdout")},
             "code": self.source.code,
             "environment": environment(),
             "threshold": declared.threshold,
         }
+
+    def _kept(self, made: Made, scores: Floats) -> dict[str, str]:
+        """The digests of the rows that are kept: those that were sealed off, and what was normal."""
+        declared, table, people = made.declared, made.table, self.source.people
+        frames = {"holdout": _holdout(made), "reference": _reference(declared.recipe, table, scores)}
+        whose = people.whose(declared.recipe, declared.spine, table.spine) if people else None
+        if people is not None and whose is not None:
+            own = {"holdout": whose[table.parts.holdout.tolist()], "reference": whose[:: _every(table)]}
+            frames = {name: people.sealed(frame, own[name], declared.model) for name, frame in frames.items()}
+        return {name: self.blobs.put(_parquet(frame)) for name, frame in frames.items()}
 
     def _inputs(self, declared: Training, table: Table) -> tuple[Ref, ...]:
         """The snapshots that the rows and their features came from."""
@@ -230,9 +242,13 @@ def _holdout(made: Made) -> pl.DataFrame:
 
 def _reference(recipe: Recipe, table: Table, scores: Floats) -> pl.DataFrame:
     """Every n-th input with its time and its score: what was normal while the model learned."""
-    every = max(1, -(-len(table.x) // REFERENCE_ROWS))
+    every = _every(table)
     columns = {name: table.x[::every, place] for place, name in enumerate(recipe.names)}
     return pl.DataFrame({"at": table.spine[recipe.time_field][::every].to_list(), **columns, SCORE: scores[::every]})
+
+
+def _every(table: Table) -> int:
+    return max(1, -(-len(table.x) // REFERENCE_ROWS))
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
