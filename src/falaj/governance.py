@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Governance:
         """Raises InvalidInput with file and line for a policy of the project that is broken, NotFound for an unknown pack."""
         from falaj.adapters import open_adapter
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"zone": str(self.app.settings.zone)}
         if self.app.settings.policy == "cedar":
             from falaj.adapters.local.policy import GROUPS, ROLES
 
@@ -106,12 +106,16 @@ class Governance:
         return {"zone": str(self.app.settings.zone)}
 
     def _stands_on(self, ref: Ref) -> Iterable[Ref]:
-        if ref.kind == "view":
-            view = self.app.project.views.get(ref.name)
-            return () if view is None else (Ref("dataset", view.dataset),)
-        if ref.kind != "model":
+        """The datasets that a view, or a model to be trained, is declared to use."""
+        if ref.kind not in ("view", "model") or ref.version is not None:
             return ()
-        project = self.app.project
+        try:
+            project = self.app.project
+        except NotFound:  # there is no module, so nothing is declared; one that is broken is an error
+            return ()
+        if ref.kind == "view":
+            view = project.views.get(ref.name)
+            return () if view is None else (Ref("dataset", view.dataset),)
         found = [one for one in project.trainings.values() if one.model == ref.name]
         views = [project.views[name] for one in found for name in one.recipe.views if name in project.views]
         return [Ref("dataset", name) for name in {*(one.spine for one in found), *(view.dataset for view in views)}]

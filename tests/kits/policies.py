@@ -20,13 +20,15 @@ NOTHING: Mapping[str, Any] = {"classes": [], "held": False, "tier": "none"}
 MODEL, DATASET = Ref("model", "delay", "7"), Ref("dataset", "trips", "3")
 
 
+EVERYBODY = {**ROLES, "operator": ROLES["operator"] | GROUPS["erasure"] | GROUPS["approval"]}
+"""The role table, in which also those verbs belong to somebody that rules speak of and no role has yet."""
+
+
 @cache
 def policy(packs: str = "ae-baseline", zone: str = "uae-onshore", purpose: str = PURPOSE, own: str = "") -> CedarPolicy:
-    """Every verb of a group has a role here, also those that no role has been given yet."""
-    roles = {**ROLES, "operator": ROLES["operator"] | GROUPS["erasure"] | GROUPS["approval"]}
     sources = [Source(pack.id, pack.policies) for pack in load(packs)]
     given = [*sources, Source("own.cedar", own, own=True)] if own else sources
-    return CedarPolicy(roles=roles, groups=GROUPS, sources=given, place=(zone, purpose))
+    return CedarPolicy(roles=EVERYBODY, groups=GROUPS, sources=given, place=(zone, purpose))
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,6 @@ PAIRS: Mapping[str, tuple[str, Asking, Asking]] = {
     "ADGM-RESIDENCY": ("adgm", _placed("adgm", _READ), _placed("adgm", _READ).but(zone="uae-onshore")),
     "ADGM-ACCESS": ("adgm", _placed("adgm", _READ), replace(_placed("adgm", _READ), actor=_READ.actor)),
 }
-"""`dataset.expire` and the like stand in the groups before a role has them; here the operator does."""
 
 
 def forbids() -> dict[str, str]:

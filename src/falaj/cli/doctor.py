@@ -109,6 +109,15 @@ def _ledger(app: App) -> str:
     return f"{sum(1 for _ in app.ledger.leaves())} events"
 
 
+def _policies(app: App) -> str:
+    """What is in force, and who vouches for it."""
+    app.kernel  # noqa: B018  # opens the policies, or says what is wrong with them
+    if app.settings.policy != "cedar":
+        return "the role table alone"
+    packs = [f"{pack.id} {pack.version} ({pack.counsel_signoff or 'signed by no counsel'})" for pack in app.governance.packs]
+    return f"{len(app.governance.listed())} policies, {', '.join(packs) or 'no pack'}"
+
+
 def _project(app: App) -> str:
     kinds = ("datasets", "views", "trainings", "gates", "endpoints", "monitors")
     return ", ".join(f"{len(getattr(app.project, kind))} {kind}" for kind in kinds)
@@ -153,5 +162,6 @@ QUESTIONS: Mapping[str, Question] = {
     "ledger": _ledger,
     "state folder": _modes,
     "endpoints' doors": _doors,
+    "policies": _policies,
     "project": _project,
 }

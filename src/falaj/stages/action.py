@@ -168,11 +168,16 @@ def action(verb: str) -> Callable[[Callable[Concatenate[S, Act, Ref, P], R]], Ca
     def door(method: Callable[Concatenate[S, Act, Ref, P], R]) -> Callable[Concatenate[S, Actor, Ref, P], R]:
         @functools.wraps(method)
         def call(self: S, actor: Actor, subject: Ref, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            named = [ref for ref in (*args, *kwargs.values()) if isinstance(ref, Ref) and ref != subject]
-            rulings = tuple(self.kernel.demand(actor, verb, ref) for ref in (subject, *named))
+            rulings = tuple(self.kernel.demand(actor, verb, ref) for ref in dict.fromkeys((subject, *_named(args, kwargs))))
             return method(self, Act(self.kernel, actor, verb, subject, self.kernel.now(), rulings), subject, *args, **kwargs)
 
         call.verb = verb  # type: ignore[attr-defined]  # read by the parity test and by the faces
         return call
 
     return door
+
+
+def _named(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Ref]:
+    """The refs that a call names, also as the values of a mapping."""
+    for value in (*args, *kwargs.values()):
+        yield from (ref for ref in (value.values() if isinstance(value, Mapping) else (value,)) if isinstance(ref, Ref))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -178,6 +179,10 @@ def test_every_ref_that_a_call_names_is_asked_about() -> None:
                 pass
             return act.decision
 
+        @action("endpoint.split")
+        def split(self, act: Act, subject: Ref, *, variants: Mapping[str, Ref]) -> None:
+            pass
+
     policy = Cedarlike()
     endpoint = Ref("endpoint", "delay")
     kernel = Kernel(MemoryLedger(), policy, lambda: NOW)
@@ -190,6 +195,8 @@ def test_every_ref_that_a_call_names_is_asked_about() -> None:
     policy.denies = str(DELAY)
     with pytest.raises(Denied, match=r"may not endpoint\.deploy model/delay@7"):
         Street(kernel).deploy(APPROVER, endpoint, model=DELAY)
+    with pytest.raises(Denied, match=r"may not endpoint\.split model/delay@7"):
+        Street(kernel).split(APPROVER, endpoint, variants={"a": Ref("model", "fare", "1"), "b": DELAY})
 
 
 def test_labels_that_cannot_be_told_are_a_deny_and_the_policy_is_not_asked() -> None:

@@ -15,7 +15,9 @@ LARGEST = 1 << 20
 MOST = 2_000
 """Policies of one file."""
 DEEPEST = 64
-"""Brackets within brackets. Cedar's own parser gives up somewhat later, and a hand-written policy long before."""
+"""Brackets within brackets."""
+MOST_SIGNS = 200
+"""Operators of one policy. cedarpy 4.12 ends the whole process, without a word, at a chain of some thousands of them."""
 ID = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,79}")
 
 
@@ -86,33 +88,30 @@ def _statement(parsed: Mapping[str, Any], place: str, text: str) -> Statement:
 
 def _parts(text: str, name: str) -> Iterator[tuple[int, str]]:
     """(line where it begins, text) of what stands between semicolons, comments and strings respected."""
-    start, depth = 0, 0
+    start = depth = signs = 0
     for at, sign in _tokens(text, name):
-        if sign in "([{":
-            depth += 1
-            if depth > DEEPEST:
-                raise InvalidInput(
-                    f"{name}:{_line(text, at)}: more than {DEEPEST} brackets within brackets.", "write it flatter."
-                )
-        elif sign in ")]}":
-            depth -= 1
-        else:
+        depth += (sign in "([{") - (sign in ")]}")
+        signs += sign not in "(){}];"
+        if depth > DEEPEST or signs > MOST_SIGNS:
+            much = f"{DEEPEST} brackets within brackets" if depth > DEEPEST else f"{MOST_SIGNS} operators"
+            raise InvalidInput(f"{name}:{_line(text, at)}: more than {much} in one policy.", "make several policies of it.")
+        if sign == ";":
             yield _line(text, _begin(text, start)), text[start : at + 1]
-            start, depth = at + 1, 0
+            start, depth, signs = at + 1, 0, 0
     if _bare(text[start:]):
         line = _line(text, _begin(text, start))
         raise InvalidInput(f"{name}:{line}: this policy does not end.", "end each policy with a semicolon.")
 
 
-_TOKEN = re.compile(r"//[^\n]*|\"(?:[^\"\\]|\\.)*\"|[()\[\]{};\"]", re.DOTALL)
+_TOKEN = re.compile(r"//[^\n]*|\"(?:[^\"\\]|\\.)*\"|&&|\|\||\b(?:has|if|in|is|like)\b|[()\[\]{};\".+*<>=!-]", re.DOTALL)
 
 
 def _tokens(text: str, name: str) -> Iterator[tuple[int, str]]:
-    """Brackets and semicolons with their places, those in strings and comments left out."""
+    """Brackets, operators and semicolons with their places, those in strings and comments left out."""
     for found in _TOKEN.finditer(text):
         if found[0] == '"':
             raise InvalidInput(f"{name}:{_line(text, found.start())}: this text does not end.", 'end it with ".')
-        if len(found[0]) == 1:
+        if found[0][0] not in '/"':
             yield found.start(), found[0]
 
 
