@@ -55,7 +55,8 @@ def _people(app: App, now: datetime) -> Sequence[str]:
     for hold in privacy.holds.over(now):
         privacy.holds.end(WORKER, hold)
         news.append(f"{hold} is over: what it held may be deleted or erased")
-    for request in privacy.subjects.unfinished():
+    # Without an erasure no vault is opened: most projects are about nobody.
+    for request in privacy.subjects.unfinished() if app.ledger.find("erasure") else ():
         decision = privacy.subjects.carry_out(WORKER, request)
         news.append(f"request/{request}: {decision.reason}")
     return [*news, *privacy.requests.pressing(now), *privacy.holds.ending(now), *privacy.affected.late(now)]
