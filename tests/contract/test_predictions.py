@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from falaj.adapters.local.predictions import SegmentPredictions
+from falaj.adapters.memory.vault import MemoryVault
+from falaj.adapters.sealing.predictions import SealedPredictions
 from falaj.core.errors import Conflict
 from falaj.inference.log import PredictionLog
 from falaj.inference.seals import Sealer
@@ -94,3 +96,13 @@ class TestSegmentPredictions(PredictionsContract):
         assert [cursor for cursor, _ in found] == [Cursor(0, 0, 1), Cursor(0, 1), Cursor(0, 2)]
         for place, (cursor, _) in enumerate(found):
             assert [record for _, record in self.predictions().follow(cursor)] == [record for _, record in found[place + 1 :]]
+
+
+class TestSealedPredictions(TestSegmentPredictions):
+    """What opens sealed records is a log like any other, and opens no vault for records of nobody."""
+
+    def predictions(self) -> Predictions:
+        def never() -> MemoryVault:
+            raise AssertionError("the vault was opened")
+
+        return SealedPredictions(SegmentPredictions(self.folder), "delay", never)

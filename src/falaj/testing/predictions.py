@@ -61,6 +61,14 @@ class PredictionsContract:
             assert f'"n":{record["n"]}'.encode() in log.line(cursor.segment, cursor.row - 1).replace(b" ", b"")
         assert len(log.lines(0)) == 2
 
+    def test_a_line_is_read_as_following_hands_it_out(self) -> None:
+        log = self.predictions()
+        self.write([{"kind": "label", "n": 0}, {"kind": "label", "n": 1}])
+        assert [record for row in range(2) for record in log.records(log.line(0, row))] == [record for _, record in log.follow()]
+        for wrong in (b"", b"{", b"[1]", b"7"):
+            with pytest.raises(Conflict):
+                log.records(wrong)
+
     def test_a_line_that_does_not_exist_is_not_found(self) -> None:
         self.write([{"n": 0}])
         for segment, row in ((0, 1), (0, -1), (7, 0)):

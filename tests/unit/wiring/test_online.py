@@ -12,11 +12,12 @@ import pytest
 from falaj.adapters.local.host import ProcessHost
 from falaj.adapters.local.online import LmdbOnline
 from falaj.adapters.redis.online import RedisOnline
+from falaj.adapters.sealing.online import SealedOnline
 from falaj.app import App, init_project, open_app
 from falaj.core.errors import InvalidInput, Unavailable
 from falaj.endpoint import LateOnline
 from falaj.inference.settings import settings_from
-from falaj.ports.online import Stored
+from falaj.ports.online import Online, Stored
 from tests.kits.servers import free_port
 
 NEEDED = {"endpoint": "delay", "blobs": "/b", "public_key": "/k", "pepper": "/p"}
@@ -30,12 +31,18 @@ def opened(folder: Path, **settings: Any) -> App:
     return open_app(folder, given)
 
 
+def behind(app: App) -> Online:
+    """The store itself; in front of it stands what seals the rows of people."""
+    assert isinstance(app.online, SealedOnline)
+    return app.online.inner
+
+
 def test_a_redis_is_opened_by_reference_and_the_inference_servers_are_told_the_reference_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORE_OF_TEST", "redis://:hush@store.example:6379/0")
     with opened(tmp_path, online="redis", online_url="env:STORE_OF_TEST") as app:
-        assert isinstance(app.online, RedisOnline)
+        assert isinstance(behind(app), RedisOnline)
         assert isinstance(app.host, ProcessHost)
         told = {key: app.host.options[key] for key in ("online_scheme", "online_url", "project")}
         assert told == {"online_scheme": "redis", "online_url": "env:STORE_OF_TEST", "project": "wired"}
@@ -43,7 +50,7 @@ def test_a_redis_is_opened_by_reference_and_the_inference_servers_are_told_the_r
 
 def test_an_embedded_store_needs_no_word_to_the_inference_servers(tmp_path: Path) -> None:
     with opened(tmp_path) as app:
-        assert isinstance(app.online, LmdbOnline)
+        assert isinstance(behind(app), LmdbOnline)
         assert isinstance(app.host, ProcessHost)
         assert not {"online_scheme", "online_url", "project"} & set(app.host.options)
 

@@ -225,8 +225,8 @@ class Datasets:
             lost = [column for column in behind.personal if column in contract.kinds and column not in contract.personal]
             if behind.subject and (lost or (contract.personal and not contract.subject)):
                 raise InvalidInput(
-                    f"{declared.name!r} is made of {name!r}; its contract does not say that {', '.join(lost) or 'it'} is personal, "
-                    "and of whom.",
+                    f"{declared.name!r} is made of {name!r}; its contract does not say that {', '.join(lost) or 'it'} is personal"
+                    " and of whom.",
                     "classify the column as there and mark the subject; a figure over many people needs a name of its own.",
                 )
 

@@ -84,9 +84,8 @@ class Snapshots:
         self.vaults = vaults
         self._room = cache_bytes
         self._assets: dict[str, Asset | None] = {}
-        self._held: OrderedDict[str, pl.DataFrame] = OrderedDict()
-        self._opened: dict[str, int] = {}
-        """Of the frames that were sealed: the vault's generation when they were opened."""
+        self._held: OrderedDict[str, tuple[pl.DataFrame, int | None]] = OrderedDict()
+        """With each frame that was sealed the vault's generation when it was opened; None beside one that was not."""
         self._lock = Lock()
 
     def assets(self, kind: str, name: str, upto: int) -> list[Asset]:
@@ -183,9 +182,9 @@ class Snapshots:
     def _read(self, asset: Asset, part: Part) -> pl.DataFrame:
         with self._lock:
             held = self._held.get(part.digest)
-            if held is not None and self._is_open(part.digest):
+            if held is not None and self._is_open(held[1]):
                 self._held.move_to_end(part.digest)
-                return held
+                return held[0]
         try:
             frame = pl.read_parquet(io.BytesIO(self.blobs.get(part.digest)))
         except FalajError:
@@ -195,31 +194,30 @@ class Snapshots:
             raise Conflict(f"{asset.ref} is no readable Parquet file: {why}.", "restore the blob from a backup.") from exc
         if part.rows not in (-1, frame.height):
             raise Conflict(f"{asset.ref} holds {frame.height} rows, its record says {part.rows}.", "falaj audit verify")
-        frame = self._unsealed(asset, part.digest, frame)
+        frame, generation = self._unsealed(asset, frame)
         if part.digest == asset.digest or frame.estimated_size() <= self._room:  # one of many parts may be larger than all else
-            self._hold(part.digest, frame)
+            self._hold(part.digest, frame, generation)
         return frame
 
     def _sealed(self, frame: pl.DataFrame, by: Sealing) -> pl.DataFrame:
         return sealed.seal(sealed.vault_of(self.vaults, by.about), frame, by)
 
-    def _unsealed(self, asset: Asset, digest: str, frame: pl.DataFrame) -> pl.DataFrame:
+    def _unsealed(self, asset: Asset, frame: pl.DataFrame) -> tuple[pl.DataFrame, int | None]:
         """Of erased people a snapshot has rows without what was personal; quarantine, all of which is sealed, has none."""
         if SEALED not in frame.columns:
-            return frame
-        self._opened[digest] = sealed.vault_of(self.vaults, _about(asset)).generation()  # before: what changes later is seen
-        return sealed.unseal(self.vaults, frame, _about(asset), keep=asset.ref.kind != "quarantine")
+            return frame, None
+        generation = sealed.vault_of(self.vaults, _about(asset)).generation()  # before: what changes later is seen
+        return sealed.unseal(self.vaults, frame, _about(asset), keep=asset.ref.kind != "quarantine"), generation
 
-    def _is_open(self, digest: str) -> bool:
+    def _is_open(self, seen: int | None) -> bool:
         """Whether what was opened may still be handed out: not once anybody was erased since."""
-        seen = self._opened.get(digest)
         return seen is None or (self.vaults is not None and self.vaults().generation() == seen)
 
-    def _hold(self, digest: str, frame: pl.DataFrame) -> None:
+    def _hold(self, digest: str, frame: pl.DataFrame, generation: int | None) -> None:
         with self._lock:
-            self._held[digest] = frame
-            while len(self._held) > 1 and sum(held.estimated_size() for held in self._held.values()) > self._room:
-                self._opened.pop(self._held.popitem(last=False)[0], None)
+            self._held[digest] = frame, generation
+            while len(self._held) > 1 and sum(held.estimated_size() for held, _ in self._held.values()) > self._room:
+                self._held.popitem(last=False)
 
 
 def _about(asset: Asset) -> str:
