@@ -110,12 +110,16 @@ class Labels:
         return sorted(set(yes))
 
     def _authors(self, ref: Ref) -> list[str] | None:
-        """Whoever trained it, started the run that did, or registered it; None where that is not recorded."""
+        """Whoever trained it, started the run that did, or registered it; None where that is not recorded.
+
+        What the version's own record says counts beside what the events do: nobody is taken out by either.
+        """
         candidate, by = ref, set()
         if ref.kind == "model":
             record = self.records.get("model", f"{ref.name}@{ref.version}") or {}
+            by |= set(_texts(record.get("authors") or ()))
             if not record.get("candidate") or not record.get("by"):
-                return None
+                return sorted(by) or None
             candidate = Ref.parse(record["candidate"])
             by.add(str(record["by"]).partition(":")[2])
         by |= {event.actor.name for event in self.records.events(verb="model.train", subject=candidate)}

@@ -91,6 +91,10 @@ def test_authors_are_whoever_trained_started_the_run_or_registered(world: World)
     world.put("model", "delay@7", {"candidate": "candidate/delay@r1", "by": "person:omar", "asset": candidate})
     assert world.of("candidate/delay@r1")["authors"] == ["lina", "runner"]
     assert world.of("model/delay@7")["authors"] == ["lina", "omar", "runner"]
+    world.put(
+        "model", "delay@8", {"candidate": "candidate/delay@r1", "by": "person:omar", "asset": candidate, "authors": ["kim"]}
+    )
+    assert world.of("model/delay@8")["authors"] == ["kim", "lina", "omar", "runner"]
     world.put("model", "fare@1", {"asset": candidate})
     assert "authors" not in world.of("model/fare@1"), "who made it is not known, and not nobody"
 
