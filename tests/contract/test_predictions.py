@@ -14,10 +14,10 @@ from falaj.core.errors import Conflict
 from falaj.inference.log import PredictionLog
 from falaj.inference.seals import Sealer
 from falaj.ports.predictions import Cursor, Predictions
-from falaj.testing.predictions import PredictionsContract
+from falaj.testing.predictions import PredictionsSuite
 
 
-class TestSegmentPredictions(PredictionsContract):
+class TestSegmentPredictions(PredictionsSuite):
     __test__ = True
 
     @pytest.fixture(autouse=True)

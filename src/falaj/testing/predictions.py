@@ -12,7 +12,7 @@ from falaj.core.segment import seal
 from falaj.ports.predictions import Cursor, Predictions
 
 
-class PredictionsContract:
+class PredictionsSuite:
     """`write` appends records the way a server does, `close_segment` seals what was written so far."""
 
     __test__ = False
