@@ -229,7 +229,8 @@ class App:
         from falaj.inference.models import scorer
         from falaj.stages.training.service import Source, Trainer
 
-        source = Source(self.contracts, self.features, self.project.code, self.governance.sealing.people)
+        rows = self.governance.privacy.permitted(self.contracts)
+        source = Source(rows, self.features, self.project.code, self.governance.sealing.people)
         return Trainer(self.kernel, self.blobs, source, trainings=self.project.trainings, mirror=self.mirror, opened=scorer)
 
     @cached_property

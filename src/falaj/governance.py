@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from falaj.core.note import Verifier
     from falaj.policing import Policing
     from falaj.ports.ledger import Ledger
+    from falaj.privacy import Privacy
     from falaj.residency import Residency
     from falaj.sealing import Sealing
     from falaj.stages.governance.audit import Audit
@@ -52,6 +53,12 @@ class Governance:
         from falaj.policing import Policing
 
         return Policing(self.app)
+
+    @cached_property
+    def privacy(self) -> Privacy:
+        from falaj.privacy import Privacy
+
+        return Privacy(self.app)
 
     @cached_property
     def sealing(self) -> Sealing:

@@ -23,20 +23,29 @@ class Sealing:
 
     @cached_property
     def vault(self) -> Vault:
-        """A key for each person in the data. Its file and the key that wraps the keys are backed up apart from the data."""
+        """A key for each person in the data. Its file and the key that wraps the keys are backed up apart from the data.
+
+        Whoever was erased and came back with an old copy of it is erased again before anything is read.
+        """
         from falaj.adapters import open_adapter
+        from falaj.privacy import replayed
 
         app = self.app
         if app.settings.ledger == "memory":
             memory: Vault = open_adapter("vault", "memory")
-            return memory
+            return replayed(app, memory)
         keys = app.state / "keys"
         vault: Vault = open_adapter(
             "vault", "sqlite", path=app.state / "vault" / "subjects.db", key_path=keys / "vault.kek",
             pepper=(keys / "pepper").read_bytes(),
         )  # fmt: skip
         app.opened(vault)
-        return vault
+        return replayed(app, vault)
+
+    def restored(self) -> None:
+        """Before anything is served: where there is a vault, whoever was erased is erased in it, whichever copy of it this is."""
+        if (self.app.state / "vault" / "subjects.db").is_file():
+            _ = self.vault
 
     @cached_property
     def stores(self) -> tuple[SubjectStore, ...]:

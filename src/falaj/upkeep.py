@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
 from falaj.core.errors import Denied, FalajError
+from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.doors import Door, refuse_unbound
 
@@ -119,6 +120,45 @@ def _probe(app: App, now: datetime) -> Sequence[str]:
     return (f"residency: {decision.reason}",) if raised and is_new else ()
 
 
+def _retention(app: App, _now: datetime) -> Sequence[str]:
+    """Removes what is due where the setting says so; otherwise tells how much there is."""
+    retention = app.governance.privacy.retention
+    if app.settings.retention == "apply":
+        done = retention.carry_out(WORKER)
+        refused = [f"{what} is past its time and stays: {why}" for what, why in sorted(done.refused.items())]
+        return [*([f"{len(done.removed)} things past their time were removed"] if done.removed else []), *refused[:10]]
+    due = [ruling for ruling in retention.plan() if ruling.decision.allowed]
+    return [f"{len(due)} things are past their time: falaj retention plan"] if due else ()
+
+
+def _people(app: App, now: datetime) -> Sequence[str]:
+    """Goes on with erasures that were cut short or whose date has come; tells which answers and holds fall due."""
+    privacy = app.governance.privacy
+    news: list[str] = []
+    for hold in privacy.holds.over(now):
+        privacy.holds.end(WORKER, hold)
+        news.append(f"{hold} is over: what it held may be deleted or erased")
+    # Without an erasure no vault is opened: most projects are about nobody.
+    for request in privacy.subjects.unfinished() if app.ledger.find("erasure") else ():
+        decision = privacy.subjects.carry_out(WORKER, request)
+        news.append(f"request/{request}: {decision.reason}")
+    return [*news, *privacy.requests.pressing(now), *privacy.holds.ending(now), *privacy.affected.late(now)]
+
+
+def _retrain(app: App, now: datetime) -> Sequence[str]:
+    """Asks for a new model where the champion learned from people who were erased, some time after the first of them."""
+    news: list[str] = []
+    champions = {str(alias["model"]): key for key, alias in app.ledger.find("alias") if key.endswith("@champion")}
+    for model, since in app.governance.privacy.affected.wanted(now):
+        run = Ref("run", f"erased-{Ref.parse(model).name}-{since:%Y%m%d%H%M%S}")
+        if model in champions and app.ledger.get("run", run.name) is None:
+            training = app.registry.get(Ref.parse(model))["training"]
+            params = {"training": training, "at": iso(now), "reason": f"{model} learned from people who were erased"}
+            app.pipelines.start(WORKER, run, step="release", params=params)
+            news.append(f"{model} learned from people who were erased and asks for a new model: {run}")
+    return news
+
+
 DUTIES: tuple[Duty, ...] = (
     Duty("beat", MINUTE, _beat, "audit.beat"),
     Duty("checkpoint", DAY, _checkpoint, "audit.checkpoint"),
@@ -126,6 +166,9 @@ DUTIES: tuple[Duty, ...] = (
     Duty("provider's keys", timedelta(minutes=10), _fetch_keys, "worker.tick"),
     Duty("reviews of access", timedelta(minutes=1), _chase_reviews, "alert.open"),
     Duty("residency", HOUR, _probe, "zone.attest"),
+    Duty("people", DAY, _people, "subject.advance"),
+    Duty("retrain", DAY, _retrain, "run.start"),
+    Duty("retention", DAY, _retention, "retention.apply"),
 )
 
 ROUND: Mapping[str, str] = {

@@ -14,10 +14,10 @@ from falaj.core.errors import Conflict
 from falaj.inference.log import PredictionLog
 from falaj.inference.seals import Sealer
 from falaj.ports.predictions import Cursor, Predictions
-from falaj.testing.predictions import PredictionsContract
+from falaj.testing.predictions import PredictionsSuite
 
 
-class TestSegmentPredictions(PredictionsContract):
+class TestSegmentPredictions(PredictionsSuite):
     __test__ = True
 
     @pytest.fixture(autouse=True)
@@ -53,6 +53,16 @@ class TestSegmentPredictions(PredictionsContract):
             file.write(b"1}\n")
         assert [record["n"] for _, record in stream.follow(cursor)] == [1]
         path.write_bytes(whole)
+
+    def test_a_lost_note_gives_no_number_out_again_whose_segment_was_dropped(self) -> None:
+        self.write([{"n": 0}])
+        self.close_segment()
+        self.predictions().drop(0)
+        (self.folder / "tail").unlink()
+        log = PredictionLog(self.folder)
+        log.append(lambda _segment, _row: [b'{"n":1}'])
+        log.close()
+        assert [(cursor.segment, record["n"]) for cursor, record in self.predictions().follow()] == [(1, 1)]
 
     def test_following_on_reads_only_what_is_new(self) -> None:
         self.write([{"n": n} for n in range(1000)])

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from falaj.cli import parser
+from falaj.cli import hidden, parser
 from falaj.cli.key import who
 from falaj.cli.local import Local, Place
 from falaj.core.errors import Bug, FalajError
@@ -95,7 +95,7 @@ def _operation(line: parser.Line, operation: Operation) -> Any:
     with open_app(Path(line.project), dict(line.settings or {})) as app:
         actor = who(app)
         do = operation.foresee if line.dry_run else operation.do
-        return do(app, actor, line.subject, line.given or {})
+        return do(app, actor, line.subject, hidden.with_hidden(operation, line.given or {}))
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -154,6 +154,10 @@ def _parser_of(command: Command) -> _Parser:
 
 def _add(parser: _Parser, argument: Argument, placed: bool) -> None:
     options: dict[str, Any] = {"help": argument.help, "dest": argument.name}
+    if argument.hidden:
+        text = f"{argument.help}; read from this file, readable by you alone (default: from standard input)"
+        parser.add_argument(f"--{argument.name.replace('_', '-')}-file", metavar="FILE", dest=f"{argument.name}_file", help=text)
+        return
     if argument.kind == "flag":
         parser.add_argument(f"--{argument.name.replace('_', '-')}", action="store_true", default=None, **options)
     elif placed and argument.required:

@@ -97,7 +97,9 @@ class Tail:
     def _find(self) -> None:
         """Goes on behind the last segment that is there. The note may be missing, or older than the files beside it."""
         numbers = [int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdigit()]
-        last = max(numbers, default=0)
+        # Of a segment that retention removed the seal is left; its number is not given out again.
+        sealed = [int(path.stem) for path in self.folder.glob("*.seal") if path.stem.isdigit()]
+        last = max((*numbers, *sealed), default=0)
         if (self.folder / f"{last:06d}.seal").exists():
             last += 1
         try:

@@ -17,9 +17,11 @@ from falaj.operations import (
     models,
     policy,
     rebuild,
+    retention,
     run,
     serving,
     stream,
+    subjects,
     trust,
     zone,
 )
@@ -41,6 +43,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *audit.OPERATIONS,
     *doors.OPERATIONS,
     *identity.OPERATIONS,
+    *retention.OPERATIONS,
+    *subjects.OPERATIONS,
     *policy.OPERATIONS,
     *zone.OPERATIONS,
 )
@@ -61,6 +65,7 @@ INTERNAL: Mapping[str, str] = {
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",
     "alert.open": "monitors open alerts",
+    "hold.end": "the worker records that a hold is over by its own date",
     "lineage.export": "the worker hands new events to the OpenLineage collector",
     "monitor.look": "the worker looks on schedule",
     "monitor.start": "a monitor starts with the model that it watches",

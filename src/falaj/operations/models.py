@@ -25,8 +25,11 @@ def _list(asked: Asked) -> Any:
 
 def _show(asked: Asked) -> Any:
     """A version may be an alias, as in delay@champion; without any, the champion is meant."""
-    registry = asked.app.registry
-    return registry.get(registry.resolve(str(asked.about if asked.about.version else asked.about.at("champion"))))
+    registry, ledger = asked.app.registry, asked.app.ledger
+    model = registry.resolve(str(asked.about if asked.about.version else asked.about.at("champion")))
+    key = f"{model.name}@{model.version}"
+    told = {"standing": ledger.get("standing", key), "learned_from_erased": ledger.get("affected", key)}
+    return {**registry.get(model), **{name: body for name, body in told.items() if body is not None}}
 
 
 def _train(asked: Asked) -> Any:

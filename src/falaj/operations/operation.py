@@ -29,6 +29,9 @@ class Argument:
     one_of: tuple[str, ...] = ()
     placed: bool = False
     """Whether a command line has it behind its two words, without `--name`. It is required then."""
+    hidden: bool = False
+    """Never on a command line, where every user of the machine may read it, nor in an address, an answer or a log: a command
+    reads it from its standard input, or from the file of `--<name>-file`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Operation:
     """False: it only reads. Whoever only reads still needs policy's consent, asked before the call."""
     actions: tuple[str, ...] | None = None
     """The `@action` verbs that the call goes through, where they are others than its own two words; () where there is none."""
+    plan: Callable[[Asked], Any] | None = None
+    """What a dry run shows beside what policy says, where policy allows it. It only reads."""
     asks: str = ""
     """What policy is asked before the call, where that is not `<noun>.read` (of a reading) or its own two words."""
 
@@ -136,14 +141,19 @@ class Operation:
         """What policy would say and what would be recorded; nothing is done."""
         about, values = self.about(subject), self.read(given)
         rulings = [app.kernel.rule(actor, verb, about).decision for verb in self.needs]
+        is_planned = self.plan is not None and all(ruling.allowed for ruling in rulings)
         return {
             "dry_run": True,
             "policy": rulings,
             "would_record": [{"verb": verb, "subject": about, "actor": str(actor)} for verb in self.needs]
             if self.changes
             else [],
-            "arguments": values,
+            "arguments": {a.name: HIDDEN if a.hidden else values[a.name] for a in self.arguments},
+            **({"plan": self.plan(Asked(app, actor, about, values))} if self.plan is not None and is_planned else {}),
         }
+
+
+HIDDEN = "(hidden)"
 
 
 def plural(noun: str) -> str:
@@ -160,7 +170,8 @@ def value_of(argument: Argument, given: Any) -> Any:
     try:
         value = _KINDS[argument.kind](given)
     except (ValueError, TypeError) as exc:
-        raise InvalidInput(f"The argument {argument.name!r} must be {a(argument.kind)}, got {given!r}.", argument.help) from exc
+        seen = "" if argument.hidden else f", got {given!r}"
+        raise InvalidInput(f"The argument {argument.name!r} must be {a(argument.kind)}{seen}.", argument.help) from exc
     if argument.one_of and value not in argument.one_of:
         raise InvalidInput(
             f"The argument {argument.name!r} must be one of {', '.join(argument.one_of)}, got {given!r}.", argument.help
@@ -214,7 +225,7 @@ def _object(given: Any) -> dict[str, Any]:
     return body
 
 
-_ONLY_ONE = frozenset({"access", "audit", "config", "lineage", "status", "worker", "report"})
+_ONLY_ONE = frozenset({"access", "audit", "config", "lineage", "privacy", "retention", "status", "worker", "report"})
 _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "text": _text,
     "integer": _integer,

@@ -20,3 +20,10 @@ class Blobs(Protocol):
         ...
 
     def has(self, digest: str) -> bool: ...
+
+    def delete(self, digest: str) -> bool:
+        """Removes the bytes for good, and every copy that this object keeps; durable on return. Whether there were any.
+
+        Idempotent. Retention alone calls it, once no record names the digest any more.
+        """
+        ...

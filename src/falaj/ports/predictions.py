@@ -37,6 +37,13 @@ class Predictions(Protocol):
         """All whole lines of a segment, as they are now. Raises NotFound."""
         ...
 
+    def drop(self, segment: int) -> bool:
+        """Removes the lines of a closed segment for good; its seal stays. Durable on return. Whether there were any.
+
+        Idempotent. Raises Conflict for a segment that has no seal: it may still be written to.
+        """
+        ...
+
     def seals(self) -> list[Seal]:
         """The seals of all closed segments, in order."""
         ...

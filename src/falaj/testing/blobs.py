@@ -78,6 +78,34 @@ class BlobsSuite:
         assert blobs.get(digest) == b"the model"
         assert blobs.path(digest).read_bytes() == b"the model"
 
+    def test_what_is_deleted_is_gone_and_may_be_put_again(self, blobs: Blobs) -> None:
+        digest, other = blobs.put(b"the rows"), blobs.put(b"other rows")
+        copy = blobs.path(digest)
+        assert blobs.delete(digest) is True
+        assert not blobs.has(digest)
+        assert not copy.exists()
+        for read in (blobs.get, blobs.path):
+            with pytest.raises(NotFound):
+                read(digest)
+        assert blobs.get(other) == b"other rows"
+        assert blobs.put(b"the rows") == digest
+        assert blobs.get(digest) == blobs.path(digest).read_bytes() == b"the rows"
+
+    def test_deleting_twice_or_what_was_never_there_changes_nothing(self, blobs: Blobs) -> None:
+        digest = blobs.put(b"x")
+        assert [blobs.delete(digest), blobs.delete(digest), blobs.delete(NEVER)] == [True, False, False]
+
+    @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", NEVER + "/.."])
+    def test_a_text_that_is_no_digest_deletes_nothing(self, blobs: Blobs, digest: str) -> None:
+        with pytest.raises(InvalidInput):
+            blobs.delete(digest)
+
+    def test_what_was_tampered_with_can_be_deleted(self, blobs: Blobs) -> None:
+        digest = blobs.put(b"the model")
+        self.tamper(blobs, digest, b"the mudel")
+        assert blobs.delete(digest)
+        assert not blobs.has(digest)
+
     def test_many_threads_may_put_the_same_bytes(self, blobs: Blobs) -> None:
         with ThreadPoolExecutor(4) as pool:
             digests = set(pool.map(blobs.put, [b"same" * 1000] * 16))

@@ -12,7 +12,7 @@ from falaj.core.segment import seal
 from falaj.ports.predictions import Cursor, Predictions
 
 
-class PredictionsContract:
+class PredictionsSuite:
     """`write` appends records the way a server does, `close_segment` seals what was written so far."""
 
     __test__ = False
@@ -76,6 +76,28 @@ class PredictionsContract:
                 self.predictions().line(segment, row)
         with pytest.raises(NotFound):
             self.predictions().lines(7)
+
+    def test_a_dropped_segment_is_gone_and_its_seal_stays(self) -> None:
+        self.write([{"n": 0}, {"n": 1}])
+        self.close_segment()
+        self.write([{"n": 2}])
+        log = self.predictions()
+        seals = log.seals()
+        assert [log.drop(0), log.drop(0)] == [True, False]
+        for reader in (log, self.predictions()):
+            assert [record["n"] for _, record in reader.follow()] == [2]
+            assert reader.seals() == seals
+            with pytest.raises(NotFound):
+                reader.lines(0)
+        self.close_segment()
+        assert [seal.segment for seal in self.predictions().seals()] == [0, 1]
+
+    def test_a_segment_that_is_not_sealed_is_not_dropped(self) -> None:
+        self.write([{"n": 0}])
+        for segment in (0, 7):
+            with pytest.raises(Conflict):
+                self.predictions().drop(segment)
+        assert [record["n"] for _, record in self.predictions().follow()] == [0]
 
     def test_a_seal_holds_the_root_of_its_lines(self) -> None:
         self.write([{"n": 0}, {"n": 1}, {"n": 2}])

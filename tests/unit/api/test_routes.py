@@ -80,7 +80,8 @@ def test_no_route_serves_a_caller_of_endpoints(app: App, operation: Operation) -
 
 
 def _sample(kind: str, one_of: tuple[str, ...]) -> Any:
-    return one_of[0] if one_of else {"list": ["operator"], "object": {}}.get(kind, "delay@1")
+    samples = {"list": ["operator"], "object": {}, "time": "2026-01-01T00:00:00Z"}
+    return one_of[0] if one_of else samples.get(kind, "delay@1")
 
 
 def test_a_refused_reading_is_recorded(app: App) -> None:

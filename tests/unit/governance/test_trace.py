@@ -539,3 +539,18 @@ def test_an_answer_of_an_experiment_leads_to_who_began_it_and_why(world: World) 
     assert release.facts["experiment"] == "experiment/fare@1: is the split fair?, not decided yet"
     assert any(check.name == "served" and check.passed and "variant-b with 50%" in check.seen for check in release.checks)
     assert ("endpoint.split of release/fare@2", str(ANNA)) in {(one.what, one.by) for one in traced.approvals}
+
+
+def test_rows_that_retention_removed_cannot_be_seen_and_are_no_forgery(tmp_path: Path) -> None:
+    world = build(tmp_path)
+    ref = Ref("dataset", "trips", "1")
+    body = world.ledger.get("asset", str(ref))
+    assert body is not None
+    gone = {"ref": str(ref), "at": world.now, "by": "x", "rows": 1, "state": "removed"}
+    world.write("dataset.expire", ref, ("expired", str(ref), gone))
+    world.ledger.checkpoint()
+    world.blobs.delete(body["digest"])
+    traced = world.trace()
+    [told] = [check for hop in traced.hops for check in hop.checks if check.name == str(ref)]
+    assert (told.seen, told.passed) == ("its rows were removed by retention", None)
+    world.ledger.close()

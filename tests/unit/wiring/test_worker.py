@@ -219,3 +219,29 @@ def test_a_lineage_names_files_by_their_path_in_the_project(tmp_path: Path) -> N
             assert "source/file/in/*.csv" in {node.key for node in lineage_of(app, None).nodes}
             app.worker.tick(NOW)
         assert app.contracts.assets("trips")
+
+
+def test_a_champion_that_learned_from_an_erased_person_is_trained_anew_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    from falaj.core.codec import encode
+    from falaj.core.event import Change, Event
+    from falaj.core.ref import Ref
+    from falaj.upkeep import WORKER
+
+    started = []
+    with app:
+        app.worker.tick(NOW)
+        model = Ref.parse("model/delay@1")
+        records = {"model": ("delay@1", {"ref": str(model), "training": "delay", "asset": {"inputs": []}})}
+        records["alias"] = ("delay@champion", {"model": str(model)})
+        changes = tuple(Change(kind, key, encode(body)) for kind, (key, body) in records.items())
+        with app.ledger.transaction() as tx:
+            tx.append(Event("test.put", Ref("test", "x"), WORKER, NOW, {}, changes))
+        app.governance.privacy.affected.mark(WORKER, model, request="r1")
+        monkeypatch.setattr(app.pipelines.runner, "submit", lambda *given: started.append(given))
+        monkeypatch.setattr(app.pipelines.runner, "look", lambda _run: ("running", ""))
+        app.worker.tick(NOW + timedelta(days=29))
+        assert started == []
+        for days in (31, 32):
+            app.worker.tick(NOW + timedelta(days=days))
+        assert [(step, params["training"]) for _, step, params in started] == [("release", "delay")]
+        assert "learned from people who were erased" in started[0][2]["reason"]

@@ -56,6 +56,17 @@ class FileBlobs:
     def has(self, digest: str) -> bool:
         return self._place(digest).is_file()
 
+    def delete(self, digest: str) -> bool:
+        path = self._place(digest)
+        self._seen.pop(digest, None)
+        with _border(path):
+            was_there = path.is_file()
+            path.unlink(missing_ok=True)
+            # Also where there was none: whoever removed it may not have come this far.
+            if path.parent.is_dir():
+                sync_folder(path.parent)
+        return was_there
+
     def _place(self, digest: str) -> Path:
         name = hex_of(digest)
         return self._folder / name[:2] / name[2:]

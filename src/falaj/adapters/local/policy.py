@@ -91,6 +91,43 @@ _BEATS = frozenset({"audit.beat"})
 _ROTATES = frozenset({"audit.rotate"})
 _MENDS = frozenset({"audit.rebuild"})
 """Makes the state anew from the events; whoever audits does not."""
+_EXPIRES = frozenset({"dataset.expire", "export.expire", "model.expire", "predictions.expire", "retention.apply"})
+_HOLDS = frozenset({"hold.place", "hold.release"})
+_WAIVES = frozenset({"waiver.ask", "waiver.grant"})
+_DESK = frozenset(
+    {
+        "export.read",
+        "hold.read",
+        "privacy.read",
+        "receipt.read",
+        "request.approve",
+        "request.close",
+        "request.extend",
+        "request.open",
+        "request.read",
+        "retention.read",
+        "waiver.read",
+    }
+)
+_PEOPLE = frozenset(
+    {
+        "subject.admit",
+        "subject.check",
+        "subject.consent",
+        "subject.erase",
+        "subject.export",
+        "subject.find",
+        "subject.mark",
+        "subject.restrict",
+        "subject.unrestrict",
+        "subject.withdraw",
+    }
+)
+"""About one person in the data, who is named: for the data protection officer alone."""
+_STEPS = frozenset({"hold.end", "model.mark", "receipt.issue", "subject.advance", "subject.replay"})
+"""The steps of what an officer began, and what a restored backup makes necessary."""
+_ANSWERS = frozenset({"model.justify", "model.quarantine"})
+_SEES = frozenset({"hold.read", "privacy.read", "receipt.read", "request.read", "retention.read", "waiver.read"})
 _POLICIES = frozenset({"policy.read"})
 ZONES = frozenset({"zone.read", "transfer.read"})
 """What leads where, and which leave there is: nobody who works here needs to guess."""
@@ -125,6 +162,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _OBJECTS
     | _BREAKS
     | _REVIEWS
+    | _HOLDS
+    | _WAIVES
+    | {"hold.read", "model.quarantine", "request.approve", "request.read", "waiver.read"}
     | _POLICIES
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
@@ -151,10 +191,35 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _TELLS
     | _LABELS
     | _MENDS
-    | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | ZONES | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
+    | {
+        "project.init",
+        "predictions.seal",
+        "worker.tick",
+        "hold.read",
+        "model.quarantine",
+        "retention.read",
+        "waiver.ask",
+        "waiver.read",
+    },
+    "auditor": READS | _SEES | ZONES | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | ZONES | ASKS | GRANTS | _SELF | _POLICIES | _APPROVES | _OBJECTS | _REVIEWS | {"audit.read"},
+    "dpo": READS
+    | _DESK
+    | _PEOPLE
+    | _STEPS
+    | _EXPIRES
+    | _HOLDS
+    | _WAIVES
+    | _ANSWERS
+    | ZONES
+    | ASKS
+    | GRANTS
+    | _SELF
+    | _POLICIES
+    | _APPROVES
+    | _OBJECTS
+    | _REVIEWS
+    | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _SELF
@@ -168,6 +233,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _LABELS
     | ZONES
     | PLACES
+    | _EXPIRES
+    | _STEPS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }
@@ -188,7 +255,8 @@ _RELEASES = frozenset(
         "rollout.start",
     }
 )
-_ERASES = frozenset({"dataset.expire", "model.expire", "predictions.expire", "subject.erase"})
+# `subject.erase` only says what is to become of a person's data, restriction under a hold; `subject.advance` destroys.
+_ERASES = frozenset({"dataset.expire", "export.expire", "model.expire", "predictions.expire", "subject.advance"})
 _PROTECTS = frozenset(
     {
         "alert.acknowledge",
@@ -205,6 +273,9 @@ _PROTECTS = frozenset(
         "endpoint.unshadow",
         "endpoint.unsplit",
         "key.revoke",
+        "model.justify",
+        "model.mark",
+        "model.quarantine",
         "model.rollback",
         "policy.read",
         "predictions.seal",

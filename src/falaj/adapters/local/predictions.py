@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from falaj.adapters.local.signing import sync_folder
 from falaj.core.codec import decode
 from falaj.core.errors import Conflict, NotFound, Unavailable
 from falaj.core.segment import Seal, records_of
@@ -52,6 +53,18 @@ class SegmentPredictions:
         except OSError as exc:
             raise Unavailable(f"{path} cannot be read: {exc.strerror}.") from exc
         return data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+
+    def drop(self, segment: int) -> bool:
+        path = self._path(segment)
+        if not path.with_suffix(".seal").is_file():
+            raise Conflict(f"Segment {segment} in {self.folder} is not sealed yet.", "it can be removed once it is closed.")
+        was_there = path.is_file()
+        try:
+            path.unlink(missing_ok=True)
+            sync_folder(self.folder)
+        except OSError as exc:
+            raise Unavailable(f"{path} could not be removed: {exc.strerror}.", "check who owns the folder.") from exc
+        return was_there
 
     def seals(self) -> list[Seal]:
         """A seal never changes once it is there, so each is read once."""

@@ -46,3 +46,10 @@ class MemoryBlobs:
     def has(self, digest: str) -> bool:
         hex_of(digest)
         return digest in self._held
+
+    def delete(self, digest: str) -> bool:
+        name = hex_of(digest)
+        with self._lock:
+            if self._files is not None:
+                (self._files / name).unlink(missing_ok=True)
+        return self._held.pop(digest, None) is not None

@@ -97,6 +97,20 @@ class S3Blobs:
             return False
         return True
 
+    def delete(self, digest: str) -> bool:
+        """In a bucket that keeps versions, older ones stay until its own lifecycle rule removes them."""
+        name, was_there = hex_of(digest), self.has(digest)
+        with border(self._shown(digest)):
+            if was_there:
+                obstore.delete(self._store, self._key(digest))
+        self._seen.pop(digest, None)
+        copy = self._cache / name[:2] / name[2:]
+        try:
+            copy.unlink(missing_ok=True)
+        except OSError as exc:
+            raise Unavailable(f"{copy} could not be removed: {exc.strerror}.", "check who owns the folder.") from exc
+        return was_there
+
     def _is_good(self, digest: str) -> bool:
         """Whether the object that is there holds the bytes of its digest; read again only where it was replaced since."""
         if self._seen.get(digest) == _print(obstore.head(self._store, self._key(digest))):

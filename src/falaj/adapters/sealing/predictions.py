@@ -39,6 +39,9 @@ class SealedPredictions:
     def records(self, line: bytes) -> list[Mapping[str, Any]]:
         return [self.opened(record) for record in self.inner.records(line)]
 
+    def drop(self, segment: int) -> bool:
+        return self.inner.drop(segment)
+
     def seals(self) -> list[Seal]:
         return self.inner.seals()
 

@@ -89,7 +89,10 @@ class Snapshots:
         self._lock = Lock()
 
     def assets(self, kind: str, name: str, upto: int) -> list[Asset]:
-        """Every asset of that name, by version, up to the head: what no head names was never committed."""
+        """Every asset of that name, by version, up to the head: what no head names was never committed.
+
+        Without those that retention removed, by whatever process: their rows are gone, their records stay.
+        """
         keys = [f"{kind}/{name}@{version}" for version in range(1, upto + 1)]
         unread = [key for key in keys if key not in self._assets]
         if len(unread) > MOST_GETS:
@@ -99,7 +102,8 @@ class Snapshots:
             bodies = {key: self.ledger.get("asset", key) for key in unread}
         # Up to the head nothing is added and nothing changes: what was read once need not be read again.
         self._assets.update({key: None if body is None else decode(Asset, body) for key, body in bodies.items()})
-        return [asset for asset in map(self._assets.get, keys) if asset is not None]
+        gone = {key for key, _ in self.ledger.find("expired", prefix=f"{kind}/{name}@")}
+        return [asset for asset in map(self._assets.get, keys) if asset is not None and str(asset.ref) not in gone]
 
     def write(
         self,

@@ -111,6 +111,8 @@ def _problem(trail: Trail, ref: Ref) -> tuple[str, bool]:
     proven = trail.proofs.record("asset", str(ref))
     if proven.check.passed is not True:
         return proven.check.seen, proven.check.passed is False
+    if trail.proofs.has("expired", str(ref)):
+        return "its rows were removed by retention", False
     wanted = str((proven.body or {}).get("digest"))
     try:
         found = digest(trail.trace.blobs.get(wanted))

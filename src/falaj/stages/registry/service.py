@@ -10,11 +10,12 @@ from typing import Any
 
 from falaj.core.asset import Asset
 from falaj.core.codec import canonical, decode, encode
-from falaj.core.decision import Decision, judge
+from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
+from falaj.ports.ledger import Ledger
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.approvals import Approvals, promoted
@@ -89,7 +90,7 @@ class Registry:
         """
         record = self.get(model)
         with act.change() as draft:
-            checks = promoted(draft, model, record)
+            checks = (*promoted(draft, model, record), standing_of(self.kernel.ledger, model))
             verdict = judge(checks)
             decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
             draft.decide(decision)
@@ -205,6 +206,13 @@ class Registry:
             tell()
         except FalajError:
             return
+
+
+def standing_of(ledger: Ledger, model: Ref) -> Check:
+    """Whether anything stands against a version: a quarantine, or that retention removed its bytes."""
+    body = ledger.get("standing", _key(model))
+    state = str(body["state"]) if body else "none"
+    return Check("standing", "neither quarantined nor removed", state, body is None)
 
 
 def _key(ref: Ref) -> str:

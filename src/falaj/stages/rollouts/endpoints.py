@@ -15,6 +15,7 @@ from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
 from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.arms import Arms
 from falaj.stages.rollouts.spec import Endpoint
 
@@ -72,6 +73,9 @@ class Endpoints:
         body = self.model(model)
         if body.get("gate") != "allow":
             raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
+        standing = standing_of(self.kernel.ledger, model)
+        if not standing.passed:
+            raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
         return str(body["asset"]["digest"])
 
     def agreed(self, model: Ref) -> str:

@@ -1,0 +1,58 @@
+"""Replay: whoever was erased stays erased, also where an older copy of the vault was brought back from a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.ref import Ref
+from falaj.ports.vault import Vault
+from falaj.stages.action import Act, Kernel, action
+from falaj.stages.privacy import approvals
+from falaj.stages.privacy.consent import TOKEN
+
+MOST_TOKENS = 200
+"""So many people stand in one event."""
+
+
+class Replay:
+    """The ledger remembers who was erased, the vault as well; where the two differ, erased wins."""
+
+    def __init__(self, kernel: Kernel, vault: Vault) -> None:
+        self.kernel = kernel
+        self.vault = vault
+
+    def returned(self) -> list[str]:
+        """Who was erased as the ledger has it, and is not as the vault has it."""
+        wanted = {key for key, _ in self.kernel.ledger.find("erased")}
+        return sorted(wanted - self.vault.erased()) if wanted else []
+
+    @action("subject.replay")
+    def replay(self, act: Act, subject: Ref, *, tokens: Sequence[Any]) -> int:
+        """Destroys their keys once more, before anything is read with them. How many keys there were.
+
+        Raises InvalidInput for what is no token, or for more than 200 at once.
+        """
+        if len(tokens) > MOST_TOKENS or not all(isinstance(token, str) and TOKEN.fullmatch(token) for token in tokens):
+            raise InvalidInput(
+                f"A token has 64 hexadecimal digits, and at most {MOST_TOKENS} are taken at once.", "take them from receipts."
+            )
+        gone = self.vault.shred(tokens)
+        with act.change() as draft:
+            for token in tokens:
+                if draft.get("erased", token) is None:
+                    draft.put("erased", token, {"token": token, "request": "", "at": act.now})
+            draft.note(people=len(tokens), keys=gone, tokens=[token[:16] for token in tokens])
+        return gone
+
+    @action("subject.admit")
+    def admit(self, act: Act, subject: Ref, *, reason: str) -> None:
+        """Takes an erased person in again, under a new key; what was sealed before stays gone. Raises NotFound."""
+        with act.change() as draft:
+            if draft.get("erased", subject.name) is None:
+                raise NotFound("That person was not erased.", "falaj request list")
+            draft.remove("erased", subject.name)
+            draft.note(reason=approvals.words(reason))
+        # After the event: where this is cut short the person is still refused, and who asks again is heard.
+        self.vault.admit(subject.name)
