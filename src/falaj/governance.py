@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from falaj.core.note import Verifier
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.rollouts.kills import Kills
 
 
 class Governance:
@@ -32,6 +33,18 @@ class Governance:
         app = self.app
         verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
         return Trace(app.kernel, app.blobs, app.predictions_of, app.contracts, app.features, self.verifier, verify)
+
+    @cached_property
+    def kills(self) -> Kills:
+        """The kill switch of the endpoints, and its drill."""
+        from falaj.inference.auth import hmac_of
+        from falaj.rehearsal import Rehearsal, wall
+        from falaj.stages.rollouts.kills import Kills
+
+        app = self.app
+        pepper = (app.state / "keys" / "pepper").read_bytes()
+        rehearsal = Rehearsal(app.host, lambda key: hmac_of(pepper, key.encode()), app.access.trust)
+        return Kills(app.rollouts.place, app.predictions_of, wall, rehearsal)
 
     @cached_property
     def verifier(self) -> Verifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, label, lineage, models, run, serving, stream, trust
+from falaj.operations import contract, dataset, doors, feature, kills, label, lineage, models, run, serving, stream, trust
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -15,6 +15,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *run.OPERATIONS,
     *models.OPERATIONS,
     *serving.OPERATIONS,
+    *kills.OPERATIONS,
     *label.OPERATIONS,
     *stream.OPERATIONS,
     *trust.OPERATIONS,

@@ -68,6 +68,9 @@ _SPLITS = frozenset(
     }
 )
 """Who is answered by which model, on the word of a person: the worker never does this by itself."""
+_KILLS = frozenset({"endpoint.kill", "endpoint.revive"})
+"""Who may end the use of an endpoint, and take it back into use; a program may do neither."""
+_DRILLS = frozenset({"endpoint.drill"})
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _DOORS = frozenset(
     {
@@ -85,6 +88,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _RUNS | _MAKES,
     "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
     "approver": READS
+    | _KILLS
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -94,6 +98,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _SPLITS
+    | _KILLS
+    | _DRILLS
     | _KEYS
     | _DOORS
     | _AUDITS
@@ -102,7 +108,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | {"audit.read"},
+    "dpo": READS | _KILLS | {"audit.read"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS

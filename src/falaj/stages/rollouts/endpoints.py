@@ -75,8 +75,13 @@ class Endpoints:
 
     def serve(self, wanted: Wanted) -> None:
         """Tells the host; returns when every worker has it. Raises what keeps it from being served."""
-        arms = tuple(replace(arm, manifest=self.model(Ref.parse(arm.model))["manifest"]) for arm in wanted.arms)
-        self.host.serve(replace(wanted, arms=arms), self.keys())
+        self.host.serve(self.whole(wanted), self.keys())
+
+    def whole(self, wanted: Wanted) -> Wanted:
+        """With the signed manifests, as a host needs them."""
+        return replace(
+            wanted, arms=tuple(replace(arm, manifest=self.model(Ref.parse(arm.model))["manifest"]) for arm in wanted.arms)
+        )
 
     def attempt(self, act: Act, wanted: Wanted, undo: Undo) -> None:
         """Serves it, or leaves everything as it was where a model cannot be loaded.
