@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -33,6 +34,13 @@ class Governance:
         app = self.app
         verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
         return Trace(app.kernel, app.blobs, app.predictions_of, app.contracts, app.features, self.verifier, verify)
+
+    def as_of(self, at: datetime) -> dict[str, Any]:
+        """What was declared, served, under way and allowed at that time, from the ledger's events alone."""
+        from falaj.stages.governance.asof import state_at, terms, told, until
+
+        events = list(until(self.app.ledger.events(), at))
+        return told(state_at(events, at), [term for term in terms(events) if term.is_open], at)
 
     @cached_property
     def kills(self) -> Kills:

@@ -110,7 +110,8 @@ def terms(events: Iterable[Event]) -> list[Term]:
                 continue
             now = {(change.key, arm["model"], arm["role"]): arm for arm in answering(change.body)}
             for key in [key for key in live if key[0] == change.key and key not in now]:
-                found[place] = _ended(found[place := live.pop(key)], event)
+                place = live.pop(key)
+                found[place] = _ended(found[place], event)
             for key, arm in now.items():
                 if key not in live:
                     live[key] = len(found)
@@ -141,6 +142,8 @@ _NOTED: Mapping[str, str] = {
     "objection": "objected to",
     "alias": "named",
     "test": "tested",
+    "dpia": "assessed",
+    "quarantine": "quarantined",
 }
 
 
