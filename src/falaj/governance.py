@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from falaj.core.note import Verifier
     from falaj.stages.governance.audit import Audit
     from falaj.stages.governance.trace import Trace
+    from falaj.stages.registry.dossier import Dossier
     from falaj.stages.rollouts.kills import Kills
 
 
@@ -41,6 +42,13 @@ class Governance:
 
         events = list(until(self.app.ledger.events(), at))
         return told(state_at(events, at), [term for term in terms(events) if term.is_open], at)
+
+    @cached_property
+    def dossier(self) -> Dossier:
+        """What is said of models beside what made them."""
+        from falaj.stages.registry.dossier import Dossier
+
+        return Dossier(self.app.kernel)
 
     @cached_property
     def kills(self) -> Kills:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from falaj.operations import contract, dataset, doors, feature, kills, label, lineage, models, run, serving, stream, trust
+from falaj.operations import (
+    contract,
+    dataset,
+    doors,
+    evidence,
+    feature,
+    kills,
+    label,
+    lineage,
+    models,
+    run,
+    serving,
+    stream,
+    trust,
+)
 from falaj.operations.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -14,6 +28,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *lineage.OPERATIONS,
     *run.OPERATIONS,
     *models.OPERATIONS,
+    *evidence.OPERATIONS,
     *serving.OPERATIONS,
     *kills.OPERATIONS,
     *label.OPERATIONS,

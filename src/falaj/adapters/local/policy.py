@@ -71,6 +71,8 @@ _SPLITS = frozenset(
 _KILLS = frozenset({"endpoint.kill", "endpoint.revive"})
 """Who may end the use of an endpoint, and take it back into use; a program may do neither."""
 _DRILLS = frozenset({"endpoint.drill"})
+_TESTIFIES = frozenset({"model.describe", "model.declare", "model.test"})
+"""Whoever makes, runs or judges models says what is known of them; who may judge what is the action's own question."""
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _DOORS = frozenset(
     {
@@ -85,10 +87,11 @@ _DOORS = frozenset(
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | _RUNS | _MAKES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS,
+    "data_scientist": READS | _RUNS | _MAKES | _TESTIFIES,
+    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS | _TESTIFIES,
     "approver": READS
     | _KILLS
+    | _TESTIFIES
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
@@ -100,6 +103,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SPLITS
     | _KILLS
     | _DRILLS
+    | _TESTIFIES
     | _KEYS
     | _DOORS
     | _AUDITS
@@ -108,7 +112,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | {"project.init", "predictions.seal", "worker.tick"},
     "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | _KILLS | {"audit.read"},
+    "dpo": READS | _KILLS | _TESTIFIES | {"audit.read", "model.dpia"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _RUNS

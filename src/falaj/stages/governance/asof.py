@@ -143,7 +143,6 @@ _NOTED: Mapping[str, str] = {
     "alias": "named",
     "test": "tested",
     "dpia": "assessed",
-    "quarantine": "quarantined",
 }
 
 

@@ -16,6 +16,7 @@ from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.impact import impact
 
 PAYLOAD_TYPE = "application/vnd.falaj.model+json"
 KEPT = 20
@@ -72,11 +73,15 @@ class Registry:
 
     @action("model.promote")
     def promote(self, act: Act, model: Ref, *, alias: str = "champion", reason: str = "") -> Decision:
-        """Points the alias at a version, on the word of whoever asks. Denied where the version's gate did not allow it."""
+        """Points the alias at a version, on the word of whoever asks.
+
+        Denied where the version's gate did not allow it, or where a model with a tier lacks a test or an assessment.
+        """
         record = self.get(model)
         gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
-        verdict = judge([gate])
-        decision = Decision(model, "approval", verdict, (gate,), act.actor, act.now, reason or "approved")
+        checks = (gate, *impact(self.kernel.ledger.get, model, record, act.now))
+        verdict = judge(checks)
+        decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
         with act.change() as draft:
             draft.decide(decision)
             if decision.allowed:
