@@ -7,8 +7,10 @@ algorithms are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2, which uses the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
+Node: TypeAlias = Callable[[int, int], bytes]
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -64,17 +66,22 @@ def root(hashes: Sequence[bytes]) -> bytes:
 
 def inclusion_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
     """The audit path of leaf `index` in the tree over `hashes` (RFC 6962, section 2.1.1). Raises IndexError outside it."""
-    if not 0 <= index < len(hashes):
-        raise IndexError(f"leaf {index} of {len(hashes)}")
+    return inclusion_path(index, len(hashes), lambda low, high: root(hashes[low:high]))
+
+
+def inclusion_path(index: int, size: int, node: Node) -> list[bytes]:
+    """As `inclusion_proof`, of a tree that knows the roots of its parts: `node(low, high)` is the root over those leaves."""
+    if not 0 <= index < size:
+        raise IndexError(f"leaf {index} of {size}")
     path: list[bytes] = []
-    low, high = 0, len(hashes)
+    low, high = 0, size
     while high - low > 1:
         split = low + _largest_power_below(high - low)
         if index < split:
-            path.append(root(hashes[split:high]))
+            path.append(node(split, high))
             high = split
         else:
-            path.append(root(hashes[low:split]))
+            path.append(node(low, split))
             low = split
     return path[::-1]
 
@@ -99,9 +106,24 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
 
 def consistency_proof(hashes: Sequence[bytes], earlier: int) -> list[bytes]:
     """The proof that the tree over the first `earlier` hashes is a prefix of the tree over all of them."""
-    if not 0 < earlier <= len(hashes):
-        raise IndexError(f"tree of {earlier} in a tree of {len(hashes)}")
-    return _subproof(hashes, earlier, True)
+    return consistency_path(earlier, len(hashes), lambda low, high: root(hashes[low:high]))
+
+
+def consistency_path(earlier: int, size: int, node: Node) -> list[bytes]:
+    """As `consistency_proof`, of a tree that knows the roots of its parts. Raises IndexError outside it."""
+    if not 0 < earlier <= size:
+        raise IndexError(f"tree of {earlier} in a tree of {size}")
+    path: list[bytes] = []
+    low, high, whole = 0, size, True
+    while earlier != high:
+        split = low + _largest_power_below(high - low)
+        if earlier <= split:
+            path.append(node(split, high))
+            high = split
+        else:
+            path.append(node(low, split))
+            low, whole = split, False
+    return path[::-1] if whole else [node(low, high), *path[::-1]]
 
 
 def verify_consistency(earlier: int, size: int, earlier_root: bytes, later_root: bytes, path: Sequence[bytes]) -> bool:
@@ -128,16 +150,6 @@ def verify_consistency(earlier: int, size: int, earlier_root: bytes, later_root:
             second = node_hash(second, node)
         position, last = position >> 1, last >> 1
     return last == 0 and first == earlier_root and second == later_root
-
-
-def _subproof(hashes: Sequence[bytes], earlier: int, whole: bool) -> list[bytes]:
-    size = len(hashes)
-    if earlier == size:
-        return [] if whole else [root(hashes)]
-    split = _largest_power_below(size)
-    if earlier <= split:
-        return [*_subproof(hashes[:split], earlier, whole), root(hashes[split:])]
-    return [*_subproof(hashes[split:], earlier - split, False), root(hashes[:split])]
 
 
 def _largest_power_below(size: int) -> int:

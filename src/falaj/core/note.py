@@ -15,7 +15,8 @@ from typing import Any
 
 from falaj.core.errors import Denied, InvalidInput
 
-_ED25519 = b"\x01"
+ED25519 = 1
+"""The kind of key that signs notes; other kinds sign other messages, as in `falaj.core.cosignature`."""
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _LIMIT_BYTES = 1 << 20
 _LIMIT_SIGNATURES = 100
@@ -28,6 +29,19 @@ class Verifier:
     name: str
     public_key: bytes
     check: Callable[[bytes, bytes], bool]
+    successor: Callable[[str], Verifier] | None = None
+    """Makes the verifier of another key from its text, where a log's keys may follow each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line, nothing of it checked."""
+
+    name: str
+    key_hash: bytes
+    data: bytes
+    line: str
+    """As it stands in the note, with its newline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +53,39 @@ class Statement:
     root: bytes
 
     def __str__(self) -> str:
-        return f"{self.origin}\n{self.size}\n{_b64(self.root)}\n"
+        return f"{self.origin}\n{self.size}\n{b64(self.root)}\n"
 
 
-def key_hash(name: str, public_key: bytes) -> bytes:
+def key_hash(name: str, public_key: bytes, kind: int = ED25519) -> bytes:
     """The four bytes that say which key signed; a hint, never evidence."""
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + public_key).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + bytes((kind,)) + public_key).digest()[:4]
 
 
-def vkey(name: str, public_key: bytes) -> str:
+def vkey(name: str, public_key: bytes, kind: int = ED25519) -> str:
     """The verifier's key as one text, `<name>+<key hash>+<base64>`, as other tools for signed notes take it."""
-    return f"{_key_name(name)}+{key_hash(name, public_key).hex()}+{_b64(_ED25519 + public_key)}"
+    return f"{key_name(name)}+{key_hash(name, public_key, kind).hex()}+{b64(bytes((kind,)) + public_key)}"
 
 
-def read_vkey(text: str) -> tuple[str, bytes]:
+def read_vkey(text: str, kind: int = ED25519) -> tuple[str, bytes]:
     """The name and the raw Ed25519 public key. Raises InvalidInput for any other form."""
     name, _, rest = text.partition("+")
     hashed, _, encoded = rest.partition("+")
-    key = _unb64(encoded)
-    if len(key) != 33 or key[:1] != _ED25519 or key_hash(_key_name(name), key[1:]).hex() != hashed:
+    key = unb64(encoded)
+    if len(key) != 33 or key[0] != kind or key_hash(key_name(name), key[1:], kind).hex() != hashed:
         raise InvalidInput(f"{text[:120]!r} is not a verifier's key.", "it is written <name>+<8 hexadecimal digits>+<base64>.")
     return name, key[1:]
 
 
 def write_note(text: str, name: str, public_key: bytes, sign: Callable[[bytes], bytes]) -> str:
     """The text, signed under that name. Raises InvalidInput where the text does not end in a newline."""
-    _key_name(name)
     if not text.endswith("\n") or _has_controls(text):
         raise InvalidInput("The text of a note ends in a newline and holds no control characters.")
-    return f"{text}\n— {name} {_b64(key_hash(name, public_key) + sign(text.encode()))}\n"
+    return f"{text}\n{signature_line(name, key_hash(name, public_key), sign(text.encode()))}"
+
+
+def signature_line(name: str, hashed: bytes, signature: bytes) -> str:
+    """A line of a note, with its newline. Raises InvalidInput for what cannot name a key."""
+    return f"— {key_name(name)} {b64(hashed + signature)}\n"
 
 
 def open_note(note: str, verifier: Verifier) -> str:
@@ -76,11 +94,11 @@ def open_note(note: str, verifier: Verifier) -> str:
     Raises Denied where the verifier's key did not sign it; signatures of other keys are passed over.
     Raises InvalidInput where it is no signed note.
     """
-    text, signatures = _split(note)
+    text, signatures = split_note(note)
     wanted = (verifier.name, key_hash(verifier.name, verifier.public_key))
-    for name, hashed, signature in signatures:
-        if (name, hashed) == wanted:
-            if verifier.check(signature, text.encode()):
+    for signature in signatures:
+        if (signature.name, signature.key_hash) == wanted:
+            if verifier.check(signature.data, text.encode()):
                 return text
             # A known key whose signature is wrong spoils the whole note, whatever stands in the lines after it.
             break
@@ -100,13 +118,14 @@ def read_statement(text: str) -> Statement:
     lines = text.split("\n")
     if len(lines) < 4 or lines[-1] or not all(lines[:-1]) or not _SIZE.fullmatch(lines[1]):
         raise InvalidInput("The text is not a checkpoint.", "it has three lines: origin, size, root.")
-    root = _unb64(lines[2])
+    root = unb64(lines[2])
     if len(root) != 32:
         raise InvalidInput("The checkpoint's root is not 32 bytes of base64.")
     return Statement(lines[0], int(lines[1]), root)
 
 
-def _split(note: Any) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+def split_note(note: Any) -> tuple[str, list[Signature]]:
+    """The text and the signature lines, none of them checked. Raises InvalidInput where it is no signed note."""
     if not isinstance(note, str) or len(note) > _LIMIT_BYTES or _has_controls(note) or not note.endswith("\n"):
         raise InvalidInput("The text is not a signed note.")
     text, blank, tail = note.rpartition("\n\n")
@@ -116,16 +135,27 @@ def _split(note: Any) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     return text + "\n", [_signature(line) for line in lines]
 
 
-def _signature(line: str) -> tuple[str, bytes, bytes]:
+def read_signatures(lines: str) -> list[Signature]:
+    """Signature lines that come without a note, as a witness answers. Raises InvalidInput for anything else."""
+    if len(lines) > _LIMIT_BYTES or _has_controls(lines) or not lines.endswith("\n"):
+        raise InvalidInput("The text holds no signature lines.")
+    found = lines.split("\n")[:-1]
+    if len(found) > _LIMIT_SIGNATURES:
+        raise InvalidInput("The text holds too many signature lines.")
+    return [_signature(line) for line in found]
+
+
+def _signature(line: str) -> Signature:
     dash, _, rest = line.partition(" ")
     name, _, encoded = rest.partition(" ")
-    data = _unb64(encoded)
+    data = unb64(encoded)
     if dash != "—" or len(data) < 5:
         raise InvalidInput("A signature line of the note cannot be read.")
-    return _key_name(name), data[:4], data[4:]
+    return Signature(key_name(name), data[:4], data[4:], line + "\n")
 
 
-def _key_name(name: str) -> str:
+def key_name(name: str) -> str:
+    """The name, if it can name a key. Raises InvalidInput."""
     if not name or "+" in name or any(c.isspace() for c in name) or _has_controls(name):
         raise InvalidInput(f"{name!r} cannot name a key.", "use no spaces and no '+', as in example.com/log.")
     return name
@@ -135,16 +165,16 @@ def _has_controls(text: str) -> bool:
     return any((c < " " and c != "\n") or "\ud800" <= c <= "\udfff" for c in text)
 
 
-def _b64(data: bytes) -> str:
+def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _unb64(text: str) -> bytes:
+def unb64(text: str) -> bytes:
     """Strict: what does not encode back to the same text is refused, so that a note has one form only."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise InvalidInput("A part of the text is not base64.") from exc
-    if _b64(data) != text:
+    if b64(data) != text:
         raise InvalidInput("A part of the text is not base64 in its one form.")
     return data
