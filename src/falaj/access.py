@@ -1,25 +1,35 @@
-"""Who may call an endpoint and how its door is locked: keys, tokens, certificates, and what its server is told of them."""
+"""Who may call, and how doors are locked: keys, tokens, certificates, logins, and what servers are told of them."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falaj.adapters import open_adapter
 from falaj.adapters.local.reference import absolute, secret
+from falaj.adapters.oidc.pinned import Pinned, pinned_of
 from falaj.config import Settings
-from falaj.core.errors import InvalidInput
+from falaj.core.actor import Actor
+from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.moments import length
 from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
     import ssl
 
     from falaj.adapters.local.authority import Authority
+    from falaj.adapters.oidc.identity import OidcIdentity
+    from falaj.adapters.oidc.login import Login
+    from falaj.inference.tls import Files
+    from falaj.ports.identity import Identity
     from falaj.stages.governance.certificates import Certificates
+    from falaj.stages.governance.elevation import Elevations
+    from falaj.stages.governance.identity import Identities
     from falaj.stages.governance.keys import Keys
     from falaj.stages.governance.tokens import Tokens
 
@@ -74,13 +84,94 @@ class Access:
 
     @cached_property
     def authority(self) -> Authority:
-        """The project's own; its key is made when it is first needed."""
+        """The project's own; its key is made when it is first needed. Raises InvalidInput for a `tls_life` that is none."""
         from falaj.adapters.local.authority import Authority
 
-        return Authority(self.folder, str(self.settings.name))
+        return Authority(self.folder, str(self.settings.name), self.life)
 
-    def _admit(self, request: bytes, service: str, now: datetime) -> bytes:
-        return self.authority.admit(request, service, now)
+    @property
+    def life(self) -> timedelta:
+        """How long the project's own authority vouches for a service. Raises InvalidInput."""
+        found = length(str(self._get("tls_life")))
+        if not timedelta(minutes=10) <= found <= timedelta(hours=24):
+            raise InvalidInput(f"tls_life is {found}.", "write a span from 10m to 24h.")
+        return found
+
+    def _admit(self, request: bytes, service: str, now: datetime, life: timedelta | None) -> bytes:
+        return self.authority.admit(request, service, now, life)
+
+    # --- who asks ---
+
+    @cached_property
+    def identity(self) -> Identities:
+        """Every way by which this project knows who asks, in the order in which they are asked.
+
+        Raises InvalidInput or NotFound for settings of a login that do not fit together.
+        """
+        from falaj.stages.governance.identity import ByCertificate, ByKey, Identities
+
+        ways: list[Identity] = [ByKey(self.keys), ByCertificate(self._kernel().ledger), self._own_tokens()]
+        if self.oidc is not None:
+            ways.append(self.oidc)
+        return Identities(ways, self.elevations.actor)
+
+    def _own_tokens(self) -> Identity:
+        """Tokens that this project signed itself: the same ones, and by the same rules, that its endpoints take."""
+        from falaj.adapters.local.signing import open_key
+        from falaj.adapters.local.tokens import key_named, kid_of, publish
+        from falaj.inference.tokens import Issuer, JwtTokens
+        from falaj.stages.governance.identity import ByToken
+
+        key = open_key(self.folder / "token.ed25519")
+        kid = kid_of(key.public_key)
+        tokens = JwtTokens([Issuer(self.issuer, self.issuer, publish(self.folder / "tokens.jwks", key))])
+
+        def read(text: str) -> tuple[Actor, str, float]:
+            tokens.look()
+            found = tokens.read(text.encode(), wall().timestamp())
+            return found.actor, found.id, found.issued
+
+        # Without a provider there is nobody else's token to tell it from.
+        return ByToken(lambda text: text.count(".") == 2 and (self.pinned is None or key_named(text) == kid), read,
+                       self.tokens.is_revoked)  # fmt: skip
+
+    @cached_property
+    def pinned(self) -> Pinned | None:
+        """What the settings say of the company's provider; None where they name none. Raises InvalidInput, NotFound."""
+        from falaj.adapters.local.policy import ROLES
+
+        return pinned_of(self._get, secret, ROLES)
+
+    @cached_property
+    def oidc(self) -> OidcIdentity | None:
+        """The company's provider, where the settings name one. Raises MissingDependency without the extra `oidc`."""
+        if self.pinned is None:
+            return None
+        found: OidcIdentity = open_adapter(
+            "identity", "oidc", pinned=self.pinned, folder=self.folder, now=lambda: wall().timestamp(),
+            is_revoked=self.tokens.is_revoked,
+        )  # fmt: skip
+        return found
+
+    @property
+    def login(self) -> Login:
+        """Raises NotFound where the settings name no provider."""
+        if self.oidc is None:
+            raise NotFound("There is no provider to log in at.", "set oidc_issuer, oidc_client, oidc_audience and oidc_roles.")
+        from falaj.adapters.oidc.login import Login
+
+        return Login(self.oidc.provider)
+
+    @cached_property
+    def elevations(self) -> Elevations:
+        from falaj.adapters.local.policy import ROLES
+        from falaj.stages.governance.elevation import Elevations
+
+        named = [role.strip() for role in str(self._get("elevate_roles")).split(",") if role.strip()]
+        unknown = [role for role in named if role not in ROLES]
+        if unknown:
+            raise NotFound.named("role", unknown[0], ROLES)
+        return Elevations(self._kernel(), wall, frozenset(named), os.urandom)
 
     @property
     def issuer(self) -> str:
@@ -109,7 +200,17 @@ class Access:
             "issuer": self.issuer,
             "issuer_jwks": str(publish(self.folder / "tokens.jwks", open_key(self.folder / "token.ed25519"))),
         }
-        if any(self._get(f"serve_tokens_{name}") for name in ("issuer", "audience", "jwks")):
+        is_set = any(self._get(f"serve_tokens_{name}") for name in ("issuer", "audience", "jwks"))
+        if self.pinned is not None and not is_set:
+            # Endpoints take the provider's tokens too, by the keys that the control plane keeps fresh.
+            pairs = " ".join(f"{group}={role}" for group, role in self.pinned.roles.items())
+            told |= {
+                "tokens_issuer": self.pinned.issuer,
+                "tokens_audience": self.pinned.audience,
+                "tokens_claim": self.pinned.claim,
+            }
+            told |= {"tokens_roles": pairs, "tokens_jwks": str((self.folder / "oidc.jwks").absolute())}
+        elif is_set:
             told |= {f"tokens_{name}": str(self._get(f"serve_tokens_{name}")) for name in _TOKENS}
             told["tokens_jwks"] = self._path("serve_tokens_jwks")
         if self._get("serve_trace_url"):
@@ -172,26 +273,46 @@ class Access:
         """Whether keys and predictions cross a network that anybody may listen to."""
         return self._get("serve_tls") == "off" and self._get("serve_host") not in HERE
 
-    def _locks(self) -> dict[str, str]:
-        kind, files = str(self._get("serve_tls")), [self._path(f"serve_tls_{name}") for name in ("certificate", "key")]
+    def _locks(self, door: str = "serve") -> dict[str, str]:
+        """How `serve`, the endpoints, or `api`, the control plane, is locked, in the words of an inference server's settings."""
+        kind, files = str(self._get(f"{door}_tls")), [self._path(f"{door}_tls_{name}") for name in ("certificate", "key")]
         if (kind == "files") != all(files) or (kind != "files" and any(files)):
             raise InvalidInput(
-                f'serve_tls is "{kind}", and {sum(map(bool, files))} of certificate and key are named.',
-                'set serve_tls = "files" with serve_tls_certificate and serve_tls_key, or neither of them.',
+                f'{door}_tls is "{kind}", and {sum(map(bool, files))} of certificate and key are named.',
+                f'set {door}_tls = "files" with {door}_tls_certificate and {door}_tls_key, or neither of them.',
             )
-        clients = str(self._get("serve_tls_clients"))
+        clients = str(self._get(f"{door}_tls_clients"))
         if kind == "off":
             if clients:
-                raise InvalidInput("serve_tls_clients is set, but nothing is encrypted.", 'set serve_tls = "local" or "files".')
+                raise InvalidInput(
+                    f"{door}_tls_clients is set, but nothing is encrypted.", f'set {door}_tls = "local" or "files".'
+                )
             return {}
         told = {
             "tls_certificate": files[0],
             "tls_key": files[1],
-            "tls_passphrase": absolute(str(self._get("serve_tls_passphrase"))),
-            "tls_clients": str(self.authority.path.absolute()) if clients == "local" else self._path("serve_tls_clients"),
-            "tls_names": str(self._get("serve_tls_names")) if clients else "",
+            "tls_passphrase": absolute(str(self._get(f"{door}_tls_passphrase"))),
+            "tls_clients": str(self.authority.path.absolute()) if clients == "local" else self._path(f"{door}_tls_clients"),
+            "tls_names": str(self._get(f"{door}_tls_names")) if clients else "",
         }
         return {name: value for name, value in told.items() if value}
+
+    def lock(self) -> Files | None:
+        """What the control plane is locked with, made or renewed where the project's own authority makes it; None for plain HTTP.
+
+        For the start, and once in a while. Raises InvalidInput for settings that do not fit together.
+        """
+        from falaj.inference.tls import Files
+
+        told = self._locks("api")
+        if not told and self._get("api_tls") == "off":
+            return None
+        if self._get("api_tls") == "local":
+            path = self.folder / "api.pem"
+            self.authority.keep(path, "control-plane", _names(str(self._get("api_host"))), wall())
+            told |= {"tls_certificate": str(path), "tls_key": str(path)}
+        clients = Path(told["tls_clients"]) if "tls_clients" in told else None
+        return Files(Path(told["tls_certificate"]), Path(told["tls_key"]), clients, secret(told.get("tls_passphrase", "")))
 
     def _path(self, name: str) -> str:
         """A path in the settings, from the project's folder on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -32,4 +32,26 @@ def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
     return ()
 
 
-DUTIES: tuple[Duty, ...] = (Duty("checkpoint", DAY, _checkpoint),)
+def _fetch_keys(app: App, _now: datetime) -> Sequence[str]:
+    """The provider's keys, for endpoints too: one that it took away opens nothing any more."""
+    if app.access.oidc is not None:
+        app.access.oidc.provider.refresh()
+    return ()
+
+
+def _chase_reviews(app: App, _now: datetime) -> Sequence[str]:
+    """Break-glass access that nobody has reviewed has an alert, and another word when it is overdue."""
+    news = []
+    for owed in app.access.elevations.owed():
+        state = replace(owed, rule="break-glass-overdue") if owed.checks[0].seen == "overdue" else owed
+        if app.alerts.open_for(f"{state.rule}|{state.subject}") is None:
+            app.alerts.raise_from(WORKER, state, severity="critical" if state.rule != "break-glass" else "warning")
+            news.append(f"{state.subject}: {state.reason}")
+    return news
+
+
+DUTIES: tuple[Duty, ...] = (
+    Duty("checkpoint", DAY, _checkpoint),
+    Duty("provider's keys", timedelta(minutes=10), _fetch_keys),
+    Duty("reviews of access", timedelta(minutes=1), _chase_reviews),
+)

@@ -211,13 +211,14 @@ class Worker:
                 done.news.append(f"{candidate} is not registered, its gate says {decision.verdict}: {decision.reason}")
 
     def _waiting(self, model: str) -> list[Ref]:
-        """Models that a release run registered and that were never rolled out, promoted or deployed; oldest first."""
+        """Models that a release run registered, that people agree on as far as their tier asks for it, and that were never rolled
+        out, promoted or deployed; oldest first."""
         ledger = self.app.ledger
         met = {str(body["model"]) for kind in ("alias", "release") for _, body in ledger.find(kind)}
         made = [
             ref for run in self.app.pipelines.listing() if run.step == "release" for ref in run.outputs if ref.kind == "model"
         ]
-        fresh = [ref for ref in made if ref.name == model and str(ref) not in met]
+        fresh = [ref for ref in made if ref.name == model and str(ref) not in met and self.app.rollouts.place.is_agreed(ref)]
         return sorted(fresh, key=lambda ref: int(ref.version or 0))
 
     def _follow(self, now: datetime, done: Round) -> None:

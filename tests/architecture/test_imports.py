@@ -16,6 +16,9 @@ from tests.architecture.tree import ROOT, Module, modules
 
 HEAVY: Mapping[str, tuple[str, ...]] = {
     # library: the modules that may name it
+    "authlib": ("falaj.adapters.oidc",),
+    "httpx": ("falaj.adapters.oidc",),
+    "joserfc": ("falaj.adapters.oidc",),
     "adbc_driver_manager": ("falaj.adapters.postgres",),
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
     "confluent_kafka": ("falaj.adapters.kafka",),

@@ -46,6 +46,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "lineage.memory": ("falaj.adapters.memory.lineage:MemoryLineage", ""),
     "lineage.file": ("falaj.adapters.local.lineage:FileLineage", ""),
     "lineage.http": ("falaj.adapters.local.lineage:HttpLineage", ""),
+    "identity.oidc": ("falaj.adapters.oidc.identity:OidcIdentity", "oidc"),
     "policy.roles": ("falaj.adapters.local.policy:RolePolicy", ""),
     "notify.log": ("falaj.adapters.local.notify:LogNotify", ""),
     "notify.webhook": ("falaj.adapters.local.webhook:WebhookNotify", ""),

@@ -17,25 +17,39 @@ from falaj.core.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.inference.tls import Files
 
 
 def serve_api(app: App, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT. Raises Conflict where the port is taken, InvalidInput for a host of another machine."""
+    files = app.access.lock()
     with listen(host, port) as listening:
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{bound}"
+        url = f"{'https' if files else 'http'}://{shown}:{bound}"
         api = build_api(app, hosts={*LOOPBACK, shown.lower()}, known=_verbs(app))
+        # No proxy's word is taken for where a request comes from: failed attempts are counted by that.
         config = uvicorn.Config(
-            api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10
-        )
+            api, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=10,
+            proxy_headers=False,
+        )  # fmt: skip
+        server = _server(app, config, files)
         place = app.settings.state_folder / "api.json"
         _write(place, {"url": url, "pid": os.getpid()})
         print(f"falaj listens on {url}", flush=True)  # noqa: T201  # the one line that whoever started it waits for
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         finally:
             place.unlink(missing_ok=True)
+
+
+def _server(app: App, config: uvicorn.Config, files: Files | None) -> uvicorn.Server:
+    if files is None:
+        return uvicorn.Server(config)
+    from falaj.api.doors import TlsServer
+    from falaj.inference.tls import Certificates
+
+    return TlsServer(config, Certificates(files), str(app.settings.api_tls_names), app.access.lock)
 
 
 def listen(host: str, port: int) -> socket.socket:

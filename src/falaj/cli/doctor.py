@@ -36,6 +36,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "redis": ("redis",),
     "grpc": ("google", "grpc"),
     "tokens": ("jwt",),
+    "oidc": ("authlib", "httpx", "joserfc"),
     "traces": ("opentelemetry",),
     "kafka": ("confluent_kafka",),
     "nats": ("nats",),
@@ -117,7 +118,6 @@ def _project(app: App) -> str:
 def _doors(app: App) -> str:
     """How callers come in, and until when what they are shown is good."""
     from falaj.access import wall
-    from falaj.adapters.local.authority import LIFE
     from falaj.core.errors import Conflict
     from falaj.core.moments import iso
 
@@ -130,10 +130,18 @@ def _doors(app: App) -> str:
     found = access.ends()
     for what, until in found.items():
         is_own = what.startswith("endpoint/")
-        if until - wall() < (LIFE / 4 if is_own else SOON):
+        if until - wall() < (access.life / 4 if is_own else SOON):
             hint = "falaj up renews it." if is_own else "put a new certificate there; endpoints take it over by themselves."
             raise Conflict(f"The certificate of {what} ends at {iso(until)}.", hint)
     return ", ".join(f"{what} until {iso(until)}" for what, until in found.items()) or "plain HTTP, for this machine only"
+
+
+def _logins(app: App) -> str:
+    """The company's provider, asked now."""
+    access = app.access
+    if access.oidc is None:
+        return "no provider is named; keys, tokens and certificates only"
+    return f"{access.oidc.provider.pinned.issuer}, {access.oidc.provider.refresh()} keys"
 
 
 def _modes(app: App) -> str:
@@ -153,5 +161,6 @@ QUESTIONS: Mapping[str, Question] = {
     "ledger": _ledger,
     "state folder": _modes,
     "endpoints' doors": _doors,
+    "logins": _logins,
     "project": _project,
 }

@@ -140,6 +140,25 @@ def _infer(place: Place) -> Any:
     return infer_contract(place)
 
 
+def _login(place: Place) -> Any:
+    """It waits for a browser on this machine, so it is a terminal's command and no route."""
+    from falaj.app import open_app
+    from falaj.cli.login import login
+
+    with open_app(place.project, dict(place.settings)) as app:
+        return login(app, place.given)
+
+
+def _logout(place: Place) -> Any:
+    from falaj.app import open_app
+    from falaj.cli.login import logout
+
+    if place.dry_run:
+        return {"dry_run": True, "would_record": [{"verb": "identity.logout", "subject": "identity/all"}]}
+    with open_app(place.project, dict(place.settings)) as app:
+        return logout(app)
+
+
 def _doctor(place: Place) -> Any:
     from falaj.cli.doctor import examine
 
@@ -156,6 +175,17 @@ LOCAL: tuple[Local, ...] = (
         (Argument("step", "the step", required=True), Argument("run", "the run's id", required=True)),
         hidden=True,
     ),
+    Local(
+        ("login",),
+        "Logs a person in at the company's provider; other commands then speak in their name.",
+        _login,
+        (
+            Argument("within", "for how long to wait (default: 5m)"),
+            Argument("no_browser", "show the address and open nothing", "flag"),
+            Argument("print", "show the token, and keep it nowhere", "flag"),
+        ),
+    ),
+    Local(("logout",), "Ends the login, here and for every token of it.", _logout, changes=True),
     Local(("config", "show"), "Every setting, its value and where it comes from.", _config),
     Local(("report", "summary"), "What happened, on one screen.", _summary),
     Local(

@@ -12,6 +12,8 @@ class Actor:
     """`person`, `service` or `system`."""
     roles: tuple[str, ...] = ()
     zone: str = "local"
+    grant: str = ""
+    """Under which break-glass access it acts, as in `access/4f1c…`; empty in ordinary times."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"

@@ -7,7 +7,6 @@ is found by its `kid` among those in the issuer's file and nowhere else; `jwk`, 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from falaj.core.actor import Actor
 from falaj.core.errors import InvalidInput, MissingDependency, Unauthenticated
+from falaj.core.strict import strict_json
 from falaj.inference.auth import Token
 
 LEEWAY_S = 30.0
@@ -195,7 +195,7 @@ def _read_keys(issuer: Issuer) -> dict[str, _Key]:
     """The keys of an issuer that can be used, by their `kid`; a `kid` that stands there twice names nothing."""
     try:
         with issuer.jwks.open("rb") as file:
-            listed = _strict(file.read(_JWKS_SIZE))["keys"][:_MOST_KEYS]
+            listed = strict_json(file.read(_JWKS_SIZE))["keys"][:_MOST_KEYS]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
     found: dict[str, _Key | None] = {}
@@ -219,27 +219,12 @@ def _algorithm(jwk: Mapping[str, Any]) -> str:
 def _object(part: bytes, what: str) -> dict[str, Any]:
     """Raises Unauthenticated for what is no JSON object, or says something twice."""
     try:
-        body = _strict(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+        body = strict_json(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
     except (ValueError, TypeError, RecursionError) as exc:
         raise Unauthenticated(f"The token's {what} cannot be read.", _HINT) from exc
     if not isinstance(body, dict):
         raise Unauthenticated(f"The token's {what} is no object.", _HINT)
     return body
-
-
-def _strict(data: bytes) -> Any:
-    """JSON in which no name stands twice: two readers of the same token must not see two tokens. Raises ValueError."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        body = dict(pairs)
-        if len(body) != len(pairs):
-            raise ValueError("a name stands twice")
-        return body
-
-    def never(text: str) -> Any:
-        raise ValueError(text)
-
-    return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=never)
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

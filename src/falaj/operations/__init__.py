@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from falaj.operations import (
+    approval,
     contract,
     dataset,
     doors,
     evidence,
     feature,
+    identity,
     kills,
     label,
     lineage,
@@ -29,12 +31,14 @@ OPERATIONS: tuple[Operation, ...] = (
     *run.OPERATIONS,
     *models.OPERATIONS,
     *evidence.OPERATIONS,
+    *approval.OPERATIONS,
     *serving.OPERATIONS,
     *kills.OPERATIONS,
     *label.OPERATIONS,
     *stream.OPERATIONS,
     *trust.OPERATIONS,
     *doors.OPERATIONS,
+    *identity.OPERATIONS,
 )
 
 SHORT: Mapping[str, tuple[str, str]] = {
@@ -42,6 +46,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
     "rollback": ("endpoint", "rollback"),
     "status": ("status", "show"),
     "trace": ("prediction", "trace"),
+    "whoami": ("identity", "show"),
 }
 """Everyday commands, without their noun."""
 

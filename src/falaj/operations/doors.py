@@ -41,7 +41,7 @@ def _revoke(asked: Asked) -> Any:
 
 def _sign(asked: Asked) -> Any:
     access = asked.app.access
-    pem = access.certificates.sign(asked.actor, asked.about, request=asked["request"])
+    pem = access.certificates.sign(asked.actor, asked.about, request=asked["request"], ttl=asked["ttl"])
     return {"name": asked.about.name, "certificate": pem, "authority": access.authority.path.read_text("utf-8")}
 
 
@@ -83,9 +83,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "certificate",
         "sign",
-        "Signs a program's key for a day, by the project's own authority.",
+        "Signs a program's key for an hour or so, by the project's own authority.",
         _sign,
         CERTIFICATE,
-        (Argument("request", "the text of a signing request (PKCS #10, PEM)", required=True),),
+        (
+            Argument("request", "the text of a signing request (PKCS #10, PEM)", required=True),
+            Argument("ttl", "how long it is good, a day at most (default: tls_life)", "span"),
+        ),
     ),
 )

@@ -83,6 +83,16 @@ SYSTEM = [
     "stream.replay",
     "token.create",
     "token.revoke",
+    "identity.read",
+    "identity.logout",
+    "model.approve",
+    "model.object",
+    "model.withdraw",
+    "model.tier",
+    "access.elevate",
+    "access.read",
+    "access.review",
+    "access.revoke",
 ]
 
 

@@ -17,6 +17,7 @@ from falaj.core.event import Change, Event
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Kernel
+from falaj.stages.registry.approvals import Approvals
 from falaj.stages.registry.dossier import Description, Dossier, Foreign
 from falaj.stages.registry.impact import WINDOWS, YEAR, assessment, impact, refuse_unready, test_checks
 from tests.kits.life import APPROVER, AT, MODEL, SERVICE, Life, life
@@ -40,11 +41,13 @@ def dossier(world: Life) -> Dossier:
     return Dossier(world.kernel)
 
 
-def tiered(world: Life, tier: str) -> None:
-    """As the registry's own action writes it."""
-    change = Change("tier", str(MODEL), {"tier": tier, "responsible": "noura"})
-    with world.kernel.ledger.transaction() as tx:
-        tx.append(Event("model.tier", MODEL, APPROVER, AT, {}, (change,)))
+def tiered(world: Life, tier: str, *versions: Ref) -> None:
+    """And approved by as many as any tier asks for."""
+    approvals = Approvals(world.kernel)
+    approvals.tier(APPROVER, MODEL, tier=tier, responsible="noura")
+    for version in versions or (VERSION,):
+        assert approvals.approve(APPROVER, version, reason="good").allowed
+        assert approvals.approve(DPO, version, reason="good").allowed
 
 
 def personal(world: Life) -> None:
@@ -60,7 +63,7 @@ def personal(world: Life) -> None:
 def test_a_model_without_a_tier_is_promoted_as_before(world: Life) -> None:
     decision = world.registry.promote(APPROVER, VERSION, reason="yes")
     assert decision.allowed
-    assert [check.name for check in decision.checks] == ["gate"]
+    assert {check.name for check in decision.checks} == {"gate", "objections"}
 
 
 def test_a_model_with_a_tier_waits_for_its_bias_test(world: Life) -> None:
@@ -83,6 +86,7 @@ def test_a_test_that_is_more_than_a_year_old_counts_for_nothing_and_nor_does_one
     assert "365 days ago" in denied.failed[0].seen
     world.registry.kernel = world.kernel
     second = world.registered("r2")
+    tiered(world, "tier2", second)
     assert [check.name for check in world.registry.promote(APPROVER, second, reason="yes").failed] == ["bias"]
 
 

@@ -18,8 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from falaj.adapters.local.signing import open_secret, write_once
 from falaj.core.errors import InvalidInput
 
-LIFE = timedelta(hours=24)
-"""Of a service's certificate; half of it later it is renewed."""
+LIFE = timedelta(hours=1)
+"""Of a service's certificate, where nothing else is said; half of it later it is renewed."""
+LONGEST = timedelta(hours=24)
 _AUTHORITY_LIFE = timedelta(days=3650)
 _EARLY = timedelta(minutes=5)
 """Clocks of two machines may differ by this much."""
@@ -38,9 +39,9 @@ def identity_of(project: str, service: str) -> str:
 class Authority:
     """`authority.key` and `authority.pem` in a folder of keys, made on first use. The key signs certificates and nothing else."""
 
-    def __init__(self, folder: Path, project: str) -> None:
-        """Raises Denied where others may read the key, InvalidInput where it is none."""
-        self.project = project
+    def __init__(self, folder: Path, project: str, life: timedelta = LIFE) -> None:
+        """`life`: of what it signs. Raises Denied where others may read the key, InvalidInput where it is none."""
+        self.project, self.life = project, life
         self.path = folder / "authority.pem"
         """The certificate that clients trust; everybody may have it."""
         pem = open_secret(folder / "authority.key", _new_key)
@@ -63,19 +64,24 @@ class Authority:
         if held is not None and self._is_good(held, service, wanted, now):
             return False
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(service, key.public_key(), now, LIFE)
+        builder = self._builder(service, key.public_key(), now, self.life)
         names = [x509.UniformResourceIdentifier(identity_of(self.project, service)), *map(_name, wanted)]
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = self._sign(builder, names, usage)
         _replace(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
         return True
 
-    def admit(self, request: bytes, service: str, now: datetime, life: timedelta = LIFE) -> bytes:
-        """A client's certificate for the key of a signing request (PKCS #10, PEM), in PEM.
+    def admit(self, request: bytes, service: str, now: datetime, life: timedelta | None = None) -> bytes:
+        """A client's certificate for the key of a signing request (PKCS #10, PEM), in PEM, for a day at most.
 
         Of the request only the key counts; the name is the one given here. Raises InvalidInput for what is no request, is
-        not signed with its own key, or brings a weak one.
+        not signed with its own key, or brings a weak one, and for a life that is too long.
         """
+        life = life or self.life
+        if not timedelta(0) < life <= LONGEST:
+            raise InvalidInput(
+                f"A certificate cannot be good for {life}.", "write a ttl up to 24h, and have it signed again in time."
+            )
         try:
             asked = x509.load_pem_x509_csr(request)
             is_own = asked.is_signature_valid

@@ -84,17 +84,45 @@ _DOORS = frozenset(
         "token.revoke",
     }
 )
+_SELF = frozenset({"identity.read", "identity.logout"})
+"""What everybody may ask about themselves, but callers of endpoints."""
+_APPROVES = frozenset({"model.approve", "model.tier"})
+_OBJECTS = frozenset({"model.object", "model.withdraw"})
+"""Stakeholders: whoever knows why a model should not go on may say so."""
+_BREAKS = frozenset({"access.elevate"})
+_REVIEWS = frozenset({"access.read", "access.review", "access.revoke"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | _RUNS | _MAKES | _TESTIFIES,
-    "ml_engineer": READS | CALLS | _RUNS | _MAKES | _WATCHES | _SHIPS | _SPLITS | _LABELS | _TESTIFIES,
+    "data_scientist": READS | _SELF | _RUNS | _MAKES | _OBJECTS | _TESTIFIES,
+    "ml_engineer": READS
+    | _SELF
+    | CALLS
+    | _RUNS
+    | _MAKES
+    | _WATCHES
+    | _SHIPS
+    | _SPLITS
+    | _LABELS
+    | _TESTIFIES
+    | _OBJECTS
+    | _BREAKS
+    | {"access.read", "access.revoke"},
     "approver": READS
+    | _SELF
+    | _APPROVES
+    | _OBJECTS
+    | _BREAKS
+    | _REVIEWS
     | _KILLS
     | _TESTIFIES
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
+    | _SELF
+    | _OBJECTS
+    | _BREAKS
+    | {"access.read", "access.revoke"}
     | CALLS
     | _RUNS
     | _MAKES
@@ -110,11 +138,12 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _AUDITS | {"certificate.read", "key.read"},
+    "auditor": READS | _SELF | _AUDITS | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | _KILLS | _TESTIFIES | {"audit.read", "model.dpia"},
+    "dpo": READS | _SELF | _APPROVES | _OBJECTS | _REVIEWS | _KILLS | _TESTIFIES | {"audit.read", "model.dpia"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
+    | _SELF
     | _RUNS
     | _MAKES
     | _WATCHES
@@ -151,6 +180,7 @@ def _against(actor: Any, verb: Any, subject: Any, labels: Any) -> str:
         ("the actor has no name", not isinstance(actor.name, str) or not actor.name),
         (f"{actor.kind!r} is no kind of actor", actor.kind not in KINDS),
         ("the actor has no zone", not isinstance(zone, str) or not zone),
+        ("the actor's grant is not a text", not isinstance(actor.grant, str)),
         ("the actor's roles are not a list", not isinstance(roles, (tuple, list))),
         ("the subject is no reference", not isinstance(subject, Ref) or not str(subject)),
         ("the labels are not readable", not isinstance(labels, Mapping)),

@@ -31,6 +31,17 @@ def kid_of(public_key: bytes) -> str:
     return _part(hashlib.sha256(json.dumps(jwk_of(public_key), sort_keys=True, separators=(",", ":")).encode()).digest())
 
 
+def key_named(text: str) -> str:
+    """The key that a token's header names, before anybody believes it; empty where that cannot be read."""
+    head = text.partition(".")[0]
+    try:
+        body = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except (ValueError, RecursionError):
+        return ""
+    kid = body.get("kid") if isinstance(body, dict) else None
+    return kid if isinstance(kid, str) else ""
+
+
 def publish(path: Path, key: SigningKey) -> Path:
     """Writes the key set (RFC 7517) that checks what `key` signs, unless it is there already; returns its path."""
     body = {"keys": [{**jwk_of(key.public_key), "kid": kid_of(key.public_key), "use": "sig", "alg": "EdDSA"}]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from falaj.core.errors import Conflict, InvalidInput, NotFound
@@ -25,8 +25,8 @@ class Certificates:
     kernel: Kernel
     identity: Callable[[str], str]
     """What the project's own authority calls a service."""
-    admit: Callable[[bytes, str, datetime], bytes]
-    """Signs a signing request for a service, by the project's own authority, at a time."""
+    admit: Callable[[bytes, str, datetime, timedelta | None], bytes]
+    """Signs a signing request for a service, by the project's own authority, at a time and for a span (None: its usual one)."""
     wall: Callable[[], datetime]
     """The machine's clock, by which certificates end."""
     roles: Collection[str] | None = None
@@ -67,8 +67,8 @@ class Certificates:
             draft.note(identity=record.get("identity"))
 
     @action("certificate.sign")
-    def sign(self, act: Act, subject: Ref, *, request: str) -> str:
-        """A day's certificate for `certificate/<name>` from the project's own authority, for the key of a signing request (PEM).
+    def sign(self, act: Act, subject: Ref, *, request: str, ttl: timedelta | None = None) -> str:
+        """A short-lived certificate for `certificate/<name>` from the project's own authority, for a signing request's key (PEM).
 
         The private key never leaves whoever made it. Raises NotFound for a name that is not allowed, Conflict for one that
         another authority vouches for, InvalidInput for what is no request.
@@ -79,7 +79,7 @@ class Certificates:
                 f"certificate/{subject.name} is not one that the project's own authority vouches for.",
                 f"falaj certificate allow {subject.name} --roles caller",
             )
-        pem = self.admit(request.encode(), subject.name, self.wall())
+        pem = self.admit(request.encode(), subject.name, self.wall(), ttl)
         with act.change() as draft:
             draft.note(identity=record["identity"])
         return pem.decode()

@@ -12,7 +12,7 @@ from typing import Any
 from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, moment
 from falaj.core.ref import Ref
-from falaj.stages.action import Act, Kernel, action
+from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.governance.keys import key_hmac
 
 LONGEST = timedelta(hours=24)
@@ -79,13 +79,32 @@ class Tokens:
         if bool(id) == bool(name) or len(id or name) > 1000:
             raise InvalidInput("Say which tokens: one by its id, or all of a name.", "falaj token revoke --id … or --name …")
         marked = key_hmac(self.pepper, f"jti:{id}" if id else f"sub:{name}")
-        now = self.wall()
         with act.change() as draft:
-            draft.put("revoked", marked, {"at": iso(now)})
-            for old, body in self.kernel.ledger.find("revoked"):
-                if old != marked and moment(body["at"]) + _KEPT < now:
-                    draft.remove("revoked", old)
+            self._shut_out(draft, marked)
             draft.note(by="id" if id else "name", hmac=marked)
+
+    @action("identity.logout")
+    def logout(self, act: Act, subject: Ref) -> None:
+        """Every token of the caller's own that was made until now opens nothing any more, here and at the endpoints."""
+        marked = key_hmac(self.pepper, f"sub:{act.actor.name}")
+        with act.change() as draft:
+            self._shut_out(draft, marked)
+            draft.note(hmac=marked)
+
+    def is_revoked(self, id: str, name: str, issued: float) -> bool:  # noqa: A002  # the claim is called so
+        """Whether a token was taken back: by its id, or all of its name that were issued (seconds since 1970) until then."""
+        ledger = self.kernel.ledger
+        if id and ledger.get("revoked", key_hmac(self.pepper, f"jti:{id}")) is not None:
+            return True
+        body = ledger.get("revoked", key_hmac(self.pepper, f"sub:{name}"))
+        return body is not None and issued <= moment(body["at"]).timestamp()
+
+    def _shut_out(self, draft: Draft, marked: str) -> None:
+        now = self.wall()
+        draft.put("revoked", marked, {"at": iso(now)})
+        for old, body in self.kernel.ledger.find("revoked"):
+            if old != marked and moment(body["at"]) + _KEPT < now:
+                draft.remove("revoked", old)
 
     def revoked(self) -> Mapping[str, Mapping[str, Any]]:
         """What was taken back and might still be good, as hosts take it."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from falaj.core.asset import Asset
 from falaj.core.codec import canonical, decode, encode
-from falaj.core.decision import Check, Decision, judge
+from falaj.core.decision import Decision, judge
 from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.approvals import Approvals, promoted
 from falaj.stages.registry.impact import impact
+from falaj.stages.registry.rules import authors_of
 
 PAYLOAD_TYPE = "application/vnd.falaj.model+json"
 KEPT = 20
@@ -41,6 +44,11 @@ class Registry:
         self.mirror = mirror
         self.classes = classes
 
+    @property
+    def approvals(self) -> Approvals:
+        """Who vouches for a version, and who speaks against it."""
+        return Approvals(self.kernel)
+
     @action("model.register")
     def register(self, act: Act, subject: Ref, *, candidate: Ref, decision: Decision) -> Ref:
         """Signs the candidate and gives it the next version, which is returned.
@@ -58,8 +66,11 @@ class Registry:
             return Ref.parse(str(known[0]))
         version = Ref("model", subject.name, str(self._last(subject.name) + 1))
         manifest = self.sign(canonical(self._manifest(version, asset, decision)), PAYLOAD_TYPE)
+        authors = self._authors(act, candidate, asset)
+        asset = replace(asset, labels={**asset.labels, "authors": list(authors)})
         record = {
-            "ref": version, "asset": asset, "manifest": manifest, "run": asset.run, "training": asset.labels["training"],
+            "ref": version, "authors": authors,
+            "asset": asset, "manifest": manifest, "run": asset.run, "training": asset.labels["training"],
             "candidate": candidate, "created_at": act.now, "by": str(act.actor), "metrics": asset.labels["metrics"],
             "gate": decision.verdict, "mirror": {"run": asset.labels.get("mirror")},
         }  # fmt: skip
@@ -67,22 +78,22 @@ class Registry:
             if draft.get("model", _key(version)) is not None:
                 raise Conflict(f"{version} was registered by somebody else meanwhile.", "register again.")
             draft.put("model", _key(version), record)
-            draft.note(candidate=str(candidate), digest=asset.digest, metrics=asset.labels["metrics"])
+            draft.note(candidate=str(candidate), digest=asset.digest, metrics=asset.labels["metrics"], authors=authors)
         self._mirrored(lambda: self._mirror_model(version, asset))
         return version
 
     @action("model.promote")
     def promote(self, act: Act, model: Ref, *, alias: str = "champion", reason: str = "") -> Decision:
-        """Points the alias at a version, on the word of whoever asks.
+        """Points the alias at the version, on the word of whoever asks.
 
-        Denied where the version's gate did not allow it, or where a model with a tier lacks a test or an assessment.
+        Denied where the version's gate did not allow it, where somebody objects, and where its tier asks for more: approvals, a
+        test, an assessment.
         """
         record = self.get(model)
-        gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
-        checks = (gate, *impact(self.kernel.ledger.get, model, record, act.now))
-        verdict = judge(checks)
-        decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
         with act.change() as draft:
+            checks = (*promoted(draft, model, record), *impact(draft.get, model, record, act.now))
+            verdict = judge(checks)
+            decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
             draft.decide(decision)
             if decision.allowed:
                 now = draft.get("alias", f"{model.name}@{alias}")
@@ -161,6 +172,12 @@ class Registry:
             "threshold": asset.labels["threshold"],
             "classification": self.classes(str(asset.labels["training"]), recipe) if self.classes else {},
         }
+
+    def _authors(self, act: Act, candidate: Ref, asset: Asset) -> tuple[str, ...]:
+        """Who made it, by the ledger's own events about its run and the candidate; and whoever registers it now."""
+        about = [candidate, *([Ref("run", asset.run)] if asset.run else [])]
+        found = [event for ref in about for event in self.kernel.ledger.events(subject=ref)]
+        return tuple(dict.fromkeys([*authors_of(sorted(found, key=lambda event: event.seq)), act.actor.name]))
 
     def _point(self, draft: Draft, act: Act, model: Ref, alias: str, why: tuple[str, list[str]]) -> None:
         """`why`: the key of the decision, and the versions to go back to, oldest first. What was rolled back is none of them."""

@@ -14,6 +14,8 @@ from falaj.core.ref import Ref
 from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
+from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.impact import refuse_unready
 from falaj.stages.rollouts.arms import Arms
 from falaj.stages.rollouts.spec import Endpoint
 
@@ -72,6 +74,23 @@ class Endpoints:
         if body.get("gate") != "allow":
             raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
         return str(body["asset"]["digest"])
+
+    def agreed(self, model: Ref) -> str:
+        """As `passed`, for a model that is to answer people: where it has a tier they have approved it and it has shown its tests
+        and its assessment, and nobody objects."""
+        digest = self.passed(model)
+        refuse_unseparated(self.kernel.ledger, model)
+        refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+        return digest
+
+    def is_agreed(self, model: Ref) -> bool:
+        """Whether nothing but the gates' word is left to ask; until then no rollout of it starts by itself."""
+        try:
+            refuse_unseparated(self.kernel.ledger, model)
+            refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+        except Conflict:
+            return False
+        return True
 
     def serve(self, wanted: Wanted) -> None:
         """Tells the host; returns when every worker has it. Raises what keeps it from being served."""
@@ -188,7 +207,11 @@ def finish(draft: Draft, act: Act, ref: Ref, outcome: str, decision: str) -> Non
 
 
 def crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str) -> None:
-    """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back."""
+    """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back.
+
+    Raises Conflict where somebody objects by now, or approvals that its tier asks for were withdrawn.
+    """
+    refuse_unseparated(draft.tx, model)
     now = draft.get("alias", f"{endpoint.model}@champion") or {}
     before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)]
     point(draft, act, endpoint, (model, before), decision)

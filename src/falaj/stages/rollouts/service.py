@@ -70,7 +70,7 @@ class Rollouts:
         and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.passed(model)
+        digest = self.place.agreed(model)
         with act.change() as draft:
             held = read(draft, endpoint.name) or _first(endpoint)
             held.refuse_if_busy()
@@ -94,7 +94,7 @@ class Rollouts:
         it cannot be loaded, and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.passed(challenger)
+        digest = self.place.agreed(challenger)
         plan = _seeing(endpoint.rollout, slow_ms)
         version = next_version(self.kernel.ledger, "rollout", endpoint.name)
         rollout = Ref("rollout", endpoint.name, str(version))
