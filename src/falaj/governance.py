@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from falaj.app import App
     from falaj.core.note import Verifier
     from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.evidence.service import Evidence
     from falaj.stages.governance.trace import Trace
     from falaj.stages.registry.dossier import Dossier
     from falaj.stages.rollouts.kills import Kills
@@ -49,6 +50,25 @@ class Governance:
         from falaj.stages.registry.dossier import Dossier
 
         return Dossier(self.app.kernel)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Makes archives about models, which a stranger checks without falaj."""
+        from falaj.adapters.cyclonedx.schema import check
+        from falaj.adapters.local.signing import load_public, open_key, sign_envelope
+        from falaj.auditor import archive_programs
+        from falaj.core.note import vkey
+        from falaj.stages.governance.evidence.service import Evidence, Keys
+
+        app, keys = self.app, self.app.state / "keys"
+        public = load_public(keys / "ledger.ed25519.pub")
+        shown = Keys(self.verifier, vkey(f"falaj/{app.settings.name}", public), load_public(keys / "model.ed25519.pub"))
+        key = open_key(keys / "model.ed25519")
+
+        def sign(payload: bytes, kind: str) -> dict[str, Any]:
+            return sign_envelope(payload, kind, key)
+
+        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check)
 
     @cached_property
     def kills(self) -> Kills:

@@ -22,6 +22,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "adbc_driver_manager": ("falaj.adapters.postgres",),
     "adbc_driver_postgresql": ("falaj.adapters.postgres",),
     "confluent_kafka": ("falaj.adapters.kafka",),
+    "cyclonedx": ("falaj.adapters.cyclonedx",),
     "deltalake": ("falaj.adapters.delta",),
     "duckdb": ("falaj.stages.contracts",),
     "google": ("falaj.inference.grpc",),

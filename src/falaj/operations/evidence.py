@@ -77,6 +77,13 @@ _OWNER = Argument("owner", "who of the house answers for it", required=True)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
+        "evidence",
+        "make",
+        "Writes an archive about one version that a stranger checks without falaj.",
+        lambda asked: asked.app.governance.evidence.make(asked.actor, asked.about),
+        VERSION,
+    ),
+    Operation(
         "model",
         "inventory",
         "Every version that ever was, third parties' too: people, steps, status, and what is overdue.",

@@ -28,6 +28,7 @@ SYSTEM = [
     "model.declare",
     "model.test",
     "model.dpia",
+    "evidence.make",
     "model.read",
     "endpoint.deploy",
     "endpoint.read",

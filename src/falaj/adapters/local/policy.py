@@ -92,6 +92,7 @@ _OBJECTS = frozenset({"model.object", "model.withdraw"})
 _BREAKS = frozenset({"access.elevate"})
 _REVIEWS = frozenset({"access.read", "access.review", "access.revoke"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint"})
+_SHOWS = frozenset({"evidence.make"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _SELF | _RUNS | _MAKES | _OBJECTS | _TESTIFIES,
@@ -109,6 +110,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _BREAKS
     | {"access.read", "access.revoke"},
     "approver": READS
+    | _SHOWS
     | _SELF
     | _APPROVES
     | _OBJECTS
@@ -119,6 +121,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
+    | _SHOWS
     | _SELF
     | _OBJECTS
     | _BREAKS
@@ -138,9 +141,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
-    "auditor": READS | _SELF | _AUDITS | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
+    "auditor": READS | _SHOWS | _SELF | _AUDITS | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
-    "dpo": READS | _SELF | _APPROVES | _OBJECTS | _REVIEWS | _KILLS | _TESTIFIES | {"audit.read", "model.dpia"},
+    "dpo": READS | _SHOWS | _SELF | _APPROVES | _OBJECTS | _REVIEWS | _KILLS | _TESTIFIES | {"audit.read", "model.dpia"},
     # The worker promotes too: when a rollout's evidence has decided.
     "service": READS
     | _SELF
