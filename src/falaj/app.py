@@ -187,7 +187,7 @@ class App:
 
     @cached_property
     def kernel(self) -> Kernel:
-        return Kernel(self.ledger, open_adapter("policy", "roles"), self.clock)
+        return Kernel(self.governance.writable(self.ledger), open_adapter("policy", "roles"), self.clock)
 
     # --- stages ---
 

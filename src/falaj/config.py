@@ -156,6 +156,12 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("serve_device", 0, "Which graphics card, counted from 0."),
     Setting("serve_device_memory", 0, "At most so many MB of its memory for each server; 0 sets no bound."),
+    Setting(
+        "witnesses", "", "Who keeps watch over the ledger: each `<key> <address>`, as `python -m falaj.witness` prints them."
+    ),
+    Setting("witness_quorum", 0, "How many of them have to have cosigned a checkpoint; 0 is all."),
+    Setting("witness_wait", "1h", "How long an event may wait for that, before an alert says so and audit verify holds."),
+    Setting("witness_required", False, "Whether nothing may be written any more when it has waited longer."),
     Setting("seed", 0, "Makes the splits of traffic other ones."),
     Setting("memory", "auto", "About how much a join may hold at once, such as 2GB; auto is a quarter of the machine's memory."),
     Setting("tick", 5.0, "Seconds between two rounds of the worker under the wall clock."),

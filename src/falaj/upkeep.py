@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
+from falaj.core.decision import Decision
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
     from falaj.app import App
 
+MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 WORKER = Actor("worker", "service", ("service",))
 """Who acts when the platform itself does what a person declared."""
+LEDGER = Ref("ledger", "local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,10 @@ class Duty:
     """Does it; returns what is worth a line to a person."""
 
 
-def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
-    app.audit.checkpoint(WORKER, Ref("ledger", "local"))
+def _beat(app: App, _now: datetime) -> Sequence[str]:
+    """Under the replay clock a minute passes in no time: there the daily checkpoint brings the beat."""
+    if app.clock.kind == "wall":
+        app.audit.beat(WORKER, LEDGER)
     return ()
 
 
@@ -50,8 +56,46 @@ def _chase_reviews(app: App, _now: datetime) -> Sequence[str]:
     return news
 
 
+def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
+    if app.clock.kind == "replay":
+        app.audit.beat(WORKER, LEDGER, within=3 * DAY)
+    app.audit.checkpoint(WORKER, LEDGER)
+    return ()
+
+
+def _witness(app: App, now: datetime) -> Sequence[str]:
+    """One that is away is asked again each time, and holds up nothing; a person hears of it when it has been away too long."""
+    from falaj.stages.governance import witnessing
+
+    witnesses = app.governance.witnesses
+    if not witnesses.asked:
+        return ()
+    shown = app.audit.witness(WORKER, LEDGER)
+    failed = [c for c in (*shown.checks, *witnessing.check(app.ledger, witnesses, now)) if c.passed is not True]
+    is_late = shown.verdict == "deny" or any(check.name == "witnessed" for check in failed)
+    reason = "; ".join(f"{check.name}: {check.seen}" for check in failed)
+    is_told = app.alerts.open_for(f"witness|{LEDGER}") is not None
+    if is_late == is_told:
+        return ()
+    heard = Decision(LEDGER, "witness", "deny" if is_late else "allow", tuple(failed), WORKER, now, reason)
+    app.alerts.raise_from(WORKER, heard, severity="critical" if shown.verdict == "deny" else "warning")
+    return [f"the ledger is not witnessed: {reason}"] if is_late else ()
+
+
+@contextmanager
+def alive(app: App) -> Iterator[None]:
+    """Tells the ledger that the system starts, and at an orderly end that it stops; a death in between shows as silence."""
+    if app.clock.kind == "wall":
+        app.audit.beat(WORKER, LEDGER, state="up")
+    yield
+    if app.clock.kind == "wall":
+        app.audit.beat(WORKER, LEDGER, state="down")
+
+
 DUTIES: tuple[Duty, ...] = (
+    Duty("beat", MINUTE, _beat),
     Duty("checkpoint", DAY, _checkpoint),
+    Duty("witness", MINUTE, _witness),
     Duty("provider's keys", timedelta(minutes=10), _fetch_keys),
     Duty("reviews of access", timedelta(minutes=1), _chase_reviews),
 )

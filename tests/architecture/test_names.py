@@ -24,7 +24,7 @@ from tests.architecture.tree import ROOT, modules
 PORTS = {
     "ledger": "Ledger", "blobs": "Blobs", "online": "Online", "predictions": "Predictions", "runner": "Runner", "host": "Host",
     "lineage": "Lineage", "mirror": "Mirror", "policy": "Policy", "notify": "Notify", "source": "Source",
-    "stream": "Stream", "identity": "Identity",
+    "stream": "Stream", "identity": "Identity", "witness": "Witness",
 }  # fmt: skip
 OTHER_RIGHTS = {
     # verbs of the role table that no action and no operation asks for: where they are asked instead

@@ -48,6 +48,7 @@ ADAPTERS: Mapping[str, tuple[str, str]] = {
     "lineage.http": ("falaj.adapters.local.lineage:HttpLineage", ""),
     "identity.oidc": ("falaj.adapters.oidc.identity:OidcIdentity", "oidc"),
     "policy.roles": ("falaj.adapters.local.policy:RolePolicy", ""),
+    "witness.http": ("falaj.adapters.local.witness:HttpWitness", ""),
     "notify.log": ("falaj.adapters.local.notify:LogNotify", ""),
     "notify.webhook": ("falaj.adapters.local.webhook:WebhookNotify", ""),
 }

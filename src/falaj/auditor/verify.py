@@ -1,12 +1,11 @@
 """Checks what a falaj ledger proves, without falaj: a proof file, an exported ledger, or one prediction.
 
-    python verify.py proof 17.tlog-proof --vkey KEY [--rotations FILE] [--witness KEY --quorum N]
+    python verify.py proof|prediction FILE --vkey KEY [--rotations FILE] [--witness KEY --quorum N]
     python verify.py bundle FOLDER --vkey KEY [--witness KEY --quorum N] [--remember NOTE]
-    python verify.py prediction FILE --vkey KEY [--rotations FILE]
 
-KEY is the ledger's first key as text, `<name>+<hash>+<base64>`, got from somebody you trust and never from what is checked.
-Needs Python 3.10 or newer and the package `cryptography`. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature (v1),
-tlog-proof (v1) and tlog-tiles; hashes: RFC 6962. Exit: 0 everything holds, 1 something does not, 2 it could not be looked at.
+KEY is the ledger's first key, `<name>+<hash>+<base64>`, got from somebody you trust and never from what is checked. Needs
+Python 3.10 and the package `cryptography`. Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof, tlog-tiles;
+hashes: RFC 6962. Exit: 0 everything holds, 1 something does not, 2 it could not be looked at.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Note:
 
     def is_signed_by(self, key: Key) -> bool:
         """By the first line of that key: a false one is not made good by a later one."""
-        own = [data for name, hashed, data in self.lines if (name, hashed) == (key.name, key.hash)]
+        own = [data for *by, data in self.lines if by == [key.name, key.hash]]
         return bool(own) and self.origin == key.name and key.signed(own[0], self.text.encode())
 
     def cosigned_by(self, witnesses: Sequence[Key]) -> dict[str, int]:
@@ -195,8 +194,9 @@ def check_prediction(text: str, chain: Chain, ask: argparse.Namespace) -> Report
 
 
 def check_bundle(folder: Path, chain: Chain, ask: argparse.Namespace) -> Report:
-    report, notes = Report(), [Note.read(json.loads(line)["note"]) for line in (folder / "checkpoints.jsonl").open("rb")]
-    newest = Note.read((folder / "checkpoint").read_text("utf-8"))
+    report, newest = Report(), Note.read((folder / "checkpoint").read_text("utf-8"))
+    read = (Note.read(json.loads(line)["note"]) for line in (folder / "checkpoints.jsonl").read_bytes().splitlines())
+    notes = [note for note in read if note.size <= newest.size]  # an export may be under way
     kept = [Note.read(path.read_text("utf-8")) for path in ask.remember]
     tree = Tree(folder, {note.size for note in (*notes, *kept)})
     tree.walk(newest.size)
@@ -205,8 +205,8 @@ def check_bundle(folder: Path, chain: Chain, ask: argparse.Namespace) -> Report:
     report.check("checkpoints", "" if ordered else "they are not in order, or the newest is another", f"{len(notes)} checkpoints")
     report.check("leaves", tree.faults.get("leaves", ""), f"{newest.size} events, each with its number")
     report.check("tiles", tree.faults.get("tiles", ""), "every hash that is stored follows from the events")
-    faults = list(_untrue(notes, tree, chain))
-    report.check("roots", faults[0] if faults else "", "every checkpoint is true of the events, and each extends the one before")
+    faults = [*_untrue(notes, tree, chain), ""]
+    report.check("roots", faults[0], f"each checkpoint is true of the events and extends the one before ({len(chain.keys)} keys)")
     for note in kept:
         fault = chain.signed(note) or ("" if tree.roots.get(note.size) == note.root else "the ledger does not extend it")
         report.check("remembered", fault, f"the {note.size} events that were remembered are all there")
@@ -273,8 +273,8 @@ class Tree:
             self._compare(level, self._full[level], row)
 
     def _entries(self, index: int, width: int) -> list[bytes]:
-        data = (self.folder / tile_path("entries", index, width)).read_bytes()
-        leaves, at = [], 0
+        file = self.folder / tile_path("entries", index, width)
+        data, leaves, at = file.read_bytes() if file.is_file() else b"", [], 0
         while at + 2 <= len(data):
             end = at + 2 + int.from_bytes(data[at : at + 2], "big")
             leaves.append(data[at + 2 : end])
@@ -342,9 +342,9 @@ def tile_path(level: str, index: int, width: int) -> str:
 
 def event_of(leaf: bytes, verb: str) -> dict[str, Any]:
     event = json.loads(leaf)
-    if not isinstance(event, dict) or event.get("verb") != verb or not isinstance(event.get("facts"), dict):
-        raise Refused(f"an event that should be {verb} is none")
-    return event
+    if isinstance(event, dict) and event.get("verb") == verb and isinstance(event.get("facts"), dict):
+        return event
+    raise Refused(f"an event that should be {verb} is none")
 
 
 def sha(*parts: bytes) -> bytes:
@@ -365,7 +365,7 @@ CHECKS: dict[str, Any] = {"proof": check_proof, "bundle": check_bundle, "predict
 
 
 def chain_of(first: str, rotations: str) -> Chain:
-    """The keys from the first one on. `rotations`: the proofs of those that followed, one behind the other."""
+    """`rotations`: the proofs of the keys that followed the first, one behind the other."""
     chain = Chain([Key.read(first, LOG)])
     for part in rotations.split(HEADER + "\n")[1:]:
         proof = Proof.read(f"{HEADER}\n{part}")

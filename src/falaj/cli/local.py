@@ -115,6 +115,20 @@ def _draw_lineage(place: Place) -> Any:
         return {"picture": str(write_picture(found, path)), "nodes": len(found.nodes), "edges": len(found.edges)}
 
 
+def _follow(place: Place) -> Any:
+    """It lasts as long as its reader, so it is a terminal's command and no route: a program asks `audit watch` again."""
+    from falaj.cli.audit import follow
+
+    with _reading(place, what="audit") as app:
+        return follow(app, place.given)
+
+
+def _verifier(place: Place) -> Any:
+    from falaj.cli.audit import print_verifier
+
+    return print_verifier()
+
+
 def _summary(place: Place) -> Any:
     from falaj.console.story import story_of
 
@@ -231,5 +245,15 @@ LOCAL: tuple[Local, ...] = (
             Argument("level", "datasets, or each of their columns", one_of=("dataset", "column")),
         ),
     ),
+    Local(
+        ("audit", "follow"),
+        "Follows the ledger, one line of JSON an event, until a check fails.",
+        _follow,
+        (
+            Argument("after", "the number of the last event that was seen", "integer"),
+            Argument("limit", "how many events, then it ends (default: it goes on)", "integer"),
+        ),
+    ),
+    Local(("audit", "verifier"), "Prints verify.py, which checks proofs and bundles without falaj.", _verifier),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),
 )

@@ -48,7 +48,8 @@ def show(result: Any, plain: Any, console: Console | None = None) -> None:
     elif isinstance(plain, Sequence) and not isinstance(plain, str):
         _list(plain, out)
     else:
-        out.print(escape(str(plain)))
+        text = str(plain)
+        out.print(text, markup=False, emoji=False, end="" if text.endswith("\n") else "\n")
 
 
 def _decision(decision: Mapping[str, Any], out: Console) -> None:

@@ -27,12 +27,13 @@ def up(project: Path, settings: Mapping[str, str]) -> None:
     """Serves until it is told to stop (SIGTERM, SIGINT). What the endpoints serve goes on without it."""
     from falaj.api.serve import serve_api
     from falaj.app import open_app
+    from falaj.upkeep import alive
 
     # uvicorn stops gracefully and then raises the signal again; by default that would end the process with nothing closed.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     _spare_memory()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), worker(app):
+    with open_app(project, dict(settings)) as app, alone(app.settings.state_folder), alive(app), worker(app):
         _tell_doors(app)
         serve_api(app, str(app.settings.api_host), int(app.settings.api_port))
 

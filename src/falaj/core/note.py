@@ -32,6 +32,10 @@ class Verifier:
     successor: Callable[[str], Verifier] | None = None
     """Makes the verifier of another key from its text, where a log's keys may follow each other."""
 
+    def open(self, note: str) -> Statement:
+        """What a checkpoint says that this key signed. Raises as `open_checkpoint`."""
+        return open_checkpoint(note, self)
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from falaj.operations import (
     approval,
+    audit,
     contract,
     dataset,
     doors,
@@ -37,6 +38,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *label.OPERATIONS,
     *stream.OPERATIONS,
     *trust.OPERATIONS,
+    *audit.OPERATIONS,
     *doors.OPERATIONS,
     *identity.OPERATIONS,
 )
@@ -52,6 +54,7 @@ SHORT: Mapping[str, tuple[str, str]] = {
 
 INTERNAL: Mapping[str, str] = {
     # an @action verb that no face offers: why
+    "audit.beat": "the worker leaves a sign of life once a minute; one made by hand would promise what nobody keeps",
     "alert.clear": "a look that found nothing counts towards the end of an alert",
     "alert.deliver": "the worker delivers what an alert owes",
     "dataset.watch": "the worker looks on schedule",

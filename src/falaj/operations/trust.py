@@ -1,19 +1,14 @@
-"""What can be done about trust: keys, the audit trail, the trace of one prediction; and the platform's own pulse."""
+"""What can be done about trust: keys, the trace of one prediction; and what is running right now."""
 
 from __future__ import annotations
 
-import base64
-from collections import deque
 from typing import Any
 
-from falaj.core.errors import InvalidInput
-from falaj.core.ref import Ref
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
 KEY_NAME = Subject("key", "the name of the person or program that gets it")
 KEY_ID = Subject("key", "the id of a key; falaj key list shows them")
 PREDICTION = Subject("prediction", "the id that came with the prediction")
-SEQ = Subject("event", "the number of an event, counted from 0")
 
 
 def _create(asked: Asked) -> Any:
@@ -29,38 +24,6 @@ def _revoke(asked: Asked) -> Any:
     app.keys.revoke(asked.actor, asked.about)
     app.host.allow(app.access.allowed())
     return {"revoked": asked.about}
-
-
-def _audit(asked: Asked) -> Any:
-    return asked.app.audit.verify(remembered=asked["remembered"])
-
-
-def _prove(asked: Asked) -> Any:
-    """Base64 for bytes, as in C2SP's own texts; `note` is the signed checkpoint."""
-    if not asked.about.name.isdigit():
-        raise InvalidInput(f"{asked.about.name!r} is no event's number.", "falaj audit history <reference> shows them.")
-    proof = asked.app.audit.prove(int(asked.about.name))
-    return {
-        "index": proof.index,
-        "leaf": proof.leaf.decode(),
-        "path": [base64.b64encode(node).decode() for node in proof.path],
-        "checkpoint": proof.checkpoint.note,
-    }
-
-
-def _history(asked: Asked) -> Any:
-    """The newest last, and at most `limit` of them."""
-    app, of = asked.app, asked["of"]
-    found = app.audit.history(Ref.parse(of)) if of else app.ledger.events()
-    newest = deque(found, maxlen=max(asked["limit"], 0))
-    return [
-        {"seq": e.seq, "at": e.at, "actor": str(e.actor), "verb": e.verb, "subject": e.subject, "facts": e.facts} for e in newest
-    ]
-
-
-def _checkpoint(asked: Asked) -> Any:
-    made = asked.app.audit.checkpoint(asked.actor, Ref("ledger", "local"))
-    return {"size": made.size, "origin": made.origin, "note": made.note}
 
 
 def _status(asked: Asked) -> Any:
@@ -95,27 +58,6 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation("key", "revoke", "Shuts a key out, from its next call on.", _revoke, KEY_ID),
-    Operation(
-        "audit",
-        "verify",
-        "Whether the ledger is whole, question by question.",
-        _audit,
-        arguments=(Argument("remembered", "the text of a checkpoint that was kept elsewhere"),),
-        changes=False,
-    ),
-    Operation("audit", "prove", "A proof that an event is in the ledger, for a stranger.", _prove, SEQ, changes=False),
-    Operation(
-        "audit",
-        "history",
-        "What was ever done, to one thing or to all.",
-        _history,
-        arguments=(
-            Argument("of", "a reference, as in model/delay@7; without it, everything"),
-            Argument("limit", "how many events, counted from the newest", "integer", 100),
-        ),
-        changes=False,
-    ),
-    Operation("audit", "checkpoint", "Signs the ledger as it is; keep the text somewhere else.", _checkpoint),
     Operation(
         "prediction",
         "trace",

@@ -79,7 +79,7 @@ def test_the_audit_of_a_new_project_is_clean(project: Path, capsys: pytest.Captu
 
 
 def test_a_proof_names_its_event_and_a_signed_checkpoint(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, said, _ = ask(capsys, project, "audit", "prove", "0")
+    code, said, _ = ask(capsys, project, "audit", "prove", "0", "--form", "parts")
     assert (code, said["index"], json.loads(said["leaf"])["verb"]) == (0, 0, "key.create")
 
 

@@ -49,7 +49,8 @@ def test_a_tile_lies_where_the_specification_says(tile: Tile, path: str) -> None
     "path",
     [
         "", "tile/0/0", "tile/0/x000/001", "tile/00/000", "tile/64/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01",
-        "tile/-1/000", "tile/0/001/000", "tile/0/x001", "/tile/0/000", "tile/0/000/", "tile/0/../000", "tile/0/00٠", "tile/0/000\n",
+        "tile/-1/000", "tile/0/001/000", "tile/0/x001", "/tile/0/000", "tile/0/000/", "tile/0/../000",
+        "tile/0/00٠", "tile/0/000\n",
     ],
 )  # fmt: skip
 def test_what_is_no_tiles_path_is_refused(path: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from falaj.adapters.local.evidence import read_evidence
-from falaj.adapters.local.signing import open_key
+from falaj.adapters.local.keys import LedgerKeys
 from falaj.adapters.local.sqlite import Connections, border, prepare
 from falaj.core.codec import canonical, encode
 from falaj.core.errors import Bug, Conflict, NotFound, Unavailable
@@ -20,8 +20,9 @@ from falaj.core.event import Change, Event
 from falaj.core.leaf import event_of, leaf_of
 from falaj.core.merkle import Frontier, inclusion_proof, leaf_hash, verify_inclusion
 from falaj.core.moments import iso
-from falaj.core.note import Statement, vkey, write_note
+from falaj.core.note import Statement, write_note
 from falaj.core.ref import Ref
+from falaj.core.succession import ROTATE, rotations
 from falaj.ports.evidence import Evidence
 from falaj.ports.ledger import Checkpoint, Proof, Transaction
 
@@ -29,21 +30,22 @@ _PAGE = 500
 _LAST = "\U0010ffff"
 _LEAF = "coalesce(CAST(leaf AS BLOB), x'')"  # whatever somebody may have put there from outside
 _EVERY = f"SELECT seq, {_LEAF} FROM events ORDER BY seq"  # noqa: S608  # made of this file's own texts
+_ROTATIONS = f"SELECT {_LEAF} FROM events WHERE verb = ? AND seq < ? ORDER BY seq"  # noqa: S608  # as above
 _LOOK = "`falaj audit verify` shows where."
 
 
 class SqliteLedger:
-    """`vkey` is the text that others need to check this ledger's checkpoints."""
+    """`vkey` is the text that others need to check this ledger's checkpoints: that of its first key."""
 
-    capabilities = frozenset({"durable", "shared"})
+    capabilities = frozenset({"durable", "shared", "rotates"})
 
     def __init__(self, path: Path, key_path: Path, origin: str = "falaj/local", *, busy_seconds: float = 30.0) -> None:
         self._path, self._origin, self._busy_seconds = Path(path), origin, busy_seconds
-        if self._path.is_file() and self._path.stat().st_size and not Path(key_path).exists():
+        self._keys = LedgerKeys(Path(key_path), origin)
+        if self._path.is_file() and self._path.stat().st_size and not self._keys.exist():
             # A new key would turn every checkpoint that was signed so far into a forgery.
             raise Conflict(f"The ledger {path} has lost its key {key_path}.", "restore the key from a backup.")
-        self._key = open_key(Path(key_path))
-        self.vkey = vkey(origin, self._key.public_key)
+        self.vkey = self._keys.first()
         prepare(self._path, busy_seconds)
         self._connections = Connections(self._path, busy_seconds)
         self._writing = threading.Lock()
@@ -88,7 +90,11 @@ class SqliteLedger:
                 if found[1] != statement.root:
                     raise Conflict(f"The ledger {self._path} was changed after its checkpoint of {found[0]} events.", _LOOK)
                 return _checkpoint(found)
-            note = write_note(str(statement), self._origin, self._key.public_key, self._key.sign)
+            with border(self._path):
+                covered = 0 if found is None else found[0]
+                rows = connection.execute(_ROTATIONS, (ROTATE, covered)).fetchall()
+            key = self._keys.signer(rotations(event_of(leaf) for (leaf,) in rows))
+            note = write_note(str(statement), self._origin, key.public_key, key.sign)
             with border(self._path):
                 connection.execute("INSERT INTO checkpoints VALUES(?, ?, ?)", (statement.size, statement.root, note))
             return Checkpoint(self._origin, statement.size, statement.root, note)

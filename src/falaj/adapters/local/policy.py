@@ -91,8 +91,10 @@ _OBJECTS = frozenset({"model.object", "model.withdraw"})
 """Stakeholders: whoever knows why a model should not go on may say so."""
 _BREAKS = frozenset({"access.elevate"})
 _REVIEWS = frozenset({"access.read", "access.review", "access.revoke"})
-_AUDITS = frozenset({"audit.read", "audit.checkpoint"})
 _SHOWS = frozenset({"evidence.make"})
+_AUDITS = frozenset({"audit.read", "audit.checkpoint", "audit.export", "audit.witness"})
+_BEATS = frozenset({"audit.beat"})
+_ROTATES = frozenset({"audit.rotate"})
 
 ROLES: Mapping[str, frozenset[str]] = {
     "data_scientist": READS | _SELF | _RUNS | _MAKES | _OBJECTS | _TESTIFIES,
@@ -138,6 +140,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _KEYS
     | _DOORS
     | _AUDITS
+    | _BEATS
+    | _ROTATES
     | _TELLS
     | _LABELS
     | {"project.init", "predictions.seal", "worker.tick"},
@@ -152,6 +156,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _AUDITS
+    | _BEATS
     | _TELLS
     | _LABELS
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from falaj.core import envelope as envelopes
-from falaj.core.errors import Denied, InvalidInput, NotFound, Unavailable
+from falaj.core.cosignature import KIND
+from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from falaj.core.note import Verifier, read_vkey
 
 _RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -37,6 +38,13 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         return self._private.sign(message)
 
+    def save(self, path: Path) -> None:
+        """Writes it and its public half durably into new files, as `open_key` reads them. Raises Conflict where one is there."""
+        with border(path):
+            write_once(path, _pem(self._private))
+        if open_key(path).public_key != self.public_key:
+            raise Conflict(f"{path} holds another key already.")
+
 
 def open_key(path: Path) -> SigningKey:
     """The key in the file, made on first use, with its public half beside it in `<file>.pub`.
@@ -53,14 +61,14 @@ def open_key(path: Path) -> SigningKey:
     key = SigningKey(private)
     public = path.with_name(path.name + ".pub")
     if not public.exists():
-        with _border(public):
+        with border(public):
             write_once(public, private.public_key().public_bytes(*_PEM))
     return key
 
 
 def load_public(path: Path) -> bytes:
     """The raw public key in a `.pub` file. Raises NotFound or InvalidInput."""
-    with _border(path):
+    with border(path):
         pem = path.read_bytes()
     try:
         public = serialization.load_pem_public_key(pem)
@@ -96,6 +104,12 @@ def checker(public_key: bytes) -> Callable[[bytes, bytes], bool]:
 def verifier(vkey: str) -> Verifier:
     """What checks the notes of the key that this text names (`<name>+<hash>+<base64>`)."""
     name, public_key = read_vkey(vkey)
+    return Verifier(name, public_key, checker(public_key), verifier)
+
+
+def witness_verifier(vkey: str) -> Verifier:
+    """What checks the cosignatures of the witness that this text names."""
+    name, public_key = read_vkey(vkey, KIND)
     return Verifier(name, public_key, checker(public_key))
 
 
@@ -114,7 +128,7 @@ def open_secret(path: Path, make: Callable[[], bytes]) -> bytes:
 
     Two processes that start at once get the same secret: whoever comes second reads what the first has written.
     """
-    with _border(path):
+    with border(path):
         if not path.exists():
             write_once(path, make())
         mode = path.stat().st_mode
@@ -152,13 +166,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def _new_private() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return _pem(Ed25519PrivateKey.generate())
+
+
+def _pem(private: Ed25519PrivateKey) -> bytes:
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 @contextmanager
-def _border(path: Path) -> Iterator[None]:
+def border(path: Path) -> Iterator[None]:
     """Words of the operating system become falaj's own."""
     try:
         yield

@@ -15,7 +15,8 @@ from falaj.core.errors import FalajError
 from falaj.core.event import Event
 from falaj.core.leaf import event_of
 from falaj.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash, verify_inclusion
-from falaj.core.note import Statement, Verifier, open_checkpoint
+from falaj.core.note import Statement, Verifier
+from falaj.core.succession import Succession
 from falaj.ports.evidence import Evidence, StoredEvent
 
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
@@ -74,7 +75,7 @@ class Proofs:
     """(kind, key) → (place of the event, where in its leaf) of what looks like a change of that record."""
 
     @classmethod
-    def read(cls, evidence: Evidence, verifier: Verifier) -> Proofs:
+    def read(cls, evidence: Evidence, verifier: Verifier | Succession) -> Proofs:
         """Never raises for what is stored: what cannot be read is a fault."""
         faults: list[str] = []
         events = _all(evidence.events, faults)
@@ -195,7 +196,7 @@ _NOT_YET = "no checkpoint covers it yet"
 
 
 def _newest(
-    evidence: Evidence, verifier: Verifier, events: Sequence[StoredEvent], faults: list[str]
+    evidence: Evidence, verifier: Verifier | Succession, events: Sequence[StoredEvent], faults: list[str]
 ) -> tuple[Statement | None, str]:
     """The largest statement whose signature is good; every other is looked at, too."""
     good: tuple[Statement | None, str] = (None, "")
@@ -207,7 +208,7 @@ def _newest(
     roots = _roots(events, checkpoints)
     for size, checkpoint in sorted(checkpoints.items()):
         try:
-            told = open_checkpoint(checkpoint.note, verifier)
+            told = verifier.open(checkpoint.note)
         except FalajError as exc:
             faults.append(f"the checkpoint of {size} events: {exc.message}")
             continue

@@ -14,8 +14,9 @@ from falaj.core.event import Event
 from falaj.core.leaf import event_of
 from falaj.core.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from falaj.core.moments import iso, short
-from falaj.core.note import Statement, Verifier, open_checkpoint
+from falaj.core.note import Statement, Verifier
 from falaj.core.ref import Ref
+from falaj.core.succession import Succession
 from falaj.ports.evidence import Evidence, StoredEvent
 from falaj.ports.ledger import Checkpoint
 
@@ -83,7 +84,7 @@ class Walk:
 
 def verify(
     evidence: Evidence,
-    verifier: Verifier,
+    verifier: Verifier | Succession,
     *,
     now: datetime,
     remembered: str | None = None,
@@ -128,9 +129,9 @@ def _checkpoints(evidence: Evidence, faults: dict[str, str]) -> list[Checkpoint]
         return []
 
 
-def _statement(note: str, verifier: Verifier) -> Statement | str:
+def _statement(note: str, verifier: Verifier | Succession) -> Statement | str:
     try:
-        return open_checkpoint(note, verifier)
+        return verifier.open(note)
     except FalajError as exc:
         return exc.message
 
@@ -148,7 +149,7 @@ def _compare_edge(evidence: Evidence, walk: Walk) -> None:
         walk.fault("edge", f"the {size} events have another root than the ledger keeps for them")
 
 
-def _compare_checkpoints(checkpoints: list[Checkpoint], verifier: Verifier, walk: Walk) -> None:
+def _compare_checkpoints(checkpoints: list[Checkpoint], verifier: Verifier | Succession, walk: Walk) -> None:
     good = 0
     for checkpoint in checkpoints:
         told = _statement(checkpoint.note, verifier)

@@ -13,6 +13,7 @@ from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.note import Verifier
 from falaj.core.recipe import Recipe
 from falaj.core.segment import PredictionId
+from falaj.core.succession import Succession
 from falaj.ports.blobs import Blobs
 from falaj.ports.evidence import Evident
 from falaj.ports.predictions import Predictions
@@ -100,7 +101,7 @@ class Trace:
         if not isinstance(ledger, Evident):
             raise InvalidInput("This ledger does not show its evidence.", "use an adapter that does: sqlite or memory.")
         with ledger.evidence() as evidence:
-            proofs = Proofs.read(evidence, self.verifier)
+            proofs = Proofs.read(evidence, Succession.of(self.verifier, ledger))
         trail = Trail(self, proofs, found, prediction_id, self._endpoint(proofs, found, prediction_id, endpoint))
         steps = (
             ("prediction", served.prediction),

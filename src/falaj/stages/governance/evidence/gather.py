@@ -88,6 +88,8 @@ def _wanted(
     attested = ""
     for event in events:
         subject = str(event.subject)
+        if event.verb == "evidence.make":  # that somebody looked at it is not about it
+            continue
         is_end = any(change.kind == "endpoint" and (change.key, event.at, event.verb) in ends for change in event.changes)
         if (
             subject in subjects

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.event import Event
 from falaj.core.leaf import event_of
 from falaj.core.moments import iso
-from falaj.core.note import Verifier, open_checkpoint
+from falaj.core.note import Verifier
 from falaj.core.ref import Ref
+from falaj.core.succession import Succession
 from falaj.core.tlog_proof import ProofText, write_proof
 from falaj.ports.blobs import Blobs
 from falaj.ports.evidence import Evident, StoredEvent
+from falaj.ports.ledger import Checkpoint
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.gates.report import markdown as gate_report
 from falaj.stages.governance.evidence.archive import Sign, b64, packed, pretty, sealed
@@ -29,6 +31,7 @@ from falaj.stages.governance.evidence.mlbom import mlbom
 from falaj.stages.governance.evidence.papers import papers
 from falaj.stages.governance.inventory import inventory, read
 from falaj.stages.governance.proofs import Tree
+from falaj.stages.governance.witnessing import Witnesses, cosigned, witnessed
 
 FORMAT = "falaj-evidence/1"
 README = """Evidence of {model}, from the ledger {origin} as of {size} events.
@@ -43,11 +46,14 @@ What is missing or not known is said to be.
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a stranger checks with. `model`: the raw public key that signs models and archives."""
+    """What a stranger checks with. `verifier` and `vkey`: the ledger's first key; `rotations()`: the proofs of those that
+    followed it. `model`: the raw public key that signs models and archives."""
 
     verifier: Verifier
     vkey: str
     model: bytes
+    rotations: Callable[[], Sequence[str]] = tuple
+    witnesses: Witnesses = field(default_factory=Witnesses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +101,43 @@ class Evidence:
         return made
 
     def files(self, model: Ref) -> tuple[dict[str, bytes], int, int]:
-        """Every file of the archive as of the newest checkpoint, that checkpoint's size, and the number of events. The same
-        ledger gives the same bytes."""
-        stored, note = self._stored()
-        signed = open_checkpoint(note, self.keys.verifier)
-        if len(stored) < signed.size:
-            raise Conflict(f"{signed.size} events were signed, {len(stored)} are there.", "falaj audit verify")
-        del stored[signed.size :]
+        """Every file of the archive, the size of the ledger that it is made from, and the number of events. The same ledger gives
+        the same bytes.
+
+        As of the newest checkpoint that the witnesses cosigned, where nothing was done about the version since; else of the
+        newest.
+        """
+        stored, under = self._stored(model)
         events = [event_of(one.leaf) for one in stored]
         found = gather(events, model)
+        signed = Succession.of(self.keys.verifier, self.kernel.ledger).open(under.note)
         about = {"origin": signed.origin, "size": signed.size}
         files = self._papers(found, events, about)
-        files |= _audit(found, stored, note)
+        files |= _audit(found, stored, under.note)
         files |= {name: text.encode() for name, text in self.programs.items()}
         files["README.txt"] = README.format(model=model, **about).encode()
-        files["keys.json"] = pretty({"ledger": self.keys.vkey, "model": b64(self.keys.model)})
+        witnesses = [witness.vkey for _, witness in self.keys.witnesses.asked]
+        files["keys.json"] = pretty({"ledger": self.keys.vkey, "model": b64(self.keys.model), "witnesses": witnesses})
+        if rotations := self.keys.rotations():
+            files["audit/rotations"] = "".join(rotations).encode()
         schema = "CycloneDX 1.6" if self.check(json.loads(files["model/mlbom.cdx.json"])) else "not checked"
         told = {"format": FORMAT, "model": str(model), "ledger": about, "as_of": iso(events[-1].at), "bom_schema": schema}
         return sealed(files, told, self.sign), signed.size, len(found.events)
 
-    def _stored(self) -> tuple[list[StoredEvent], str]:
+    def _stored(self, model: Ref) -> tuple[list[StoredEvent], Checkpoint]:
+        """The events that are under the checkpoint, and it with its cosignatures."""
         ledger = self.kernel.ledger
         if not isinstance(ledger, Evident):
             raise InvalidInput("This ledger does not show its evidence.", "use an adapter that does: sqlite or memory.")
+        newest = (ledger.checkpoints() or [ledger.checkpoint()])[-1]
         with ledger.evidence() as evidence:
-            checkpoints = evidence.checkpoints()
-            if not checkpoints:
-                raise NotFound("The ledger was never signed.", "falaj audit checkpoint")
-            return list(evidence.events()), checkpoints[-1].note
+            stored = list(evidence.events())[: newest.size]
+        if len(stored) < newest.size:
+            raise Conflict(f"{newest.size} events were signed, {len(stored)} are there.", "falaj audit verify")
+        seen = witnessed(ledger, self.keys.witnesses)
+        if seen is not None and max(gather([event_of(one.leaf) for one in stored], model).held) < seen.size:
+            return stored[: seen.size], seen
+        return stored, cosigned(ledger, newest)
 
     def _papers(self, found: Gathered, events: Sequence[Event], about: Mapping[str, Any]) -> dict[str, bytes]:
         """As of the last event: no clock, so that the same ledger gives the same papers."""
