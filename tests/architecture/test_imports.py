@@ -65,6 +65,7 @@ MODULE_OF: Mapping[str, str] = {
     "adbc-driver-manager": "adbc_driver_manager",
     "adbc-driver-postgresql": "adbc_driver_postgresql",
     "confluent-kafka": "confluent_kafka",
+    "cyclonedx-python-lib": "cyclonedx",
     "grpcio": "grpc",
     "ibis-framework": "ibis",
     "mlflow-skinny": "mlflow",

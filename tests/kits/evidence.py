@@ -59,10 +59,10 @@ class Case:
         return folder
 
 
-def case(folder: Path) -> Case:
+def case(folder: Path, ledger: Any = None) -> Case:
     """Trained, judged, tested, approved by two, promoted, served, drilled, objected to and that taken back."""
     (folder / "life").mkdir()
-    world = life(folder / "life")
+    world = life(folder / "life", ledger=ledger)
     version = world.registered("r1")
     assert version == VERSION
     world.registered("r2")
@@ -82,8 +82,8 @@ def case(folder: Path) -> Case:
     rollouts = Rollouts(Endpoints(later, MemoryHost(), {"delay": Endpoint("delay", "delay")}, dict))
     rollouts.deploy(OMAR, ENDPOINT, model=version, reason="serve it")
     Kills(rollouts.place, lambda _e: _NoLog(), later.now, lambda _w: Measured(60, 20, 20, 20)).drill(OMAR, ENDPOINT)
-    ledger: Any = world.kernel.ledger
-    keys = Keys(verifier(ledger.vkey), ledger.vkey, world.key.public_key)
+    signed: Any = world.kernel.ledger
+    keys = Keys(verifier(signed.vkey), signed.vkey, world.key.public_key)
 
     def sign(payload: bytes, kind: str) -> dict[str, Any]:
         return sign_envelope(payload, kind, world.key)

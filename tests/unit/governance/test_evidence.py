@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from falaj.auditor import archive_programs
 from falaj.core.errors import Denied, InvalidInput, NotFound
 from falaj.core.ref import Ref
 from falaj.stages.governance.evidence.archive import packed, sealed
+from tests.kits.audited import AMAL, LEDGER, Audited
 from tests.kits.evidence import DPO, OMAR, VERSION, Case, case, edit, looked_at, ran, signed_again, stranger
 from tests.kits.life import SERVICE
+from tests.kits.witness import running_witness
 
 pytestmark = pytest.mark.slow
 
@@ -270,3 +273,36 @@ def test_nobody_without_the_right_gets_one_and_there_is_none_of_what_does_not_ex
 def test_no_file_has_a_name_that_leads_out_of_the_archive(name: str) -> None:
     with pytest.raises(InvalidInput):
         sealed({name: b""}, {}, lambda _payload, _kind: {})
+
+
+def test_an_archive_of_a_ledger_with_two_keys_and_a_witness_holds_and_shows_who_cosigned(packages: Path, tmp_path: Path) -> None:
+    place = Audited(tmp_path / "ledger")
+    made = case(tmp_path, place.ledger)
+    rotated = str(place.audit.rotate(AMAL, LEDGER)["vkey"])
+    with running_witness(tmp_path / "witness", [made.vkey, rotated]) as witness:
+        place.watched_by = [witness]
+        audit = place.open()
+        keys = replace(made.evidence.keys, rotations=audit.rotations, witnesses=audit.witnesses)
+        kernel = replace(made.evidence.kernel, ledger=place.ledger)
+        evidence = replace(made.evidence, keys=keys, kernel=kernel)
+        place.write(1)
+        place.ledger.checkpoint()  # the first that the second key signs
+        assert audit.witness(AMAL, LEDGER).allowed
+        archive = Case(made.world, evidence).unpacked(tmp_path / "archive")
+        pinned = ("--vkey", made.vkey)
+        code, told = looked_at(archive, packages, *pinned, "--witness", witness.vkey)
+        assert (code, told["faults"]) == (0, [])
+        assert ["witnesses", "cosigned by witness.example/w1"] in told["seen"]
+        place.close()
+    note = (archive / "audit/checkpoint").read_text()
+    without = "".join(line for line in note.splitlines(keepends=True) if "witness.example" not in line)
+    for path in (archive / "audit").iterdir():
+        path.write_text(path.read_text().replace(note, without))
+    signed_again(archive, made.world.key)
+    code, told = looked_at(archive, packages, *pinned, "--witness", witness.vkey)
+    assert (code, names(told)) == (1, {"audit/checkpoint"})
+    (archive / "audit/rotations").write_text("")
+    signed_again(archive, made.world.key)
+    code, told = looked_at(archive, packages, *pinned)
+    assert code == 1
+    assert any("is not signed by key" in what for _, what in told["faults"])
