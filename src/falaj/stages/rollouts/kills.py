@@ -78,6 +78,17 @@ def drill_due(last: Mapping[str, Any] | None, now: datetime) -> bool:
     return last is None or last["verdict"] != "allow" or now - moment(last["at"]) > DRILL_EVERY
 
 
+def owes_drill(endpoint: Ref, last: Mapping[str, Any] | None, now: datetime) -> Decision:
+    """What the keepers of the house are told of an endpoint's kill switch: deny while a drill is due."""
+    seen = "never" if last is None else f"the last was {last['verdict']} at {last['at']}"
+    is_due = drill_due(last, now)
+    check = Check("drill", f"a good one every {DRILL_EVERY.days} days", seen, not is_due)
+    reason = (
+        f"the kill switch of {endpoint} was not shown to work for {DRILL_EVERY.days} days: falaj endpoint drill {endpoint.name}"
+    )
+    return Decision(endpoint, "kill-switch", judge([check]), (check,), None, now, reason if is_due else "drilled in time")
+
+
 @dataclass(frozen=True, slots=True)
 class Kills:
     """`predictions_of(endpoint)`: its log. `wall`: real time, also where the kernel replays. `rehearse(wanted)`: serves a
