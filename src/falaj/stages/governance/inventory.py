@@ -210,7 +210,7 @@ def _overdue(facts: Facts, model: Ref, record: Body, row: Body) -> Iterator[dict
         dpia = facts.get("dpia", f"{model.name}@{model.version}")
         needed = assessment(tier, str(record["asset"]["digest"]), row["classes"], dpia)
         if needed is not None and not needed.passed:
-            yield {"what": "dpia", "wanted": needed.wanted, "seen": needed.seen, "status": "enacted"}
+            yield {"what": "dpia", "wanted": needed.wanted, "seen": needed.seen, "status": "assumed"}
     if row["status"] != "in production":
         return
     for endpoint in row["endpoints"]:
