@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
+from falaj.core.errors import FalajError
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
     from falaj.app import App
 
+log = logging.getLogger("falaj.worker")
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 WORKER = Actor("worker", "service", ("service",))
@@ -32,7 +35,8 @@ class Duty:
 
 
 def _beat(app: App, _now: datetime) -> Sequence[str]:
-    """Under the replay clock a minute passes in no time: there the daily checkpoint brings the beat."""
+    """Under the replay clock a minute passes in no time: there the daily checkpoint brings the beat, and it promises nothing,
+    since the next time is for the caller to tell."""
     if app.clock.kind == "wall":
         app.audit.beat(WORKER, LEDGER)
     return ()
@@ -58,7 +62,7 @@ def _chase_reviews(app: App, _now: datetime) -> Sequence[str]:
 
 def _checkpoint(app: App, _now: datetime) -> Sequence[str]:
     if app.clock.kind == "replay":
-        app.audit.beat(WORKER, LEDGER, within=3 * DAY)
+        app.audit.beat(WORKER, LEDGER, within=timedelta())
     app.audit.checkpoint(WORKER, LEDGER)
     return ()
 
@@ -103,11 +107,18 @@ def _chase_drills(app: App, now: datetime) -> Sequence[str]:
 @contextmanager
 def alive(app: App) -> Iterator[None]:
     """Tells the ledger that the system starts, and at an orderly end that it stops; a death in between shows as silence."""
-    if app.clock.kind == "wall":
-        app.audit.beat(WORKER, LEDGER, state="up")
+    _tell(app, "up")
     yield
-    if app.clock.kind == "wall":
-        app.audit.beat(WORKER, LEDGER, state="down")
+    _tell(app, "down")
+
+
+def _tell(app: App, state: str) -> None:
+    """A ledger that cannot be written keeps nobody from starting or stopping what is served: that it is so shows as silence."""
+    try:
+        if app.clock.kind == "wall":
+            app.audit.beat(WORKER, LEDGER, state=state)
+    except FalajError as exc:
+        log.warning("the ledger could not be told that the system is %s: %s", state, exc)
 
 
 DUTIES: tuple[Duty, ...] = (

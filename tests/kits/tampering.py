@@ -35,7 +35,7 @@ TRIGGERS = (
 @dataclass(frozen=True)
 class Seen:
     """Who sees an attack: the ledger's own verification, with a remembered checkpoint, the verification that asks the
-    witness, and the witness itself, which refuses the next checkpoint."""
+    witness, and the next round with the witness, in which no further checkpoint is cosigned."""
 
     local: bool
     remembered: bool

@@ -22,7 +22,9 @@ class RunningWitness:
 
 
 @contextmanager
-def running_witness(folder: Path, trusted: Sequence[str] = (), name: str = "witness.example/w1") -> Iterator[RunningWitness]:
+def running_witness(
+    folder: Path, trusted: Sequence[str] = (), name: str = "witness.example/w1", *, kill: bool = False
+) -> Iterator[RunningWitness]:
     argv = [sys.executable, "-m", "falaj.witness", str(folder), "--port", "0", "--name", name]
     for vkey in trusted:
         argv += ["--trust", vkey]
@@ -36,7 +38,7 @@ def running_witness(folder: Path, trusted: Sequence[str] = (), name: str = "witn
         url, vkey = line.split()
         yield RunningWitness(url, vkey, folder)
     finally:
-        process.terminate()
+        (process.kill if kill else process.terminate)()
         process.wait(20)
         process.stdout.close()
         process.stderr.close()

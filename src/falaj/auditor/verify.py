@@ -169,7 +169,7 @@ def check_proof(text: str, chain: Chain, ask: argparse.Namespace) -> Report:
     fault = "" if is_in else f"the leaf is not number {proof.index} under the signed root"
     report.check("inclusion", fault, f"it is event {proof.index} of {size}")
     _witnessed([proof.note], ask, report)
-    for kept in [Note.read(path.read_text("utf-8")) for path in ask.remember]:
+    for kept in [Note.read(path.read_bytes().decode()) for path in ask.remember]:
         fault = "" if kept.size != size or kept.root == proof.note.root else "another root was remembered for this size"
         report.check("remembered", fault, f"of {kept.size} events; only a bundle can show that this one extends it")
     report.told |= {"event": json.loads(proof.leaf)} if is_in else {}
@@ -194,10 +194,10 @@ def check_prediction(text: str, chain: Chain, ask: argparse.Namespace) -> Report
 
 
 def check_bundle(folder: Path, chain: Chain, ask: argparse.Namespace) -> Report:
-    report, newest = Report(), Note.read((folder / "checkpoint").read_text("utf-8"))
+    report, newest = Report(), Note.read((folder / "checkpoint").read_bytes().decode())
     read = (Note.read(json.loads(line)["note"]) for line in (folder / "checkpoints.jsonl").read_bytes().splitlines())
     notes = [note for note in read if note.size <= newest.size]  # an export may be under way
-    kept = [Note.read(path.read_text("utf-8")) for path in ask.remember]
+    kept = [Note.read(path.read_bytes().decode()) for path in ask.remember]
     tree = Tree(folder, {note.size for note in (*notes, *kept)})
     tree.walk(newest.size)
     sizes = [note.size for note in notes]
@@ -385,8 +385,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     ask = parser.parse_args(argv)
     try:
-        chain = chain_of(ask.vkey, ask.rotations.read_text("utf-8") if ask.rotations else "")
-        shown = ask.path if ask.what == "bundle" else ask.path.read_text("utf-8")
+        chain = chain_of(ask.vkey, ask.rotations.read_bytes().decode() if ask.rotations else "")
+        shown = ask.path if ask.what == "bundle" else ask.path.read_bytes().decode()
         report = CHECKS[ask.what](shown, chain, ask)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         report = Report([{"check": "form", "holds": False, "seen": str(exc) or type(exc).__name__}])

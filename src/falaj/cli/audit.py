@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from falaj.core.codec import encode
 from falaj.core.decision import Decision
 from falaj.core.ref import Ref
+from falaj.operations.operation import Argument, value_of
 
 if TYPE_CHECKING:
     from falaj.app import App
 
 LOOK_S = 1.0
+FOLLOWS = (
+    Argument("after", "the number of the last event that was seen", "integer", -1),
+    Argument("limit", "how many events, then it ends (default: it goes on)", "integer", 0),
+)
 
 
 def print_verifier() -> None:
@@ -27,7 +32,7 @@ def print_verifier() -> None:
 
 def follow(app: App, given: Mapping[str, Any]) -> Any:
     """One line of JSON for each event, as it comes; ends at `limit` events, or with the first check that fails."""
-    after, left = int(given.get("after") or -1), int(given.get("limit") or 0)
+    after, left = (value_of(argument, given.get(argument.name)) for argument in FOLLOWS)
     root = ""
     while True:
         seen = app.audit.watch(after=after, root=root, limit=min(left or 1000, 1000))

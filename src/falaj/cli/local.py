@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falaj.cli.audit import FOLLOWS, follow, print_verifier
 from falaj.core.ref import Ref
 from falaj.operations.operation import Argument
 
@@ -117,15 +118,11 @@ def _draw_lineage(place: Place) -> Any:
 
 def _follow(place: Place) -> Any:
     """It lasts as long as its reader, so it is a terminal's command and no route: a program asks `audit watch` again."""
-    from falaj.cli.audit import follow
-
     with _reading(place, what="audit") as app:
         return follow(app, place.given)
 
 
 def _verifier(place: Place) -> Any:
-    from falaj.cli.audit import print_verifier
-
     return print_verifier()
 
 
@@ -249,10 +246,7 @@ LOCAL: tuple[Local, ...] = (
         ("audit", "follow"),
         "Follows the ledger, one line of JSON an event, until a check fails.",
         _follow,
-        (
-            Argument("after", "the number of the last event that was seen", "integer"),
-            Argument("limit", "how many events, then it ends (default: it goes on)", "integer"),
-        ),
+        FOLLOWS,
     ),
     Local(("audit", "verifier"), "Prints verify.py, which checks proofs and bundles without falaj.", _verifier),
     Local(("doctor",), "Looks for what is missing or wrong in this installation.", _doctor),

@@ -6,11 +6,12 @@ import base64
 from collections import deque
 from typing import Any
 
-from falaj.core.errors import InvalidInput
+from falaj.core.errors import InvalidInput, NotFound
 from falaj.core.note import vkey
 from falaj.core.ref import Ref
 from falaj.operations.operation import Argument, Asked, Operation, Subject
 
+PREDICTION = Subject("prediction", "the id that came with the prediction")
 SEQ = Subject("event", "the number of an event, counted from 0")
 LEDGER = Ref("ledger", "local")
 
@@ -57,6 +58,19 @@ def _key(asked: Asked) -> Any:
     return {"vkey": vkey(verifier.name, verifier.public_key), "witnesses": witnesses}
 
 
+def _prove_prediction(asked: Asked) -> Any:
+    """JSON as the verifier reads it; where only one endpoint is declared, it need not be named."""
+    from falaj.core.segment import PredictionId
+    from falaj.stages.governance.two_steps import prove_prediction, seal_of
+
+    app, found = asked.app, PredictionId.read(asked.about.name)
+    names = [name for name, _ in app.ledger.find("endpoint")]
+    name = str(asked["endpoint"] or (names[0] if len(names) == 1 else "")).removeprefix("endpoint/")
+    if name not in names:
+        raise NotFound.named("endpoint", name, names)
+    return prove_prediction(found, app.predictions_of(name), seal_of(app.ledger, name, found.segment), app.audit.proof)
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "audit",
@@ -77,6 +91,16 @@ OPERATIONS: tuple[Operation, ...] = (
         SEQ,
         (Argument("form", "the file's text, or its parts", default="tlog-proof", one_of=("tlog-proof", "parts")),),
         changes=False,
+    ),
+    Operation(
+        "prediction",
+        "prove",
+        "A proof of one prediction for a stranger: its line, and the seal over it.",
+        _prove_prediction,
+        PREDICTION,
+        (Argument("endpoint", "which endpoint made it, where there are several"),),
+        changes=False,
+        asks="audit.read",
     ),
     Operation(
         "audit",

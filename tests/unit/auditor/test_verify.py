@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from falaj.auditor import verify
-from falaj.core.merkle import inclusion_proof, leaf_hash
+from falaj.core.errors import Conflict
 from falaj.core.note import b64
 from falaj.core.ref import Ref
-from falaj.core.segment import seal
+from falaj.core.segment import PredictionId, seal
 from falaj.core.tlog_proof import ProofText, read_proof, write_proof
+from falaj.stages.governance.two_steps import prove_prediction, seal_of
 from falaj.stages.serving.service import Serving
 from tests.kits.audited import AMAL, LEDGER, Audited, Auditor, broken
 from tests.kits.witness import running_witness
@@ -215,11 +216,20 @@ def test_one_prediction_is_proven_in_two_steps(tmp_path: Path, auditor: Auditor)
     lines = [b'{"id":"p0-%d","score":0.%d}' % (n, n) for n in range(9)]
     sealed = seal("delay", 0, b"\n".join(lines) + b"\n", "2013-05-01T00:00:00.000Z", "2013-05-01T01:00:00.000Z")
     Serving(place.audit.kernel, lambda _: None).seal(AMAL, Ref("endpoint", "delay"), seals=[sealed])  # type: ignore[arg-type,return-value]
-    hashes = [leaf_hash(line) for line in lines]
-    shown = {
-        "line": b64(lines[4]), "row": 4, "rows": 9, "path": [b64(node) for node in inclusion_proof(hashes, 4)],
-        "proof": place.audit.proof(0),
-    }  # fmt: skip
+
+    class Log:
+        def lines(self, segment: int) -> list[bytes]:
+            return lines
+
+        def line(self, segment: int, row: int) -> bytes:
+            return lines[row]
+
+    found = PredictionId(0, 4, 0)
+    shown = dict(prove_prediction(found, Log(), seal_of(place.ledger, "delay", 0), place.audit.proof))  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="not sealed yet"):
+        seal_of(place.ledger, "delay", 1)
+    with pytest.raises(Conflict, match="not what was sealed"):
+        prove_prediction(found, Log(), (0, replace(sealed, root="sha256:00")), place.audit.proof)  # type: ignore[arg-type]
     asked = ["--vkey", place.ledger.vkey]
     code, report = auditor.run("prediction", auditor.file("p.json", json.dumps(shown)), *asked)
     assert (code, broken(report), report["prediction"]["score"]) == (0, set(), 0.4)

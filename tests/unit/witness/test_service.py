@@ -219,7 +219,7 @@ def process(tmp_path: Path) -> Iterator[RunningWitness]:
 @pytest.mark.slow
 def test_a_process_that_is_killed_takes_nothing_back(tmp_path: Path) -> None:
     for old, size in ((0, 3), (3, 9)):
-        with running_witness(tmp_path / "w", [VKEY]) as running:
+        with running_witness(tmp_path / "w", [VKEY], kill=True) as running:
             assert HttpWitness(running.vkey, running.url).add(old, path(old, size), note(size))
             with pytest.raises(Conflict) as caught:
                 HttpWitness(running.vkey, running.url).add(0, [], note(2))

@@ -54,31 +54,30 @@ class Outcome:
 
 
 def hand_over(ask: tuple[Verifier, Witness], checkpoint: Checkpoint, tree: LedgerTree, old: int) -> Outcome:
-    """Shows a witness the checkpoint, from the `old` size on, or from where it says that it stands."""
+    """Shows a witness the checkpoint, from the `old` size on, or from where it says that it stands.
+
+    Raises Conflict where the ledger itself is not what its checkpoint covers: then nobody is shown anything.
+    """
     verifier, witness = ask
-    known = old
-    try:
-        for _ in range(2):
-            try:
-                path = tree.consistency(min(known, checkpoint.size), checkpoint)
-                lines = witness.add(min(known, checkpoint.size), path, checkpoint.note)
-            except Conflict as exc:
-                size = exc.facts.get("size")
-                if not isinstance(size, int):
-                    raise
-                if size > checkpoint.size or size == known:
-                    return Outcome(witness.name, "refused", size, said=_ahead(size, checkpoint))
-                known = size
-                continue
+    known = min(old, checkpoint.size)
+    for _ in range(2):
+        path = tree.consistency(known, checkpoint)
+        try:
+            lines = witness.add(known, path, checkpoint.note)
             text, _ = split_note(checkpoint.note)
             for found in good(text, read_signatures(lines), [verifier]):
                 return Outcome(witness.name, "cosigned", checkpoint.size, found.line)
             return Outcome(witness.name, "gone", known, said="what it answered is not signed by its key")
-        return Outcome(witness.name, "gone", known, said="it takes back what it has seen")
-    except Denied as exc:
-        return Outcome(witness.name, "refused", known, said=exc.message)
-    except FalajError as exc:
-        return Outcome(witness.name, "gone", known, said=exc.message)
+        except Conflict as exc:
+            size = exc.facts.get("size")
+            if not isinstance(size, int) or size > checkpoint.size or size == known:
+                return Outcome(witness.name, "refused", size or known, said=_ahead(size or known, checkpoint))
+            known = size
+        except Denied as exc:
+            return Outcome(witness.name, "refused", known, said=exc.message)
+        except FalajError as exc:
+            return Outcome(witness.name, "gone", known, said=exc.message)
+    return Outcome(witness.name, "gone", known, said="it takes back what it has seen")
 
 
 def _ahead(size: int, checkpoint: Checkpoint) -> str:
