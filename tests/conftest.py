@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.kits.oidc import Op, oidc_provider
 from tests.kits.servers import S3, kafka_server, nats_server, postgresql_server, redis_server, s3_server
 
 # No test is timed: how long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-SERVERS = {"redis_url", "postgresql_url", "s3", "nats_url", "kafka_url"}
+SERVERS = {"redis_url", "postgresql_url", "s3", "nats_url", "kafka_url", "op"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,3 +53,9 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def kafka_url() -> Iterator[str]:
     with kafka_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def op() -> Iterator[Op]:
+    with oidc_provider() as found:
+        yield found

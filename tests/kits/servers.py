@@ -1,6 +1,6 @@
 """Real servers for the contract suites, each started once a test session on a free port of this machine, and ended with it.
 
-A server that is not installed skips its tests and says how to install it. FALAJ_TEST_REQUIRE=redis,postgresql,s3,nats,kafka
+A server that is not installed skips its tests and says how to install it. FALAJ_TEST_REQUIRE=redis,postgresql,s3,nats,kafka,oidc
 turns such a skip into a failure, as continuous integration does.
 """
 

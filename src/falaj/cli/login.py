@@ -153,8 +153,11 @@ class _Callback(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         import hmac
 
-        found = urlsplit(self.path)
-        pairs = parse_qsl(found.query, keep_blank_values=True, max_num_fields=20)
+        try:
+            found = urlsplit(self.path)
+            pairs = parse_qsl(found.query, keep_blank_values=True, max_num_fields=20)
+        except ValueError:
+            found, pairs = urlsplit("/"), []
         answer = dict(pairs)
         here = f"127.0.0.1:{self.server.server_address[1]}"
         is_mine = (

@@ -1,9 +1,8 @@
 // A certified OpenID provider (npm oidc-provider) on loopback, for tests alone: everybody is let in under the name they type.
 //
-//   node op.mjs            settings as JSON on standard input: {port, clients, groups, audience, ttl}
+//   node op.mjs            settings as one line of JSON on standard input: {port, jwks, clients, groups, audience, ttl}
 //
 // It prints its issuer when it listens, and ends when its standard input does.
-import { generateKeyPairSync, createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
@@ -18,11 +17,6 @@ process.stdin.on('data', (piece) => {
 process.stdin.on('end', () => process.exit(0));
 const asked = await told;
 
-function key(kind, options, kid, alg) {
-  const { privateKey } = generateKeyPairSync(kind, options);
-  return { ...createPrivateKey(privateKey.export({ format: 'pem', type: 'pkcs8' })).export({ format: 'jwk' }), kid, use: 'sig', alg };
-}
-
 const server = createServer();
 server.listen(asked.port ?? 0, '127.0.0.1');
 await once(server, 'listening');
@@ -30,7 +24,7 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 const provider = new Provider(issuer, {
   clients: asked.clients,
-  jwks: { keys: [key('rsa', { modulusLength: 2048 }, 'rsa-1', 'RS256'), key('ec', { namedCurve: 'P-256' }, 'ec-1', 'ES256')] },
+  jwks: asked.jwks,
   clientDefaults: { id_token_signed_response_alg: 'RS256' },
   cookies: { keys: ['only for tests'] },
   pkce: { required: () => true },

@@ -130,7 +130,9 @@ def test_an_actor_without_any_one_of_its_attributes_is_denied(name: str) -> None
     assert decide(actor).verdict == "deny"
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Actor)])
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(Actor) if field.name != "grant"]
+)  # in ordinary times there is none
 @pytest.mark.parametrize("value", [None, "", 0, ()])
 def test_an_actor_with_any_one_of_its_attributes_empty_is_denied(name: str, value: Any) -> None:
     actor = Actor(AMAL.name, AMAL.kind, AMAL.roles, AMAL.zone)

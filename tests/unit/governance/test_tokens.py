@@ -59,7 +59,7 @@ def tokens(kernel: Kernel, clock: Clock) -> Tokens:
 
 @pytest.fixture
 def certificates(kernel: Kernel, clock: Clock) -> Certificates:
-    def admit(request: bytes, service: str, at: datetime, _life: timedelta | None) -> bytes:
+    def admit(request: bytes, service: str, at: datetime, life: timedelta | None) -> bytes:
         return f"{request.decode()} {service} {at:%H}".encode()
 
     return Certificates(kernel, lambda name: f"spiffe://flights/service/{name}", admit, clock, ROLES)

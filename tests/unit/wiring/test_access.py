@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from falaj.adapters.local.host import ProcessHost
 from falaj.app import App, init_project, open_app
 from falaj.cli.doctor import _doors
 from falaj.cli.key import who
-from falaj.core.errors import Conflict, InvalidInput
+from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.inference.settings import settings_from
 from falaj.operations import OPERATIONS
 from tests.unit.adapters.test_authority import request
@@ -139,3 +139,46 @@ def test_a_certificate_is_let_in_and_signed_and_a_token_made_by_the_operations(t
         do(app, "certificate.revoke", "billing")
         assert [body["name"] for body in do(app, "certificate.list")] == ["billing"]
         assert not any(name.startswith("certificate:") for name in app.access.allowed())
+
+
+def test_the_control_plane_is_locked_by_the_same_words_and_its_certificate_is_renewed_at_half_of_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as app:
+        assert app.access.lock() is None
+    with opened(tmp_path, api_tls="local", api_tls_clients="local") as app:
+        files = app.access.lock()
+        assert files is not None
+        assert (files.certificate, files.clients) == (tmp_path / ".falaj" / "keys" / "api.pem", app.access.authority.path)
+        first = ends_at(files.certificate)
+        assert first is not None
+        assert timedelta(minutes=58) < first - datetime.now(UTC) <= timedelta(hours=1)
+        app.access.lock()
+        assert ends_at(files.certificate) == first
+        later = datetime.now(UTC) + timedelta(minutes=31)
+        monkeypatch.setattr("falaj.access.wall", lambda: later)
+        app.access.lock()
+        assert ends_at(files.certificate) == (later + timedelta(hours=1)).replace(microsecond=0)
+    for wrong in ({"api_tls_clients": "local"}, {"api_tls": "files"}, {"api_tls_key": "a", "api_tls_certificate": "b"}):
+        with opened(tmp_path, **wrong) as app, pytest.raises(InvalidInput, match="api_tls"):
+            app.access.lock()
+    for life in ("1m", "3d"):
+        with opened(tmp_path, tls_life=life) as app, pytest.raises(InvalidInput, match="tls_life"):
+            _ = app.access.authority
+
+
+def test_a_program_asks_for_a_certificate_of_a_day_at_most(tmp_path: Path) -> None:
+    with opened(tmp_path, host="memory") as app:
+        do(app, "certificate.allow", "billing", roles="caller")
+        asked = request(ec.generate_private_key(ec.SECP256R1())).decode()
+        (tmp_path / "billing.pem").write_text(do(app, "certificate.sign", "billing", request=asked, ttl="12h")["certificate"])
+        until = ends_at(tmp_path / "billing.pem")
+        assert until is not None
+        assert until - datetime.now(UTC) > timedelta(hours=11)
+        with pytest.raises(InvalidInput, match="cannot be good for"):
+            do(app, "certificate.sign", "billing", request=asked, ttl="25h")
+
+
+def test_roles_that_are_taken_in_an_emergency_must_exist(tmp_path: Path) -> None:
+    with opened(tmp_path, elevate_roles="operators") as app, pytest.raises(NotFound, match="no role named 'operators'"):
+        _ = app.access.elevations

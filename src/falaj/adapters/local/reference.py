@@ -26,7 +26,7 @@ def secret(reference: str) -> bytes | None:
     if kind == "file" and Path(where).is_file():
         return Path(where).read_bytes().strip()
     raise InvalidInput(
-        f"The secret reference {kind}:… leads nowhere.",
+        f"The secret reference {kind}:… leads nowhere." if kind in ("env", "file") else "A secret's place is no reference.",
         "write env:NAME or file:PATH; a secret itself never stands in the settings.",
     )
 

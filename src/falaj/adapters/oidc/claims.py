@@ -83,10 +83,15 @@ def verified(text: str, head: Mapping[str, Any], key: Mapping[str, Any]) -> Mapp
     algorithm = head.get("alg")
     if not isinstance(algorithm, str) or algorithm not in algorithms_of(key):
         raise Unauthenticated("The token is signed in a way that is not taken here.", _HINT)
+    signed, _, signature = text.rpartition(".")
     try:
-        jws.deserialize_compact(text, jwk.import_key(dict(key)), algorithms=[algorithm])
+        # The algorithm alone: joserfc's own reader of headers warns of the name that EdDSA had until RFC 9864.
+        model = jws.JWSRegistry.algorithms[algorithm]
+        is_good = model.verify(signed.encode(), _bytes(signature), jwk.import_key(dict(key)))
     except (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise Unauthenticated("The token is not valid here.", _HINT) from exc
+    if is_good is not True:
+        raise Unauthenticated("The token is not valid here.", _HINT)
     return _object(text.split(".")[1], "body")
 
 
@@ -108,7 +113,8 @@ def holder_of(head: Mapping[str, Any], claims: Mapping[str, Any], pinned: Pinned
     if "cnf" in claims:
         raise Unauthenticated("The token is bound to its sender, which is not checked here.", "ask for a bearer token.")
     client = claims.get("client_id", claims.get("azp"))
-    if client not in {pinned.client, *pinned.clients} or claims.get("azp", client) != client:
+    taken = isinstance(client, str) and (client == pinned.client or client in pinned.clients)
+    if not taken or claims.get("azp", client) != client:
         raise Unauthenticated(
             "The token was issued to another client (client_id).", "name it in oidc_clients, if it may come here."
         )
@@ -185,9 +191,14 @@ def _half(algorithm: str, access: str) -> str:
 
 def _object(part: str, what: str) -> dict[str, Any]:
     try:
-        body = strict_json(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        body = strict_json(_bytes(part))
     except (ValueError, TypeError, RecursionError) as exc:
         raise Unauthenticated(f"The token's {what} cannot be read.", _HINT) from exc
     if not isinstance(body, dict):
         raise Unauthenticated(f"The token's {what} is no object.", _HINT)
     return body
+
+
+def _bytes(part: str) -> bytes:
+    """Raises ValueError."""
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
