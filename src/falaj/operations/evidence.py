@@ -38,7 +38,7 @@ def _describe(asked: Asked) -> Any:
 
     said = Description(
         asked["purpose"], asked["risk"], asked["owner"], asked["oversight"], _pairs(asked["responsible"]),
-        asked["lawful_basis"], tuple(asked["purposes"]),
+        asked["basis"], tuple(asked["purposes"]),
     )  # fmt: skip
     return asked.app.governance.dossier.describe(asked.actor, asked.about, said=said)
 
@@ -117,7 +117,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "oversight", "how people look on; out of the loop for low risk alone", default="in_the_loop", one_of=OVERSIGHT
             ),
             Argument("responsible", "who answers for a step, as in validation=noura,deployment=omar", "list", ()),
-            Argument("lawful_basis", "on which ground the data behind it is used", default=""),
+            Argument("basis", "the lawful basis: on which ground the data behind it is used", default=""),
             Argument("purposes", "what its answers may be used for", "list", ()),
         ),
     ),

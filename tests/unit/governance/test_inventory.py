@@ -116,6 +116,13 @@ def test_what_is_overdue_is_told_by_tier_with_how_sure_the_demand_is(world: Life
     assert rows(world, tier("tier1"))["model/delay@1"]["overdue"] == []
 
 
+def test_a_version_in_quarantine_is_told_as_such(world: Life) -> None:
+    body = {"state": "quarantined", "at": "2013-03-04T00:00:00.000Z", "by": "person:dana"}
+    held = Event("model.quarantine", Ref("model", "delay", "2"), OMAR, AT, {}, (Change("standing", "delay@2", body),))
+    row = rows(world, held)["model/delay@2"]
+    assert (row["status"], row["since"]) == ("quarantined", "2013-03-04T00:00:00.000Z")
+
+
 def test_a_drill_is_overdue_after_a_month(world: Life) -> None:
     body = {"at": "2013-03-03T00:00:00.000Z", "verdict": "allow"}
     drilled = Event("endpoint.drill", ENDPOINT, OMAR, AT, {}, (Change("drill", "delay", body),))

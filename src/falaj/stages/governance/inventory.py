@@ -127,8 +127,9 @@ def _foreign(facts: Facts, model: Ref, body: Body) -> dict[str, Any]:
 def _status(facts: Facts, model: Ref, record: Body) -> tuple[str, Any, Any]:
     """What it is, since when, and until when it was."""
     found = facts.of.get(str(model), ())
-    if str(((record["asset"].get("labels")) or {}).get("state")) == "quarantined":
-        return "quarantined", record.get("created_at"), None
+    standing = facts.get("standing", f"{model.name}@{model.version}") or {}
+    if standing.get("state") == "quarantined":
+        return "quarantined", standing.get("at"), None
     if live := [term for term in found if term.is_open]:
         return "in production", iso(min(term.since for term in live)), None
     if found:

@@ -14,8 +14,8 @@ from falaj.stages.governance.asof import State, Term, terms
 Body = Mapping[str, Any]
 PEOPLE = ("tier", "description", "approval", "objection", "test", "dpia")
 """Kinds of records about a version or its model that people write. An archive holds every event that wrote or removed one."""
-RECEIPTS = ("retention.", "erasure.", "subject.", "consent.", "hold.")
-"""Beginnings of verbs by which data behind a model was kept, withheld or removed."""
+RECEIPTS = ("dataset.expire", "model.expire", "model.mark", "model.quarantine", "model.justify", "retention.", "hold.")
+"""Beginnings of verbs by which a model or data behind it was held, withheld or removed."""
 DEEPEST = 64
 """Snapshots of snapshots, so deep."""
 
