@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from falaj.adapters.local.signing import SigningKey
-from falaj.auditor import archive_programs
+from falaj.auditor import archive_programs, verify_archive
 from falaj.core.errors import Denied, InvalidInput, NotFound
 from falaj.core.ref import Ref
 from falaj.stages.governance.evidence.archive import packed, sealed
@@ -306,3 +308,37 @@ def test_an_archive_of_a_ledger_with_two_keys_and_a_witness_holds_and_shows_who_
     code, told = looked_at(archive, packages, *pinned)
     assert code == 1
     assert any("is not signed by key" in what for _, what in told["faults"])
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_byte_of_whatever_file_is_changed_it_is_found(whole: Path, tmp_path: Path, data: Any) -> None:
+    """In this process, with the verifier of this machine, which runs nothing of the archive."""
+    names_of = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
+    name = data.draw(st.sampled_from(names_of))
+    path = whole / name
+    before = path.read_bytes()
+    place = data.draw(st.integers(0, len(before) - 1))
+    how = data.draw(st.sampled_from(["flip", "cut", "more"]))
+    mask = data.draw(st.integers(1, 255))
+    after = {
+        "flip": before[:place] + bytes([before[place] ^ mask]) + before[place + 1 :],
+        "cut": before[:place],
+        "more": before + b" ",
+    }
+    try:
+        path.write_bytes(after[how])
+        if after[how].strip() != before.strip() or name != "manifest.dsse.json":
+            assert verify_archive.main([str(whole), "--json"]) in (1, 2) or _is_same(name, before, after[how])
+    finally:
+        path.write_bytes(before)
+
+
+def _is_same(name: str, before: bytes, after: bytes) -> bool:
+    """A signature's envelope may be written otherwise and say the same: nothing else may."""
+    if name != "manifest.dsse.json":
+        return False
+    told, was = json.loads(after), json.loads(before)
+    return [told["payload"], told["payloadType"]] == [was["payload"], was["payloadType"]] and any(
+        one["sig"] == was["signatures"][0]["sig"] for one in told["signatures"]
+    )
