@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from falaj.adapters.local.signing import SigningKey
 from falaj.auditor import archive_programs, verify_archive
-from falaj.core.errors import Denied, InvalidInput, NotFound
+from falaj.core.errors import Denied, InvalidInput, NotFound, Unavailable
 from falaj.core.ref import Ref
 from falaj.stages.governance.evidence.archive import packed, sealed
 from tests.kits.audited import AMAL, LEDGER, Audited
@@ -262,6 +262,14 @@ def test_the_archive_is_for_its_owner_and_kept_in_the_ledger(made: Case) -> None
         assert packed_files.testzip() is None
     last = list(made.world.kernel.ledger.events(verb="evidence.make"))[-1]
     assert last.facts["archive"] == archive.digest
+
+
+def test_a_folder_that_cannot_be_written_is_unavailable_and_nothing_is_recorded(made: Case, tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("a file where a folder is wanted")
+    before = len(list(made.world.kernel.ledger.events(verb="evidence.make")))
+    with pytest.raises(Unavailable):
+        replace(made.evidence, folder=tmp_path / "blocked").make(DPO, VERSION)
+    assert len(list(made.world.kernel.ledger.events(verb="evidence.make"))) == before
 
 
 def test_nobody_without_the_right_gets_one_and_there_is_none_of_what_does_not_exist(made: Case) -> None:

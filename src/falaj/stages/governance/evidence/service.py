@@ -11,7 +11,7 @@ from typing import Any
 
 from falaj.core.codec import decode, digest
 from falaj.core.decision import Decision
-from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from falaj.core.event import Event
 from falaj.core.leaf import event_of
 from falaj.core.moments import iso
@@ -184,9 +184,14 @@ def _audit(found: Gathered, stored: Sequence[StoredEvent], note: str) -> dict[st
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, for the owner only."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Whole or not at all, for the owner only. Raises Unavailable where that cannot be."""
     draft = path.with_name(f".{path.name}.{digest(data)[7:19]}")
-    draft.touch(mode=0o600)
-    draft.write_bytes(data)
-    draft.replace(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError as exc:
+        raise Unavailable(
+            f"{path} cannot be written: {exc.strerror}.", "look at the folder's owner and the disk's space."
+        ) from exc
