@@ -21,6 +21,8 @@ from falaj.core.moments import length
 from falaj.stages.action import Kernel
 
 if TYPE_CHECKING:
+    import ssl
+
     from falaj.adapters.local.authority import Authority
     from falaj.adapters.oidc.identity import OidcIdentity
     from falaj.adapters.oidc.login import Login
@@ -254,6 +256,22 @@ class Access:
         clients = Path(told["tls_clients"]) if "tls_clients" in told else None
         files = Files(Path(told["tls_certificate"]), Path(told["tls_key"]), clients, secret(told.get("tls_passphrase", "")))
         return {told["tls_certificate"]: datetime.fromtimestamp(read_pair(files, wall().timestamp()).until, UTC)}
+
+    def trust(self, endpoint: str) -> ssl.SSLContext | None:
+        """What a caller on this machine trusts of an endpoint that is encrypted; it shows that endpoint's own certificate."""
+        import ssl
+
+        kind = self._get("serve_tls")
+        if kind == "off":
+            return None
+        own = self.settings.state_folder / "serving" / endpoint / "service.pem"
+        trusted = str(self.authority.path) if kind == "local" else self._path("serve_tls_certificate")
+        context = ssl.create_default_context(cafile=trusted)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate in the settings, whoever signed it
+        context.check_hostname = kind == "local"
+        if own.is_file():
+            context.load_cert_chain(own)
+        return context
 
     @property
     def is_in_clear(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from falaj.core.errors import Conflict, InvalidInput
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from falaj.residency import Residency
     from falaj.sealing import Sealing
     from falaj.stages.governance.audit import Audit
+    from falaj.stages.governance.evidence.service import Evidence
     from falaj.stages.governance.records import Records
     from falaj.stages.governance.trace import Trace
     from falaj.stages.governance.witnessing import Witnesses
+    from falaj.stages.registry.dossier import Dossier
+    from falaj.stages.rollouts.kills import Kills
 
 
 def refuse_second(settings: Settings) -> None:
@@ -117,6 +121,52 @@ class Governance:
         app = self.app
         verify = checker(load_public(app.state / "keys" / "model.ed25519.pub"))
         return Trace(app.kernel, app.blobs, app.predictions_of, app.contracts, app.features, self.verifier, verify)
+
+    def as_of(self, at: datetime) -> dict[str, Any]:
+        """What was declared, served, under way and allowed at that time, from the ledger's events alone."""
+        from falaj.stages.governance.asof import state_at, terms, told, until
+
+        events = list(until(self.app.ledger.events(), at))
+        return told(state_at(events, at), [term for term in terms(events) if term.is_open], at)
+
+    @cached_property
+    def dossier(self) -> Dossier:
+        """What is said of models beside what made them."""
+        from falaj.stages.registry.dossier import Dossier
+
+        return Dossier(self.app.kernel)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Makes archives about models, which a stranger checks without falaj."""
+        from falaj.adapters.cyclonedx.schema import check
+        from falaj.adapters.local.signing import load_public, open_key, sign_envelope
+        from falaj.auditor import archive_programs
+        from falaj.core.note import vkey
+        from falaj.stages.governance.evidence.service import Evidence, Keys
+
+        app, keys = self.app, self.app.state / "keys"
+        public = load_public(keys / "ledger.ed25519.pub")
+        first, model = vkey(f"falaj/{app.settings.name}", public), load_public(keys / "model.ed25519.pub")
+        shown = Keys(self.verifier, first, model, self.audit.rotations, self.witnesses)
+        key = open_key(keys / "model.ed25519")
+
+        def sign(payload: bytes, kind: str) -> dict[str, Any]:
+            return sign_envelope(payload, kind, key)
+
+        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check)
+
+    @cached_property
+    def kills(self) -> Kills:
+        """The kill switch of the endpoints, and its drill."""
+        from falaj.inference.auth import hmac_of
+        from falaj.rehearsal import Rehearsal, wall
+        from falaj.stages.rollouts.kills import Kills
+
+        app = self.app
+        pepper = (app.state / "keys" / "pepper").read_bytes()
+        rehearsal = Rehearsal(app.host, lambda key: hmac_of(pepper, key.encode()), app.access.trust)
+        return Kills(app.rollouts.place, app.predictions_of, wall, rehearsal)
 
     @cached_property
     def residency(self) -> Residency:

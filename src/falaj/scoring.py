@@ -14,7 +14,7 @@ from falaj.adapters.tabular.address import inside
 from falaj.core.actor import Actor
 from falaj.core.asset import Asset
 from falaj.core.codec import decode, digest_of
-from falaj.core.errors import FalajError, InvalidInput, NotFound
+from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.moments import iso, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -61,13 +61,21 @@ def score(app: App, actor: Actor, model: Ref, asked: Mapping[str, Any], run_id: 
 
 
 def model_of(app: App, text: str, endpoint: str) -> Ref:
-    """The version that is meant: itself, an alias, or what the endpoint's champion is; without either the model's champion."""
+    """The version that is meant: itself, an alias, or what the endpoint's champion is; without either the model's champion.
+
+    Raises Conflict for an endpoint that was taken out of use: its model scores no file either.
+    """
     if endpoint:
         record = app.ledger.get("endpoint", endpoint)
         if record is None:
             app.project.one("endpoints", endpoint)
             raise NotFound(f"Nothing is served on endpoint/{endpoint} yet.", f"falaj endpoint deploy {endpoint}")
-        arms = decode(Wanted, record["wanted"]).arms
+        wanted = decode(Wanted, record["wanted"])
+        if wanted.killed:
+            raise Conflict(
+                f"endpoint/{endpoint} was taken out of use at {wanted.killed['at']}.", f"falaj endpoint show {endpoint}"
+            )
+        arms = wanted.arms
         return Ref.parse(next(arm.model for arm in arms if arm.role == "champion"))
     return app.registry.resolve(text if "@" in text else f"{text}@champion")
 

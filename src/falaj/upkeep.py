@@ -72,6 +72,24 @@ def _witness(app: App, now: datetime) -> Sequence[str]:
     return [f"the ledger is not witnessed: {reason}"] if is_late else ()
 
 
+def _chase_drills(app: App, now: datetime) -> Sequence[str]:
+    """Where a model with a tier answers, the kill switch is drilled each month, or somebody hears of it."""
+    from falaj.stages.rollouts.kills import owes_drill
+
+    news = []
+    for name, record in app.ledger.find("endpoint"):
+        models = {Ref.parse(arm["model"]).bare for arm in record["wanted"]["arms"]}
+        if any(app.ledger.get("tier", str(model)) is not None for model in models):
+            owed = owes_drill(Ref("endpoint", name), app.ledger.get("drill", name), now)
+            alert = app.alerts.open_for(f"{owed.rule}|{owed.subject}")
+            if owed.allowed and alert is not None:
+                app.alerts.resolve(WORKER, alert.ref, reason=owed.reason)
+            elif not owed.allowed and alert is None:
+                app.alerts.raise_from(WORKER, replace(owed, actor=WORKER))
+                news.append(owed.reason)
+    return news
+
+
 @contextmanager
 def alive(app: App) -> Iterator[None]:
     """Tells the ledger that the system starts, and at an orderly end that it stops; a death in between shows as silence."""
@@ -169,6 +187,7 @@ DUTIES: tuple[Duty, ...] = (
     Duty("people", DAY, _people, "subject.advance"),
     Duty("retrain", DAY, _retrain, "run.start"),
     Duty("retention", DAY, _retention, "retention.apply"),
+    Duty("drills of kill switches", DAY, _chase_drills, "alert.open"),
 )
 
 ROUND: Mapping[str, str] = {

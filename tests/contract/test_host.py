@@ -105,9 +105,9 @@ class TestProcessHost(HostContract):
         for name in ("one", "two"):
             (host.folder / name).mkdir(parents=True)
             host._settle(name, host.folder / name)
-        from falaj.adapters.local.host import _json
+        from falaj.adapters.local.folder import read_json
 
-        assert [(_json(host.folder / name / "settings.json") or {})["port"] for name in ("one", "two")] == [20_000, 20_001]
+        assert [(read_json(host.folder / name / "settings.json") or {})["port"] for name in ("one", "two")] == [20_000, 20_001]
 
     def test_a_folder_that_cannot_be_written_is_unavailable(self) -> None:
         blocked = self.place.state / "blocked"

@@ -156,8 +156,8 @@ class Undrawn(Trainer):
         return {}
 
 
-def life(folder: Path, trainer: type[Trainer] = Undrawn) -> Life:
-    """A world whose data is known until the last day, and that stands at `AT`."""
+def life(folder: Path, trainer: type[Trainer] = Undrawn, ledger: Any = None) -> Life:
+    """A world whose data is known until the last day, and that stands at `AT`. `ledger`: in memory unless another is given."""
     tables = {"trips": trips(), "sky": sky()}
     known = {"trips": "known_at", "sky": "seen_at"}
     for name, columns in (("trips", _TRIP_COLUMNS), ("sky", _SKY_COLUMNS)):
@@ -173,7 +173,7 @@ def life(folder: Path, trainer: type[Trainer] = Undrawn) -> Life:
         "sky": Dataset("sky", "sky.odcs.yaml", rows_of("sky"), "seen_at", "seen_at"),
     }
     blobs, mirror, key = MemoryBlobs(), MemoryMirror(), SigningKey.generate()
-    kernel = Kernel(MemoryLedger(), RolePolicy(), lambda: AT)
+    kernel = Kernel(ledger or MemoryLedger(), RolePolicy(), lambda: AT)
     contracts = Contracts(kernel, blobs, datasets, folder)
     for name in datasets:
         contracts.ingest(SERVICE, Ref("dataset", name), until=AT)

@@ -37,6 +37,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "grpc": ("google", "grpc"),
     "tokens": ("jwt",),
     "oidc": ("authlib", "httpx", "joserfc"),
+    "evidence": ("cyclonedx",),
     "traces": ("opentelemetry",),
     "kafka": ("confluent_kafka",),
     "nats": ("nats",),

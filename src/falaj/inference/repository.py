@@ -37,6 +37,8 @@ class Repository:
         self._name = str(self._path)
         self._seen: tuple[int, int, int] | None = None
         self._out: Mapping[str, Any] = {}
+        self.killed: Unavailable | None = None
+        """What callers are told while the control plane has taken the endpoint out of use; nobody can undo that here."""
 
     def look(self) -> None:
         """Takes in what changed, for once before the calls that arrived together. What cannot be read is obeyed."""
@@ -55,6 +57,8 @@ class Repository:
 
     def problem(self, name: str) -> Unavailable | None:
         """Why a model does not answer although it is loaded, as of the last look."""
+        if self.killed is not None:
+            return self.killed
         if not self._out:
             return None
         told = self._out.get(name) or self._out.get("")
@@ -89,9 +93,17 @@ class Repository:
         self._write({name: {"by": actor.name, "at": at}})
 
     def load(self, serving: Serving | None, name: str, parameters: Mapping[str, Any], actor: Actor) -> None:
-        """The model answers again, in every worker. Raises as `unload`."""
+        """The model answers again, in every worker. Raises as `unload`, and Unavailable while the endpoint is out of use."""
+        if self.killed is not None:
+            raise self.killed
         self._record("load", serving, name, parameters, actor)
         self._write({})
+
+    def obey(self, killed: Mapping[str, str]) -> None:
+        """From the next call on as the control plane wants it: `killed` as in `Wanted`. Any thread may say so."""
+        told = f"The endpoint was taken out of use at {killed.get('at', '?')}." if killed else ""
+        hint = "nothing is predicted here until its operators take it back into use: falaj endpoint show"
+        self.killed = Unavailable(told, hint, out_of_use=True) if killed else None
 
     def _record(self, what: str, serving: Serving | None, name: str, parameters: Mapping[str, Any], actor: Actor) -> str:
         """Into the prediction log, before it is done: what cannot be written down is not done."""

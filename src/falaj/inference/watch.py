@@ -21,7 +21,7 @@ from falaj.inference.log import PredictionLog, replace_file
 from falaj.inference.metrics import Metrics
 from falaj.inference.models import Models, Serving
 from falaj.inference.predict import Predictor
-from falaj.inference.report import write_json
+from falaj.inference.report import stamp, write_json
 from falaj.ports.host import Wanted
 
 LOOK_EVERY_S, BEAT_EVERY_S = 0.1, 1.0
@@ -45,9 +45,23 @@ class Watch:
     _is_unsaid: bool = field(default=False, init=False)
     _said: tuple[int, FalajError | None] = field(default=(-1, None), init=False)
     _seen: tuple[int, int, int] | None = field(default=None, init=False)
+    _heeded: tuple[int, int, int] | None = field(default=None, init=False)
+
+    def heed(self) -> None:
+        """Whether anything may be answered at all. Apart from `look`, which may be busy with a large model, and before it: an
+        endpoint that was taken out of use predicts nothing, whether or not its models can be loaded."""
+        path = self.folder / "wanted.json"
+        seen = stamp(path)
+        if seen == self._heeded:
+            return
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # of what cannot be read, `look` complains
+            killed = orjson.loads(path.read_bytes()).get("killed") or {}
+            self.predictor.repository.obey(dict(killed))
+            self._heeded = seen
 
     def look(self) -> None:
         """Loads a new wish, if there is one. What cannot be served is reported, and the last good arms go on."""
+        self.heed()
         path = self.folder / "wanted.json"
         try:
             stat = path.stat()
@@ -120,7 +134,10 @@ class Watch:
         if self.predictor.serving is not None or not (self.folder / "good.json").exists():
             return
         try:
-            self.predictor.serving = self.models.open(_read(self.folder / "good.json"))
+            good = _read(self.folder / "good.json")
+            self.predictor.serving = self.models.open(good)
+            if self._heeded is None:
+                self.predictor.repository.obey(good.killed)
         except FalajError as exc:
             self.on_problem(exc)
 
@@ -149,8 +166,9 @@ class Upkeep:
 
 
 async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
-    """Until it is cancelled, off the event loop: looks at the wish ten times a second; settles the log, gives a sign of life and
-    writes the metrics down once a second. None of them waits for another: a large model or a busy disk is no hang."""
+    """Until it is cancelled, off the event loop: looks ten times a second whether it may answer at all, and at the wish; settles
+    the log, gives a sign of life and writes the metrics down once a second. None of them waits for another: a large model or a
+    busy disk is no hang, and does not keep an endpoint in use."""
     loop = asyncio.get_running_loop()
 
     async def every(seconds: float, call: Callable[[], None]) -> None:
@@ -159,7 +177,8 @@ async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
             await asyncio.sleep(seconds)
 
     calls = (upkeep.settle, watch.beat, watch.predictor.metrics.save)
-    await asyncio.gather(every(LOOK_EVERY_S, watch.look), *(every(BEAT_EVERY_S, call) for call in calls))
+    looks = (watch.heed, watch.look)
+    await asyncio.gather(*(every(LOOK_EVERY_S, call) for call in looks), *(every(BEAT_EVERY_S, call) for call in calls))
 
 
 class GroupSync:

@@ -225,7 +225,7 @@ def _object(given: Any) -> dict[str, Any]:
     return body
 
 
-_ONLY_ONE = frozenset({"access", "audit", "config", "lineage", "privacy", "retention", "status", "worker", "report"})
+_ONLY_ONE = frozenset({"access", "audit", "config", "evidence", "lineage", "privacy", "retention", "status", "worker", "report"})
 _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "text": _text,
     "integer": _integer,

@@ -28,6 +28,8 @@ def _revoke(asked: Asked) -> Any:
 
 def _status(asked: Asked) -> Any:
     app = asked.app
+    if asked["at"] is not None:
+        return app.governance.as_of(asked["at"])
     return {
         "project": app.settings.name,
         "zone": app.settings.zone,
@@ -35,6 +37,7 @@ def _status(asked: Asked) -> Any:
         "now": app.kernel.now(),
         "runs": [run.id for run in app.pipelines.live()],
         "endpoints": [name for name, _ in app.ledger.find("endpoint")],
+        "out_of_use": [name for name, body in app.ledger.find("endpoint") if body["wanted"].get("killed")],
         "rollouts": [body["ref"] for _, body in app.ledger.find("rollout") if body["ended_at"] is None],
         "experiments": [body["ref"] for _, body in app.ledger.find("experiment") if body["ended_at"] is None],
         "open_alerts": [alert.ref for alert in app.alerts.all() if alert.state != "resolved"],
@@ -66,7 +69,13 @@ OPERATIONS: tuple[Operation, ...] = (
         asks="audit.read",
     ),
     Operation(
-        "status", "show", "What is running, served, rolled out and wrong right now.", _status, changes=False, asks="run.read"
+        "status",
+        "show",
+        "What is running, served, rolled out and wrong: right now, or as it was.",
+        _status,
+        arguments=(Argument("at", "as it was at that time, from the ledger's events alone", "time"),),
+        changes=False,
+        asks="run.read",
     ),
     Operation(
         "worker",

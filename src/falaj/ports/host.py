@@ -81,6 +81,8 @@ class Wanted:
     """What the prediction log may not hold: `class:<classification>`, a field or `view.feature` → `hash`, `drop` or `keep`."""
     stream: Mapping[str, Any] = field(default_factory=dict)
     """Where requests come from as messages: `source`, `sink`, `dead`, `group`, `batch`, `tries`; empty where they do not."""
+    killed: Mapping[str, str] = field(default_factory=dict)
+    """`by`, `at`, `reason` of who took the endpoint out of use: nothing is answered until it is revived. Empty: it is in use."""
 
 
 def is_variant(role: str) -> bool:
@@ -107,6 +109,9 @@ class Host(Protocol):
 
     def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
         """Makes it so; the same again changes nothing. `keys`: HMAC of a key → its actor. Returns when the server took it over.
+
+        Where it is `killed`, every worker refuses to predict from then on, and says so first: whatever else keeps the revision
+        from being taken over, and whoever starts again, finds it refused.
 
         Raises Unavailable where the server does not come up, Conflict where its port is taken.
         """

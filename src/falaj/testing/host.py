@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,10 @@ class HostContract:
         self.host().serve(self.wanted(2), self.keys())
         after = self.host().look(self.wanted(2).endpoint)
         assert (after.revision, after.pid) == (2, before.pid)
+        # That nobody is to be answered is a wish like any other, and taken over as well.
+        self.host().serve(replace(self.wanted(3), killed={"by": "anna", "at": "2013-05-01T00:00:00Z"}), self.keys())
+        after = self.host().look(self.wanted(1).endpoint)
+        assert (after.ready, after.revision, after.pid) == (True, 3, before.pid)
 
     def test_a_smaller_revision_changes_nothing(self) -> None:
         self.host().serve(self.wanted(2), self.keys())

@@ -99,3 +99,21 @@ def test_a_file_that_cannot_be_read_is_obeyed(repository: Repository, log: Predi
     assert not repository.answers("delay")
     repository.load(serving("1"), "delay", {}, OPS)
     assert repository.answers("delay")
+
+
+def test_what_the_control_plane_took_out_of_use_stays_so_whatever_is_loaded_here(repository: Repository) -> None:
+    repository.obey({"by": "anna", "at": "2013-05-01T00:00:00Z", "reason": "it harms people"})
+    assert not repository.answers("delay")
+    [one] = repository.index(serving("1"))
+    assert (one["state"], "anna" in one["reason"]) == ("UNAVAILABLE", False)
+    with pytest.raises(Unavailable, match="out of use at 2013-05-01"):
+        repository.load(serving("1"), "delay", {}, OPS)
+    repository.obey({})
+    assert repository.answers("delay")
+
+
+def test_a_model_that_was_taken_out_here_stays_out_when_the_endpoint_is_revived(repository: Repository) -> None:
+    repository.unload(serving("1"), "delay", {}, OPS)
+    repository.obey({"at": "2013-05-01T00:00:00Z"})
+    repository.obey({})
+    assert not repository.answers("delay")

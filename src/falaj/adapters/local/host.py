@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from falaj.core.codec import encode
+from falaj.adapters.local.folder import border, locked, read_json, wish, write_json
 from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error_from_dict
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
@@ -70,14 +67,14 @@ class ProcessHost:
 
     def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
         folder, started = self._folder(wanted.endpoint), iso(datetime.now(UTC))
-        with _border(folder):
+        with border(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _locked(folder):
+            if wanted.killed:
+                wish(wanted, folder)  # not behind somebody who holds the lock while a supervisor starts
+            with locked(folder):
                 self._settle(wanted.endpoint, folder, wanted.stream)
-                _write(folder / "keys.json", dict(keys))
-                held = _json(folder / "wanted.json") or {}
-                if int(held.get("revision", -1)) <= wanted.revision:
-                    _write(folder / "wanted.json", encode(wanted))
+                write_json(folder / "keys.json", dict(keys))
+                wish(wanted, folder)
                 if not self._is_up(folder):
                     self._start(wanted.endpoint, folder)
                 elif process := self._process(folder):
@@ -88,14 +85,14 @@ class ProcessHost:
 
     def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         for folder in self._folders():
-            with _border(folder):
-                _write(folder / "keys.json", dict(keys))
+            with border(folder):
+                write_json(folder / "keys.json", dict(keys))
 
     def look(self, endpoint: str) -> Seen:
         folder = self._folder(endpoint)
         if not (folder / "settings.json").exists():
             raise NotFound.named("endpoint", endpoint, [path.name for path in self._folders()])
-        told = _json(folder / "server.json") or {}
+        told = read_json(folder / "server.json") or {}
         supervisor, workers = self._process(folder), _workers(folder)
         # Without a supervisor the workers serve on, and are as ready as they were.
         is_ready = bool(told.get("ready")) and bool(workers)
@@ -109,7 +106,7 @@ class ProcessHost:
         """Lets the server answer what it has taken on, then ends it. It is not started again until it is served again."""
         self.look(endpoint)
         folder = self._folder(endpoint)
-        with _border(folder), _locked(folder):
+        with border(folder), locked(folder):
             (folder / "wanted.json").unlink(missing_ok=True)
             self._end(endpoint, folder)
 
@@ -125,7 +122,7 @@ class ProcessHost:
                 continue
             if not self._may_start(folder.name):
                 continue
-            with contextlib.suppress(FalajError, OSError), _locked(folder):
+            with contextlib.suppress(FalajError, OSError), locked(folder):
                 if (folder / "wanted.json").exists() and not self._is_up(folder):
                     self._start(folder.name, folder)
                     started.append(folder.name)
@@ -156,7 +153,7 @@ class ProcessHost:
 
     def _settle(self, endpoint: str, folder: Path, stream: Mapping[str, Any] | None = None) -> bool:
         """Writes settings.json, and tells whether it is new. A supervisor that runs sees that, and changes its workers."""
-        held = _json(folder / "settings.json") or {}
+        held = read_json(folder / "settings.json") or {}
         settings = {
             "endpoint": endpoint,
             "host": self.host,
@@ -173,17 +170,18 @@ class ProcessHost:
         }
         if held == settings:
             return False
-        _write(folder / "settings.json", settings)
+        write_json(folder / "settings.json", settings)
         return True
 
     def _port(self, endpoint: str, held: Mapping[str, Any], name: str, first: int) -> int:
         """An endpoint keeps its ports for life, so that its callers find it again."""
-        others = [int((_json(path / "settings.json") or {}).get(name, 0)) for path in self._folders() if path.name != endpoint]
+        others = [read_json(path / "settings.json") or {} for path in self._folders() if path.name != endpoint]
         if name in held and held.get("host") == self.host and (first == 0 or int(held[name]) >= first):
             return int(held[name])
         if first == 0:
             return _free_port(self.host)
-        while first in others:
+        taken = {int(settings.get(name, 0)) for settings in others}
+        while first in taken:
             first += 1
         return first
 
@@ -204,7 +202,11 @@ class ProcessHost:
         self._children[endpoint] = child
         until = time.monotonic() + READY_WITHIN_S
         # Whoever holds the lock stays until the server has reported: nobody else may take it for missing and start a second one.
-        while time.monotonic() < until and child.poll() is None and (_json(folder / "server.json") or {}).get("pid") != child.pid:
+        while (
+            time.monotonic() < until
+            and child.poll() is None
+            and (read_json(folder / "server.json") or {}).get("pid") != child.pid
+        ):
             time.sleep(0.02)
 
     def _await(self, wanted: Wanted, folder: Path, started: str) -> None:
@@ -212,7 +214,7 @@ class ProcessHost:
         generation = hashlib.sha256((folder / "settings.json").read_bytes()).hexdigest()[:16]
         until = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < until:
-            told = _json(folder / "server.json")
+            told = read_json(folder / "server.json")
             if told is not None and self._process(folder) is not None:
                 if told["ready"] and told["revision"] >= wanted.revision and told["settings"] == generation:
                     return
@@ -250,7 +252,7 @@ class ProcessHost:
 
     def _process(self, folder: Path) -> psutil.Process | None:
         """The process that server.json is about; a later one with the same number is another one."""
-        told = _json(folder / "server.json")
+        told = read_json(folder / "server.json")
         if told is None:
             return None
         child = self._children.get(folder.name)
@@ -295,7 +297,7 @@ def _workers(folder: Path) -> list[psutil.Process]:
     """The workers that live and have reported."""
     found = []
     for path in sorted((folder / "workers").glob("*.json")):
-        told = _json(path) or {}
+        told = read_json(path) or {}
         with contextlib.suppress(psutil.Error, KeyError, TypeError, ValueError):
             process = psutil.Process(int(told["pid"]))
             is_same = abs(process.create_time() - float(told["started"])) <= SAME_START_S
@@ -344,52 +346,6 @@ def _free_port(host: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _write(path: Path, body: Any) -> None:
-    """Whole or not at all, on the disk, and for the owner only. Nothing is written where nothing would change."""
-    data = json.dumps(body, sort_keys=True).encode()
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == data:
-            return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two processes that rule the same endpoint take turns."""
-    fd = os.open(folder / "host.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _border(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise Unavailable(f"{folder} cannot be written: {exc.strerror}.", "check who owns it and the disk's space.") from exc
 
 
 def _tail(path: Path) -> str:

@@ -68,6 +68,11 @@ _SPLITS = frozenset(
     }
 )
 """Who is answered by which model, on the word of a person: the worker never does this by itself."""
+_KILLS = frozenset({"endpoint.kill", "endpoint.revive"})
+"""Who may end the use of an endpoint, and take it back into use; a program may do neither."""
+_DRILLS = frozenset({"endpoint.drill"})
+_TESTIFIES = frozenset({"model.describe", "model.declare", "model.test"})
+"""Whoever makes, runs or judges models says what is known of them; who may judge what is the action's own question."""
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
 _DOORS = frozenset(
     {
@@ -86,6 +91,7 @@ _OBJECTS = frozenset({"model.object", "model.withdraw"})
 """Stakeholders: whoever knows why a model should not go on may say so."""
 _BREAKS = frozenset({"access.elevate"})
 _REVIEWS = frozenset({"access.read", "access.review", "access.revoke"})
+_SHOWS = frozenset({"evidence.make"})
 _AUDITS = frozenset({"audit.read", "audit.checkpoint", "audit.export", "audit.witness"})
 _BEATS = frozenset({"audit.beat"})
 _ROTATES = frozenset({"audit.rotate"})
@@ -138,8 +144,9 @@ GRANTS = frozenset({"transfer.approve", "transfer.revoke"})
 """Leave to take data out of its zone, and its end. Whoever runs the place has none of it to give."""
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "data_scientist": READS | ZONES | ASKS | _SELF | _RUNS | _MAKES | _OBJECTS,
+    "data_scientist": READS | _TESTIFIES | ZONES | ASKS | _SELF | _RUNS | _MAKES | _OBJECTS,
     "ml_engineer": READS
+    | _TESTIFIES
     | ZONES
     | ASKS
     | _SELF
@@ -150,10 +157,14 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _SHIPS
     | _SPLITS
     | _LABELS
+    | _TESTIFIES
     | _OBJECTS
     | _BREAKS
     | {"access.read", "access.revoke"},
     "approver": READS
+    | _SHOWS
+    | _KILLS
+    | _TESTIFIES
     | ZONES
     | ASKS
     | GRANTS
@@ -169,6 +180,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | {"model.promote", "model.rollback", "endpoint.rollback", "rollout.abort", "alert.acknowledge", "audit.read"},
     # Runs the place, and so may do whatever keeps it running; but which model may serve is for somebody else to say.
     "operator": READS
+    | _SHOWS
     | ZONES
     | ASKS
     | {"zone.attest", "transfer.revoke"}
@@ -182,6 +194,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _WATCHES
     | _SHIPS
     | _SPLITS
+    | _KILLS
+    | _DRILLS
+    | _TESTIFIES
     | _KEYS
     | _DOORS
     | _AUDITS
@@ -201,9 +216,22 @@ ROLES: Mapping[str, frozenset[str]] = {
         "waiver.ask",
         "waiver.read",
     },
-    "auditor": READS | _SEES | ZONES | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | {"certificate.read", "key.read"},
+    "auditor": READS
+    | _SHOWS
+    | _SEES
+    | ZONES
+    | _SELF
+    | _AUDITS
+    | _POLICIES
+    | _OBJECTS
+    | _REVIEWS
+    | {"certificate.read", "key.read"},
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
     "dpo": READS
+    | _SHOWS
+    | _KILLS
+    | _TESTIFIES
+    | {"model.dpia"}
     | _DESK
     | _PEOPLE
     | _STEPS
@@ -249,6 +277,7 @@ _RELEASES = frozenset(
         "model.promote",
         "endpoint.deploy",
         "endpoint.prepare",
+        "endpoint.revive",
         "endpoint.switch",
         "endpoint.split",
         "endpoint.shadow",
@@ -265,22 +294,40 @@ _PROTECTS = frozenset(
         "alert.open",
         "alert.read",
         "alert.resolve",
+        "access.read",
+        "access.review",
+        "access.revoke",
+        "audit.beat",
         "audit.checkpoint",
+        "audit.export",
         "audit.read",
+        "audit.rebuild",
+        "audit.rotate",
+        "audit.witness",
         "certificate.revoke",
         "endpoint.drop",
+        "endpoint.kill",
         "endpoint.rollback",
         "endpoint.unshadow",
         "endpoint.unsplit",
+        "hold.end",
+        "hold.place",
+        "hold.read",
+        "hold.release",
         "key.revoke",
         "model.justify",
         "model.mark",
         "model.quarantine",
+        "model.object",
         "model.rollback",
         "policy.read",
         "predictions.seal",
         "rollout.abort",
         "token.revoke",
+        "transfer.revoke",
+        "zone.attest",
+        "zone.deny",
+        "zone.read",
     }
 )
 GROUPS: Mapping[str, frozenset[str]] = {

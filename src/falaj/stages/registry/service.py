@@ -19,6 +19,7 @@ from falaj.ports.ledger import Ledger
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.approvals import Approvals, promoted
+from falaj.stages.registry.impact import impact
 from falaj.stages.registry.rules import authors_of
 
 PAYLOAD_TYPE = "application/vnd.falaj.model+json"
@@ -86,11 +87,15 @@ class Registry:
     def promote(self, act: Act, model: Ref, *, alias: str = "champion", reason: str = "") -> Decision:
         """Points the alias at the version, on the word of whoever asks.
 
-        Denied where the version's gate did not allow it, where somebody objects, and where its tier asks for more approvals.
+        Denied where the version's gate did not allow it, where somebody objects, and where its tier asks for more: approvals, a
+        test, an assessment.
         """
         record = self.get(model)
         with act.change() as draft:
-            checks = (*promoted(draft, model, record), standing_of(self.kernel.ledger, model))
+            checks = (
+                *promoted(draft, model, record), standing_of(self.kernel.ledger, model),
+                *impact(draft.get, model, record, act.now),
+            )  # fmt: skip
             verdict = judge(checks)
             decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
             draft.decide(decision)

@@ -15,6 +15,7 @@ from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
 from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.impact import refuse_unready
 from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.arms import Arms
 from falaj.stages.rollouts.spec import Endpoint
@@ -79,23 +80,31 @@ class Endpoints:
         return str(body["asset"]["digest"])
 
     def agreed(self, model: Ref) -> str:
-        """As `passed`, for a model that is to answer people: where it has a tier they have approved it, and nobody objects."""
+        """As `passed`, for a model that is to answer people: where it has a tier they have approved it and it has shown its tests
+        and its assessment, and nobody objects."""
         digest = self.passed(model)
         refuse_unseparated(self.kernel.ledger, model)
+        refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
         return digest
 
     def is_agreed(self, model: Ref) -> bool:
         """Whether nothing but the gates' word is left to ask; until then no rollout of it starts by itself."""
         try:
             refuse_unseparated(self.kernel.ledger, model)
+            refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
         except Conflict:
             return False
         return True
 
     def serve(self, wanted: Wanted) -> None:
         """Tells the host; returns when every worker has it. Raises what keeps it from being served."""
-        arms = tuple(replace(arm, manifest=self.model(Ref.parse(arm.model))["manifest"]) for arm in wanted.arms)
-        self.host.serve(replace(wanted, arms=arms), self.keys())
+        self.host.serve(self.whole(wanted), self.keys())
+
+    def whole(self, wanted: Wanted) -> Wanted:
+        """With the signed manifests, as a host needs them."""
+        return replace(
+            wanted, arms=tuple(replace(arm, manifest=self.model(Ref.parse(arm.model))["manifest"]) for arm in wanted.arms)
+        )
 
     def attempt(self, act: Act, wanted: Wanted, undo: Undo) -> None:
         """Serves it, or leaves everything as it was where a model cannot be loaded.

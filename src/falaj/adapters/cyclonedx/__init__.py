@@ -1,0 +1,1 @@
+"""CycloneDX: bills of materials, checked against the schema that its authors publish."""
