@@ -309,9 +309,10 @@ def _other_kid(op: Op) -> tuple[str, str]:
 
 
 def test_keys_that_nobody_knows_make_no_more_than_one_question_in_a_while(tmp_path: Path, op: Op) -> None:
-    clock = Clock()
-    known = identity(op, tmp_path, clock)
+    stands = [time.time()]
+    known = identity(op, tmp_path, lambda: stands[0])
     asked: list[str] = []
+    rest = op.signed(op.claims()).partition(".")[2]
 
     class Counting(Fetch):
         def get(self, url: str) -> Mapping[str, Any]:
@@ -321,11 +322,11 @@ def test_keys_that_nobody_knows_make_no_more_than_one_question_in_a_while(tmp_pa
     known.provider.fetch = Counting()
     for n in range(50):
         with pytest.raises(Unauthenticated, match="names no key"):
-            known.authenticate(Credential(op.signed(op.claims()).replace(op.signed(b"{}").split(".")[0], _head(f"k{n}"))))
+            known.authenticate(Credential(f"{_head(f'k{n}')}.{rest}"))
     assert len(asked) == 2  # its description and its keys
-    clock.ahead = limits.PAUSE_S + 1
+    stands[0] += limits.PAUSE_S + 1
     with pytest.raises(Unauthenticated):
-        known.authenticate(Credential(op.signed(op.claims()).replace(op.signed(b"{}").split(".")[0], _head("k"))))
+        known.authenticate(Credential(f"{_head('k')}.{rest}"))
     assert len(asked) == 4
 
 
