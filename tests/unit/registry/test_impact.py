@@ -63,7 +63,7 @@ def personal(world: Life) -> None:
 def test_a_model_without_a_tier_is_promoted_as_before(world: Life) -> None:
     decision = world.registry.promote(APPROVER, VERSION, reason="yes")
     assert decision.allowed
-    assert {check.name for check in decision.checks} == {"gate", "objections"}
+    assert {check.name for check in decision.checks} == {"gate", "objections", "standing"}
 
 
 def test_a_model_with_a_tier_waits_for_its_bias_test(world: Life) -> None:

@@ -14,9 +14,10 @@ HOLDING = ("asset", "decision", "erasure", "export", "model", "monitor", "recipe
 """Kinds of records that name blobs. A blob that a record of these kinds names is not deleted with another thing."""
 BLOBLESS = frozenset(
     {
-        "affected", "alert", "alias", "approval", "certificate", "consent", "cursor", "endpoint", "erased", "experiment",
-        "expired", "head", "hold", "key", "milestone", "release", "request", "restricted", "revoked", "rollout", "run", "seal",
-        "standing", "view", "waiver", "window",
+        "access", "affected", "alert", "alias", "approval", "certificate", "consent", "cursor", "declared", "description",
+        "dpia", "drill", "elevation", "endpoint", "erased", "experiment", "expired", "head", "hold", "key", "kill",
+        "milestone", "objection", "release", "request", "restricted", "revoked", "rollout", "run", "seal", "standing",
+        "test", "tier", "transfer", "view", "waiver", "window", "zone",
     }
 )  # fmt: skip
 """Kinds of records that name none that retention deletes. A test compares both lists with what the code writes."""
