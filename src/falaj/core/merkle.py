@@ -37,11 +37,19 @@ class Frontier:
         self.extend((hashed,))
 
     def extend(self, hashes: Sequence[bytes]) -> None:
-        """Takes the leaf hashes of the next leaves."""
+        """Takes the leaf hashes of the next leaves.
+
+        Many at once go in by whole subtrees, level by level, as large as may stand at their place.
+        """
         peaks, size = self.peaks, self.size
-        for leaf in hashes:
-            size += 1
-            node, rest = leaf, size
+        place, count = 0, len(hashes)
+        while place < count:
+            block = 1 << ((count - place).bit_length() - 1)
+            if size:
+                block = min(block, size & -size)
+            node = hashes[place] if block == 1 else _complete(hashes[place : place + block])
+            place, size = place + block, size + block
+            rest = size // block
             while not rest & 1:
                 node = sha256(b"\x01" + peaks.pop() + node).digest()  # as `node_hash`: the call would cost as much again
                 rest >>= 1
@@ -55,6 +63,14 @@ class Frontier:
         for peak in reversed(self.peaks[:-1]):
             root = node_hash(peak, root)
         return root
+
+
+def _complete(level: Sequence[bytes]) -> bytes:
+    """The root over a power of two of leaf hashes."""
+    while len(level) > 1:
+        row = b"".join(level)
+        level = [sha256(b"\x01" + row[at : at + 64]).digest() for at in range(0, len(row), 64)]
+    return level[0]
 
 
 def root(hashes: Sequence[bytes]) -> bytes:
