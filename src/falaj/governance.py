@@ -154,7 +154,7 @@ class Governance:
         def sign(payload: bytes, kind: str) -> dict[str, Any]:
             return sign_envelope(payload, kind, key)
 
-        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check)
+        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check, self.policing.demands)
 
     @cached_property
     def kills(self) -> Kills:

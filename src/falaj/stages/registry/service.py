@@ -19,6 +19,7 @@ from falaj.ports.ledger import Ledger
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.approvals import Approvals, promoted
+from falaj.stages.registry.demands import BUILT_IN
 from falaj.stages.registry.impact import impact
 from falaj.stages.registry.rules import authors_of
 
@@ -44,6 +45,8 @@ class Registry:
         self.places = places
         self.mirror = mirror
         self.classes = classes
+        self.demands = BUILT_IN
+        """What a version with a tier has to show; the wiring says what the packs in force demand."""
 
     @property
     def approvals(self) -> Approvals:
@@ -94,7 +97,7 @@ class Registry:
         with act.change() as draft:
             checks = (
                 *promoted(draft, model, record), standing_of(self.kernel.ledger, model),
-                *impact(draft.get, model, record, act.now),
+                *impact(draft.get, model, record, act.now, demands=self.demands),
             )  # fmt: skip
             verdict = judge(checks)
             decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")

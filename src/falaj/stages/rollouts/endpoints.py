@@ -15,6 +15,7 @@ from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
 from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.demands import BUILT_IN, Demands
 from falaj.stages.registry.impact import refuse_unready
 from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.arms import Arms
@@ -51,12 +52,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """`declared`: the project's endpoints by name. `keys`: the keys that an endpoint accepts now, HMAC → actor."""
+    """`declared`: the project's endpoints by name. `keys`: the keys that an endpoint accepts now, HMAC → actor. `demands`:
+    what the packs in force ask of models that are to answer, and of the kill switch."""
 
     kernel: Kernel
     host: Host
     declared: Mapping[str, Endpoint]
     keys: Keys
+    demands: Demands = BUILT_IN
 
     def one(self, subject: Ref) -> Endpoint:
         if subject.name not in self.declared:
@@ -84,14 +87,14 @@ class Endpoints:
         and its assessment, and nobody objects."""
         digest = self.passed(model)
         refuse_unseparated(self.kernel.ledger, model)
-        refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+        refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
         return digest
 
     def is_agreed(self, model: Ref) -> bool:
         """Whether nothing but the gates' word is left to ask; until then no rollout of it starts by itself."""
         try:
             refuse_unseparated(self.kernel.ledger, model)
-            refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+            refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
         except Conflict:
             return False
         return True

@@ -32,6 +32,7 @@ from falaj.stages.governance.evidence.papers import papers
 from falaj.stages.governance.inventory import inventory, read
 from falaj.stages.governance.proofs import Tree
 from falaj.stages.governance.witnessing import Witnesses, cosigned, witnessed
+from falaj.stages.registry.demands import BUILT_IN, Demands
 
 FORMAT = "falaj-evidence/1"
 README = """Evidence of {model}, from the ledger {origin} as of {size} events.
@@ -82,6 +83,7 @@ class Evidence:
     keys: Keys
     programs: Mapping[str, str]
     check: Callable[[Mapping[str, Any]], bool]
+    demands: Demands = BUILT_IN
 
     @action("evidence.make")
     def make(self, act: Act, subject: Ref) -> Made:
@@ -141,7 +143,7 @@ class Evidence:
 
     def _papers(self, found: Gathered, events: Sequence[Event], about: Mapping[str, Any]) -> dict[str, bytes]:
         """As of the last event: no clock, so that the same ledger gives the same papers."""
-        row = next(row for row in inventory(read(events, events[-1].at)) if row["model"] == str(found.model))
+        row = next(row for row in inventory(read(events, events[-1].at, self.demands)) if row["model"] == str(found.model))
         shown = card(found, row)
         bom = mlbom(found, shown, str(about["origin"]))
         files = {name: pretty(body) for name, body in papers(found, row).items()}
