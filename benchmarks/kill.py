@@ -39,7 +39,9 @@ def figures() -> Iterator[Figure]:
             place.close()
     note = f"worst of {TIMES}, {CALLERS} callers"
     yield Figure("kill: the last answer after", max(last), "ms", budget=SLO.span.total_seconds() * 1000, note=note)
-    yield Figure("kill: every worker has confirmed after", max(confirmed), "ms", budget=SLO.span.total_seconds() * 1000, note=note)
+    yield Figure(
+        "kill: every worker has confirmed after", max(confirmed), "ms", budget=SLO.span.total_seconds() * 1000, note=note
+    )
     yield Figure("kill: answers after that", float(after), "", budget=0)
 
 

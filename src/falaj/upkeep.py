@@ -73,7 +73,7 @@ def _witness(app: App, now: datetime) -> Sequence[str]:
 
 
 def _chase_drills(app: App, now: datetime) -> Sequence[str]:
-    """Where a model with a tier answers, the kill switch is drilled as often as the packs in force ask, or somebody hears of it."""
+    """Where a model with a tier answers, the kill switch is drilled as often as the packs ask, or somebody hears of it."""
     from falaj.stages.rollouts.kills import owes_drill
 
     news, every = [], app.governance.policing.demands.drill
@@ -192,6 +192,7 @@ DUTIES: tuple[Duty, ...] = (
 
 ROUND: Mapping[str, str] = {
     # duty, in order: what policy is asked before it
+    "recall": "endpoint.kill",
     "reconcile": "worker.tick",
     "ingest": "dataset.ingest",
     "watch_data": "dataset.watch",

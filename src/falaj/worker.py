@@ -88,6 +88,10 @@ class Worker:
             done.running = len(self.app.pipelines.live())
             return done
 
+    def _recall(self, now: datetime, done: Round) -> None:
+        """What is in quarantine answers nobody, whatever was to be served; before anything is served again."""
+        done.news += self.app.governance.recall(WORKER)
+
     def _reconcile(self, now: datetime, done: Round) -> None:
         """After a crash anywhere: what is served is made what the ledger says."""
         self.app.governance.sealing.restored()

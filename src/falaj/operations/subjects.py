@@ -100,8 +100,11 @@ def _open(asked: Asked) -> Any:
 
 
 def _quarantine(asked: Asked) -> Any:
+    from falaj.upkeep import WORKER
+
     privacy(asked).affected.quarantine(asked.actor, asked.about, reason=asked["reason"])
-    return {"model": asked.about, "state": "quarantined"}
+    # The platform does what follows, whoever asked: to say that a version is withheld takes another right than to run endpoints.
+    return {"model": asked.about, "state": "quarantined", "stopped": asked.app.governance.recall(WORKER)}
 
 
 def _justify(asked: Asked) -> Any:
@@ -239,7 +242,7 @@ OPERATIONS: tuple[Operation, ...] = (
         asks="receipt.read",
     ),
     Operation(
-        "model", "quarantine", "The version is not promoted and not newly served until somebody justifies it.",
+        "model", "quarantine", "A version answers nobody until somebody justifies it; its endpoints go back, or out of use.",
         _quarantine, VERSION, (REASON,),
     ),
     Operation(

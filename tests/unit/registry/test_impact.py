@@ -18,8 +18,8 @@ from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Kernel
 from falaj.stages.registry.approvals import Approvals
-from falaj.stages.registry.dossier import Description, Dossier, Foreign
 from falaj.stages.registry.demands import WINDOWS, YEAR
+from falaj.stages.registry.dossier import Description, Dossier, Foreign
 from falaj.stages.registry.impact import assessment, impact, refuse_unready, test_checks
 from tests.kits.life import APPROVER, AT, MODEL, SERVICE, Life, life
 

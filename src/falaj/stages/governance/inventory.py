@@ -17,7 +17,7 @@ from falaj.core.event import Event
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.governance.asof import State, Term, terms
-from falaj.stages.registry.demands import BUILT_IN, Demands
+from falaj.stages.registry.demands import BUILT_IN, Ceiling, Demands, Window
 from falaj.stages.registry.impact import assessment, classes_of, test_checks
 from falaj.stages.rollouts.kills import drill_due
 
@@ -80,7 +80,12 @@ def short(row: Body) -> dict[str, Any]:
     overdue = [found["what"] for found in row["overdue"]]
     conflicts = ", ".join(found["path"] for found in row["demands"].get("conflicts", ()))
     shown = ("model", "origin", "tier", "risk", "owner", "status", "since")
-    return {**{name: row[name] for name in shown}, "overdue": ", ".join(overdue), "missing": ", ".join(row["missing"]), "conflicts": conflicts}
+    return {
+        **{name: row[name] for name in shown},
+        "overdue": ", ".join(overdue),
+        "missing": ", ".join(row["missing"]),
+        "conflicts": conflicts,
+    }
 
 
 def version_id(facts: Facts, record: Body) -> str:
@@ -225,16 +230,20 @@ def _overdue(facts: Facts, model: Ref, record: Body, row: Body) -> Iterator[dict
         last = facts.get("drill", endpoint)
         if drill_due(last, facts.now, every.span):
             seen = f"the last was {last['verdict']} at {last['at']}" if last else "never"
-            yield {"what": f"drill of {endpoint}", "wanted": f"every {every.span.days} days ({every.told})", "seen": seen, "status": every.status}
+            yield {
+                "what": f"drill of {endpoint}",
+                "wanted": f"every {every.span.days} days ({every.told})",
+                "seen": seen,
+                "status": every.status,
+            }
 
 
 def _demands(demands: Demands, tier: str) -> dict[str, Any]:
-    """What is asked of a version of that tier, where that stands and how sure it is; and where the packs contradict each other."""
-    asked = {kind: (window.span, window) for kind, window in demands.windows.get(tier, {}).items()} if tier else {}
-    spans = {**asked, "drill": (demands.drill.span, demands.drill), "kill": (demands.slo.span, demands.slo)}
+    """What is asked of a version of that tier, where that stands, how sure it is; and where the packs contradict each other."""
+    asked: dict[str, Window | Ceiling] = {**demands.windows.get(tier, {}), "drill": demands.drill, "kill": demands.slo}
     told = {
-        name: {"within_s": int(span.total_seconds()), "status": found.status, "instrument": found.instrument}
-        for name, (span, found) in spans.items()
+        name: {"within_s": int(found.span.total_seconds()), "status": found.status, "instrument": found.instrument}
+        for name, found in asked.items()
     }
     return {**told, "conflicts": [{"path": one.path, "reason": one.reason} for one in demands.conflicts]}
 

@@ -77,9 +77,7 @@ class Endpoints:
         body = self.model(model)
         if body.get("gate") != "allow":
             raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
-        standing = standing_of(self.kernel.ledger, model)
-        if not standing.passed:
-            raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
+        refuse_withheld(self.kernel.ledger, model)
         return str(body["asset"]["digest"])
 
     def agreed(self, model: Ref) -> str:
@@ -216,9 +214,10 @@ def finish(draft: Draft, act: Act, ref: Ref, outcome: str, decision: str) -> Non
 def crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str) -> None:
     """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back.
 
-    Raises Conflict where somebody objects by now, or approvals that its tier asks for were withdrawn.
+    Raises Conflict where somebody objects by now, approvals that its tier asks for were withdrawn, or it is in quarantine.
     """
     refuse_unseparated(draft.tx, model)
+    refuse_withheld(draft.tx, model)
     now = draft.get("alias", f"{endpoint.model}@champion") or {}
     before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)]
     point(draft, act, endpoint, (model, before), decision)
@@ -235,6 +234,13 @@ def decided(draft: Draft, act: Act, rule: str, reason: str, checks: Sequence[Che
     """Keeps the decision of whoever acts; returns its key."""
     draft.decide(Decision(act.subject, rule, "allow", tuple(checks), act.actor, act.now, reason))
     return f"{act.subject}|{rule}"
+
+
+def refuse_withheld(reader: Ledger | Transaction, model: Ref) -> None:
+    """Raises Conflict for a version in quarantine, and for one whose bytes were removed."""
+    standing = standing_of(reader, model)
+    if not standing.passed:
+        raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
 
 
 def gate(model: str) -> Check:

@@ -22,8 +22,9 @@ from falaj.core.ref import Ref
 from falaj.core.segment import records_of
 from falaj.ports.host import Wanted
 from falaj.ports.predictions import Predictions
-from falaj.stages.action import Act, Kernel, action
+from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.demands import BUILT_IN, Ceiling
+from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.endpoints import Endpoints, Held, keep, served
 
 SLO, DRILL = BUILT_IN.slo, BUILT_IN.drill
@@ -84,9 +85,7 @@ def owes_drill(endpoint: Ref, last: Mapping[str, Any] | None, now: datetime, *, 
     seen = "never" if last is None else f"the last was {last['verdict']} at {last['at']}"
     days, is_due = every.span.days, drill_due(last, now, every.span)
     check = Check("drill", f"a good one every {days} days ({every.told})", seen, not is_due)
-    reason = (
-        f"the kill switch of {endpoint} was not shown to work for {days} days: falaj endpoint drill {endpoint.name}"
-    )
+    reason = f"the kill switch of {endpoint} was not shown to work for {days} days: falaj endpoint drill {endpoint.name}"
     return Decision(endpoint, "kill-switch", judge([check]), (check,), None, now, reason if is_due else "drilled in time")
 
 
@@ -124,7 +123,8 @@ class Kills:
 
     @action("endpoint.revive")
     def revive(self, act: Act, subject: Ref, *, reason: str) -> Decision:
-        """Back into use, as the ledger has it now. Denied for whoever took it out of use, and for programs.
+        """Back into use, as the ledger has it now. Denied for whoever took it out of use, for programs, and while a version that
+        it would serve is in quarantine.
 
         Raises Conflict where it is in use.
         """
@@ -134,6 +134,7 @@ class Kills:
             if not killed:
                 raise Conflict(f"{subject} is in use.", f"falaj endpoint show {subject.name}")
             decision = may_revive(subject, killed, act.actor, act.now, reason)
+            decision = _with(decision, self._answering(held, draft))
             draft.decide(decision)
             draft.note(verdict=decision.verdict, killed_by=killed["by"], reason=decision.reason)
             if decision.allowed:
@@ -182,6 +183,11 @@ class Kills:
         self.place.serve(held.wanted)
         return seen
 
+    def _answering(self, held: Held, draft: Draft) -> tuple[Check, ...]:
+        """What stands against the versions that would answer again."""
+        found = {arm.model: standing_of(draft.tx, Ref.parse(arm.model)) for arm in held.wanted.arms}
+        return tuple(replace(check, name=f"standing of {model}") for model, check in found.items() if not check.passed)
+
     def _out_of_use(self, act: Act, subject: Ref, killed: Mapping[str, str]) -> Held:
         with act.change() as draft:
             held = served(draft, self.place.one(subject).name)
@@ -199,6 +205,14 @@ class Kills:
         except FalajError as exc:
             problem = f"not every server has confirmed it: {exc.message[:300]}"
         return Measured(confirmed, last_answer_ms(self.predictions_of(wanted.endpoint), begun), problem=problem)
+
+
+def _with(decision: Decision, against: tuple[Check, ...]) -> Decision:
+    """The decision with these as well, each of which speaks against it."""
+    if not against:
+        return decision
+    reason = "; ".join(f"{check.name}: {check.seen}" for check in against)
+    return replace(decision, verdict="deny", checks=(*decision.checks, *against), reason=reason)
 
 
 def last_answer_ms(log: Predictions, begun: datetime) -> int:
