@@ -263,8 +263,8 @@ class App:
         from falaj.stages.rollouts.endpoints import Endpoints
         from falaj.stages.rollouts.service import Rollouts
 
-        demands = self.governance.policing.demands
-        return Rollouts(Endpoints(self.kernel, self.host, self.project.endpoints, self.access.allowed, demands))
+        demands, excluded = self.governance.policing.demands, self.governance.privacy.excluded
+        return Rollouts(Endpoints(self.kernel, self.host, self.project.endpoints, self.access.allowed, demands, excluded))
 
     @cached_property
     def monitors(self) -> Monitors:

@@ -95,6 +95,7 @@ class Worker:
     def _reconcile(self, now: datetime, done: Round) -> None:
         """After a crash anywhere: what is served is made what the ledger says."""
         self.app.governance.sealing.restored()
+        self.app.rollouts.place.exclude()
         for endpoint in self.app.rollouts.reconcile():
             done.news.append(f"endpoint/{endpoint} was brought back to what the ledger says")
 

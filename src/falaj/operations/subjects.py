@@ -39,6 +39,7 @@ def _erase(asked: Asked) -> Any:
     if asked.app.ledger.get("request", name) is None:
         own.requests.open(asked.actor, Ref("request", name), token=subject.name, kind="erasure", regimes=asked["regimes"])
     decision = own.subjects.erase(asked.actor, subject, person=asked["person"], request=name, identity=asked["identity"])
+    own.tell_endpoints()  # the person may be restricted until what keeps the data ends
     if asked.app.ledger.get("erasure", name) is None:
         return decision
     decision = own.subjects.carry_out(asked.actor, name)
@@ -80,13 +81,14 @@ def _check(asked: Asked) -> Any:
 def _consent(asked: Asked) -> Any:
     subject, given = _about(asked), {name: asked[name] for name in ("purpose", "version", "evidence")}
     privacy(asked).consent.consent(asked.actor, subject, **given)
-    return {"subject": subject.name, **given}
+    return {"subject": subject.name, **given, "endpoints": privacy(asked).tell_endpoints()}
 
 
 def _said(asked: Asked, verb: str, **given: Any) -> Any:
     subject = _about(asked)
     getattr(privacy(asked).consent, verb)(asked.actor, subject, **given)
-    return {"subject": subject.name, "done": f"subject.{verb}", **given}
+    told = {} if verb == "mark" else {"endpoints": privacy(asked).tell_endpoints()}
+    return {"subject": subject.name, "done": f"subject.{verb}", **given, **told}
 
 
 def _admit(asked: Asked) -> Any:

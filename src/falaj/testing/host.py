@@ -97,3 +97,15 @@ class HostContract:
         self.host().serve(self.wanted(1), self.keys())
         self.host().allow({})
         assert self.host().look(self.wanted(1).endpoint).ready
+
+    def test_whom_it_may_not_be_asked_about_is_said_before_and_after_anything_is_served(self) -> None:
+        name = self.wanted(1).endpoint
+        self.host().exclude(name, {"a" * 64})
+        with pytest.raises(NotFound):
+            self.host().look(name)
+        self.host().serve(self.wanted(1), self.keys())
+        before = self.host().look(name)
+        self.host().exclude(name, {"b" * 64})
+        self.host().exclude(name, ())
+        after = self.host().look(name)
+        assert (after.ready, after.revision, after.pid) == (True, before.revision, before.pid)

@@ -53,13 +53,15 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """`declared`: the project's endpoints by name. `keys`: the keys that an endpoint accepts now, HMAC → actor. `demands`:
-    what the packs in force ask of models that are to answer, and of the kill switch."""
+    what the packs in force ask of models that are to answer, and of the kill switch. `excluded(name)`: the tokens of
+    whom that endpoint may not be asked about."""
 
     kernel: Kernel
     host: Host
     declared: Mapping[str, Endpoint]
     keys: Keys
     demands: Demands = BUILT_IN
+    excluded: Callable[[str], frozenset[str]] = lambda _name: frozenset()
 
     def one(self, subject: Ref) -> Endpoint:
         if subject.name not in self.declared:
@@ -99,7 +101,14 @@ class Endpoints:
 
     def serve(self, wanted: Wanted) -> None:
         """Tells the host; returns when every worker has it. Raises what keeps it from being served."""
+        if not wanted.killed:  # nothing is to come before a kill
+            self.host.exclude(wanted.endpoint, self.excluded(wanted.endpoint))
         self.host.serve(self.whole(wanted), self.keys())
+
+    def exclude(self) -> None:
+        """Tells the host of every endpoint whom it may not be asked about, as of now."""
+        for name, _ in self.kernel.ledger.find("endpoint"):
+            self.host.exclude(name, self.excluded(name))
 
     def whole(self, wanted: Wanted) -> Wanted:
         """With the signed manifests, as a host needs them."""
