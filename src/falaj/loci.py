@@ -9,13 +9,14 @@ from urllib.request import getproxies
 
 from falaj.adapters.local.reference import absolute, secret
 from falaj.config import TABLE, blobs_options
-from falaj.core.errors import FalajError
+from falaj.core.errors import FalajError, NotFound
 from falaj.core.places import read_host
 from falaj.stages.contracts.spec import From
 from falaj.stages.governance.residency.destinations import Destination, destinations, of_url
 
 if TYPE_CHECKING:
     from falaj.app import App
+    from falaj.stages.contracts.spec import Dataset
 
 READ_ELSEWHERE = frozenset(
     {
@@ -93,8 +94,16 @@ def _addressed(app: App, name: str) -> dict[str, Any]:
     return {"folder": app.state / name, "secret": secret, **({"url": absolute(url)} if url else {})}
 
 
+def declared(app: App) -> Mapping[str, Dataset]:
+    """The datasets of the project; none where it has no module yet: keys are made before anything is declared."""
+    try:
+        return app.project.datasets
+    except NotFound:
+        return {}
+
+
 def _sources(app: App) -> Iterator[Destination]:
-    for name, dataset in app.project.datasets.items():
+    for name, dataset in declared(app).items():
         what = f"dataset/{name}"
         if isinstance(dataset.source, From):
             yield from destinations(what, "source", dataset.source.scheme, source_options(app, dataset.source))

@@ -17,7 +17,7 @@ from falaj.core.decision import Check, Decision
 from falaj.core.errors import Denied, FalajError
 from falaj.core.places import UNKNOWN, Places, read_host, read_places
 from falaj.core.ref import Ref
-from falaj.loci import destinations_of, endpoint_of, proxies, source_options
+from falaj.loci import declared, destinations_of, endpoint_of, proxies, source_options
 from falaj.stages.contracts.spec import From
 from falaj.stages.governance.residency.destinations import Destination, destinations, zone_of
 from falaj.stages.governance.residency.registry import registry, tightened
@@ -64,7 +64,7 @@ class Residency:
     def transfers(self) -> Transfers:
         from falaj.stages.governance.residency.transfers import Transfers
 
-        return Transfers(self.app.kernel, self.law, lambda: self.app.project.datasets)
+        return Transfers(self.app.kernel, self.law, lambda: declared(self.app))
 
     @cached_property
     def zones(self) -> Zones:
@@ -92,7 +92,7 @@ class Residency:
 
     def open_source(self, source: From) -> Any:
         """The source of a dataset, by the classes of that dataset."""
-        name = next((name for name, declared in self.app.project.datasets.items() if declared.source is source), "")
+        name = next((name for name, declared in declared(self.app).items() if declared.source is source), "")
         options = source_options(self.app, source)
         what = f"dataset/{name}" if name else "dataset"
         self.admit(destinations(what, "source", source.scheme, endpoint_of(options, os.environ)))
@@ -225,7 +225,7 @@ class Residency:
     def matter(self, what: str) -> Matter:
         """What would lie there: one dataset at its own source, else everything that the project holds."""
         named = what.removeprefix("dataset/").partition(".")[0] if what.startswith("dataset/") else ""
-        datasets = [named] if named in self.app.project.datasets else sorted(self.app.project.datasets)
+        datasets = [named] if named in declared(self.app) else sorted(declared(self.app))
         classes = sorted({cls for name in datasets for cls in self._classes_of(name)})
         return Matter(Ref("zone", "all"), tuple(classes), tuple(datasets))
 
@@ -234,7 +234,7 @@ class Residency:
         from falaj.stages.contracts import odcs
 
         try:
-            path = (self.app.settings.folder / self.app.project.datasets[name].contract).resolve()
+            path = (self.app.settings.folder / declared(self.app)[name].contract).resolve()
             written = path.read_bytes()
             held = self._classes.get(name)
             if held is None or held[0] != written:

@@ -69,6 +69,8 @@ kind: DataContract
 id: c11c
 version: 1.0.0
 status: active
+customProperties:
+  - {property: purposes, value: [care]}
 schema:
   - name: visits
     properties:
@@ -113,6 +115,8 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
     (folder / "clinic_project.py").write_text(PROJECT)
     (folder / "visits.odcs.yaml").write_text(CONTRACT)
     given = {
+        "zone": "uae-onshore",
+        "purpose": "care",
         "modules": "clinic_project",
         "runner": "memory",
         "mirror": "none",

@@ -53,13 +53,14 @@ class World:
         self.base = {
             "modules": f"leak_{uuid4().hex}",
             "zone": "uae-onshore",
+            "purpose": "planning",
             "runner": "memory",
             "host": "memory",
             "mirror": "none",
         }
         for found in re.finditer(r'```(?:python|yaml) title="([^"]+)"\n(.*?)```', GUIDE.read_text("utf-8"), re.DOTALL):
             name = found[1].replace("project.py", f"{self.base['modules']}.py")
-            text = found[2].replace("value: internal", "value: personal")
+            text = found[2].replace("value: internal}", "value: personal}\n  - {property: purposes, value: [planning]}")
             (folder / name).write_text(text + (MORE if name.endswith(".py") else ""), "utf-8")
 
     def open(self, zone: str, **settings: Any) -> App:

@@ -205,6 +205,38 @@ def test_a_commit_that_is_interrupted_interrupts_its_thread_and_fails_the_others
     assert crowd.first(count).result(20) == 1
 
 
+def test_who_is_interrupted_while_it_waits_for_the_commit_holds_up_nobody() -> None:
+    """Also where it was to wake others: its ticket is withdrawn, or it wakes them on its way out."""
+
+    class Interrupted:
+        def __init__(self, ticket: threading.Lock, is_woken: bool) -> None:
+            self.ticket, self.is_woken = ticket, is_woken
+
+        def acquire(self) -> None:
+            if self.is_woken:
+                self.ticket.acquire()
+            raise KeyboardInterrupt
+
+        def release(self) -> None:
+            self.ticket.release()
+
+    for is_woken in (False, True):
+        lock = threading.Lock()
+        lock.acquire()
+        group = groups.OpenGroup(Disk().begin())
+        others = [threading.Lock() for _ in range(5)]
+        for other in others:
+            other.acquire()
+        ticket: Any = Interrupted(lock, is_woken)
+        group.tickets = [*others, ticket]
+        if is_woken:
+            group.tickets.pop().release()
+        with pytest.raises(KeyboardInterrupt):
+            group.wait(ticket)
+        assert ticket not in group.tickets
+        assert sum(not other.locked() for other in others) == (2 if is_woken else 0)
+
+
 def test_a_block_that_raises_leaves_nothing_and_costs_the_others_nothing(disk: Disk, crowd: Crowd) -> None:
     futures = [crowd.first(count), crowd.then(fail), crowd.then(count)]
     crowd.release.set()

@@ -131,7 +131,12 @@ def without_last(path: Path) -> None:
 
 
 HARMS: dict[str, tuple[Callable[[Path], Any], set[str]]] = {
-    "a byte of a leaf": (lambda f: flipped(f / "tile/entries/001", 700), {"tiles", "roots"}),
+    "a letter of a leaf": (
+        lambda f: (f / "tile/entries/001").write_bytes(
+            (f / "tile/entries/001").read_bytes().replace(b'"model/delay', b'"model/delby', 1)
+        ),
+        {"tiles", "roots"},
+    ),
     "a number of a leaf": (
         lambda f: (f / "tile/entries/000").write_bytes((f / "tile/entries/000").read_bytes().replace(b'"seq":17,', b'"seq":18,')),
         {"leaves", "tiles", "roots"},

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 
 from falaj.adapters.ledgers.batch import Batch, BatchTransaction
@@ -102,7 +102,7 @@ class Group:
                     group.tickets.append(ticket)
         if following is not None:
             following.release()
-            ticket.acquire()
+            group.wait(ticket)
         else:
             try:
                 self._settle()
@@ -159,8 +159,7 @@ class Group:
             if not isinstance(exc, Exception):
                 raise
         finally:
-            for ticket in group.tickets:
-                ticket.release()
+            group.wake()
 
     def _pass_on(self) -> None:
         with self._door:
@@ -180,6 +179,25 @@ class OpenGroup:
         self.tickets: list[threading.Lock] = []
         self.failure: BaseException | None = None
         self._until = time.monotonic() + LONGEST_S
+
+    def wait(self, ticket: threading.Lock) -> None:
+        """Until the commit; then wakes others who wait for it."""
+        try:
+            ticket.acquire()
+        except BaseException:
+            with suppress(ValueError):
+                self.tickets.remove(ticket)  # not woken yet, so that nobody relies on it
+                raise
+            self.wake()
+            raise
+        self.wake()
+
+    def wake(self) -> None:
+        """Two of those who wait, each of which wakes two more. All at once they would stand in each other's way for a third
+        of the time, since only one of them can run."""
+        for _ in range(2):
+            with suppress(IndexError):
+                self.tickets.pop().release()
 
     def is_full(self) -> bool:
         return self.members >= MOST or self.batch.size >= LARGEST or time.monotonic() >= self._until

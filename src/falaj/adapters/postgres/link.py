@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -18,17 +19,20 @@ LOST = ("57P", "08")
 
 
 def connect(options: dict[str, Any]) -> Any:
-    return pg.Connection(**options)
+    """A connection that sends what it has at once: a statement in two pieces would wait 40 ms for the first one's receipt."""
+    link = pg.Connection(**options)
+    link._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return link
 
 
 def hang_up(link: Any) -> None:
     """Ends a connection, also one whose server is gone."""
-    socket = link._usock
+    usock = link._usock
     with contextlib.suppress(DatabaseError, InterfaceError, OSError):
         link.close()
     # What pg8000 could not send to a server that is gone keeps its socket open otherwise.
     with contextlib.suppress(OSError):
-        os.close(socket.detach())
+        os.close(usock.detach())
 
 
 def is_lost(exc: Exception) -> bool:
