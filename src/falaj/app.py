@@ -206,7 +206,7 @@ class App:
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
             open_source=self.governance.residency.open_source, drafts=self.state / "drafts",
-            vaults=lambda: self.governance.sealing.vault,
+            vaults=lambda: self.governance.sealing.vault, zone=str(self.settings.zone),
         )  # fmt: skip
 
     @cached_property

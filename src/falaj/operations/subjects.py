@@ -33,13 +33,20 @@ def _export(asked: Asked) -> Any:
 
 
 def _erase(asked: Asked) -> Any:
+    """The person may be restricted from now on, until what keeps the data ends, or no more: endpoints have to know either way."""
+    try:
+        return _erased(asked)
+    finally:
+        privacy(asked).tell_endpoints()
+
+
+def _erased(asked: Asked) -> Any:
     """One request a person and day, unless it is named: the same command again takes up what was cut short."""
     own, subject = privacy(asked), _about(asked)
     name = asked["request"] or f"erase-{subject.name[:12]}-{asked.app.kernel.now():%Y%m%d}"
     if asked.app.ledger.get("request", name) is None:
         own.requests.open(asked.actor, Ref("request", name), token=subject.name, kind="erasure", regimes=asked["regimes"])
     decision = own.subjects.erase(asked.actor, subject, person=asked["person"], request=name, identity=asked["identity"])
-    own.tell_endpoints()  # the person may be restricted until what keeps the data ends
     if asked.app.ledger.get("erasure", name) is None:
         return decision
     decision = own.subjects.carry_out(asked.actor, name)

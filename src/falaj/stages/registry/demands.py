@@ -100,6 +100,7 @@ def _ceiling(said: Strictest | None, own: timedelta) -> Ceiling:
         return Ceiling(own, "assumed", _OWN)
     if not 0 < seconds <= LONGEST_S:
         return Ceiling(own, "assumed", _OWN)
-    source = said.sources[0]
+    deciding = [source for source in said.sources if source.value == said.value]
+    source = next((source for source in deciding if source.instrument), deciding[0])  # two may say the same, one of them by law
     where = " ".join(filter(None, (source.instrument, source.article))) or f"pack {source.pack}"
     return Ceiling(timedelta(seconds=seconds), said.status, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from falaj.stages.gates.report import markdown as gate_report
 from falaj.stages.governance.evidence.archive import Sign, b64, packed, pretty, sealed
 from falaj.stages.governance.evidence.card import card, markdown, page
 from falaj.stages.governance.evidence.gather import Gathered, gather
+from falaj.stages.governance.evidence.legal import legal_of
 from falaj.stages.governance.evidence.mlbom import mlbom
 from falaj.stages.governance.evidence.papers import papers
 from falaj.stages.governance.inventory import inventory, read
@@ -170,6 +172,16 @@ class Evidence:
                     files[f"data/contracts/{name.removeprefix('sha256:')}.odcs.yaml"] = self.blobs.get(name)
                 except NotFound:  # removed by retention: its digest is still in the record
                     continue
+        return files | self._receipts(found)
+
+    def _receipts(self, found: Gathered) -> dict[str, bytes]:
+        """The signed receipts of erasures that touched it; their digests stand in the proven records."""
+        files = {}
+        for request in legal_of(found.state, (found.model, found.snapshots))["erasure"]:
+            for kept in (found.get("erasure", request) or {})["receipts"]:
+                name = str(kept["digest"])
+                with contextlib.suppress(NotFound):
+                    files[f"legal/receipts/{name.removeprefix('sha256:')}.json"] = self.blobs.get(name)
         return files
 
 
