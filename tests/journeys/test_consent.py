@@ -73,8 +73,8 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
     (folder / "consent_project.py").write_text(PROJECT.replace('unit="emirates_id"', 'unit="emirates_id", purpose="reminders"'))
     (folder / "visits.odcs.yaml").write_text(CONTRACT)
     given = {
-        "zone": "uae-onshore", "purpose": "care", "modules": "consent_project", "runner": "memory", "mirror": "none", "name": "clinic", "serve_port": 0,
-        "serve_grpc": "off",
+        "zone": "uae-onshore", "purpose": "care", "modules": "consent_project", "runner": "memory", "mirror": "none",
+        "name": "clinic", "serve_port": 0, "serve_grpc": "off",
     }  # fmt: skip
     init_project(folder, given)
     with open_app(folder, given) as app:

@@ -167,7 +167,7 @@ def test_a_drill_while_it_is_out_of_use_is_refused_and_changes_nothing() -> None
     ],
 )
 def test_a_drill_shows_something_only_where_answers_were_stopped_in_time(seen: Measured, verdict: str) -> None:
-    assert judge_drill(ENDPOINT, seen, ANNA, T0, live=False).verdict == verdict
+    assert judge_drill(ENDPOINT, seen, (ANNA, T0), live=False).verdict == verdict
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.sampled_from(["person", "service", "system"]))

@@ -62,8 +62,8 @@ def may_revive(subject: Ref, killed: Mapping[str, str], actor: Actor, now: datet
     return Decision(subject, "revive", verdict, checks, actor, now, why)
 
 
-def judge_drill(subject: Ref, seen: Measured, actor: Actor, now: datetime, *, live: bool, slo: Ceiling = SLO) -> Decision:
-    """Whether a drill showed that the kill switch works, within its time."""
+def judge_drill(subject: Ref, seen: Measured, by: tuple[Actor, datetime], *, live: bool, slo: Ceiling = SLO) -> Decision:
+    """Whether a drill showed that the kill switch works, within its time. `by`: who drilled, and when."""
     told = "not confirmed" if seen.ms is None else f"{seen.ms} ms"
     checks = [
         Check("time", f"at most {_ms(slo.span)} ms ({slo.told})", told, seen.ms is not None and seen.ms <= _ms(slo.span)),
@@ -72,7 +72,7 @@ def judge_drill(subject: Ref, seen: Measured, actor: Actor, now: datetime, *, li
         checks.append(Check("answered before", "at least one call", str(seen.answered), seen.answered > 0))
         checks.append(Check("refused after", "at least one call, and none answered", str(seen.refused), seen.refused > 0))
     reason = f"{'the endpoint itself' if live else 'a copy'} stopped answering after {told}"
-    return Decision(subject, "drill", judge(checks), tuple(checks), actor, now, seen.problem or reason)
+    return Decision(subject, "drill", judge(checks), tuple(checks), *by, seen.problem or reason)
 
 
 def drill_due(last: Mapping[str, Any] | None, now: datetime, every: timedelta = DRILL.span) -> bool:
@@ -159,7 +159,7 @@ class Kills:
             raise Conflict(f"{subject} answers nobody as it is.", f"falaj endpoint show {name}")
         slo = self.place.demands.slo
         seen = self._live(act, subject) if confirm else self.rehearse(self.place.whole(decode(Wanted, body["wanted"])))
-        decision = judge_drill(subject, seen, act.actor, act.now, live=bool(confirm), slo=slo)
+        decision = judge_drill(subject, seen, (act.actor, act.now), live=bool(confirm), slo=slo)
         with act.change() as draft:
             draft.decide(decision)
             draft.note(verdict=decision.verdict, live=bool(confirm), **_figures(seen))
