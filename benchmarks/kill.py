@@ -17,7 +17,7 @@ from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.core.actor import Actor
 from falaj.core.ref import Ref
 from falaj.rehearsal import wall
-from falaj.stages.rollouts.kills import SLO_S, Kills, Measured
+from falaj.stages.rollouts.kills import SLO, Kills, Measured
 from tests.kits.endpoint import Installation
 from tests.kits.rollouts import ANNA, ENDPOINT, over
 from tests.kits.traffic import traffic
@@ -38,8 +38,10 @@ def figures() -> Iterator[Figure]:
         finally:
             place.close()
     note = f"worst of {TIMES}, {CALLERS} callers"
-    yield Figure("kill: the last answer after", max(last), "ms", budget=SLO_S * 1000, note=note)
-    yield Figure("kill: every worker has confirmed after", max(confirmed), "ms", budget=SLO_S * 1000, note=note)
+    yield Figure("kill: the last answer after", max(last), "ms", budget=SLO.span.total_seconds() * 1000, note=note)
+    yield Figure(
+        "kill: every worker has confirmed after", max(confirmed), "ms", budget=SLO.span.total_seconds() * 1000, note=note
+    )
     yield Figure("kill: answers after that", float(after), "", budget=0)
 
 

@@ -206,7 +206,7 @@ class App:
         return Contracts(
             self.kernel, self.blobs, self.project.datasets, self.settings.folder,
             open_source=self.governance.residency.open_source, drafts=self.state / "drafts",
-            vaults=lambda: self.governance.sealing.vault,
+            vaults=lambda: self.governance.sealing.vault, zone=str(self.settings.zone),
         )  # fmt: skip
 
     @cached_property
@@ -249,19 +249,22 @@ class App:
         from falaj.stages.training.classes import classes_of
 
         key = open_key(self.state / "keys" / "model.ed25519")
-        return Registry(
+        registry = Registry(
             self.kernel, self.blobs, sign=lambda payload, kind: sign_envelope(payload, kind, key),
             places=lambda recipe: {name: list(self.features.view(name).places) for name in recipe.views}, mirror=self.mirror,
             classes=lambda name, recipe: classes_of(
                 recipe, getattr(self.project.trainings.get(name), "spine", ""), self.features.views, self.contracts.contract),
         )  # fmt: skip
+        registry.demands = self.governance.policing.demands
+        return registry
 
     @cached_property
     def rollouts(self) -> Rollouts:
         from falaj.stages.rollouts.endpoints import Endpoints
         from falaj.stages.rollouts.service import Rollouts
 
-        return Rollouts(Endpoints(self.kernel, self.host, self.project.endpoints, self.access.allowed))
+        demands, excluded = self.governance.policing.demands, self.governance.privacy.excluded
+        return Rollouts(Endpoints(self.kernel, self.host, self.project.endpoints, self.access.allowed, demands, excluded))
 
     @cached_property
     def monitors(self) -> Monitors:

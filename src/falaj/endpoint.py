@@ -104,7 +104,11 @@ class Vaults:
 
     def sealed(self, store: Online, predictor: Predictor) -> Online:
         """The store with its rows about people opened, as what is served at the moment says which these are."""
-        return SealedOnline(store, lambda view: predictor.places.get(view), self)  # noqa: PLW0108  # another mapping each time
+
+        def whose(view: str) -> tuple[int, int] | None:
+            return predictor.places.get(view)  # another mapping each time
+
+        return SealedOnline(store, whose, self, without=predictor.excluded.has)
 
     def close(self) -> None:
         if self._vault is not None:

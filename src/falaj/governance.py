@@ -13,6 +13,7 @@ from falaj.core.errors import Conflict, InvalidInput
 if TYPE_CHECKING:
     from falaj.app import App
     from falaj.config import Settings
+    from falaj.core.actor import Actor
     from falaj.core.note import Verifier
     from falaj.policing import Policing
     from falaj.ports.ledger import Ledger
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from falaj.stages.governance.witnessing import Witnesses
     from falaj.stages.registry.dossier import Dossier
     from falaj.stages.rollouts.kills import Kills
+    from falaj.stages.rollouts.recalls import Recalls
 
 
 def refuse_second(settings: Settings) -> None:
@@ -154,7 +156,8 @@ class Governance:
         def sign(payload: bytes, kind: str) -> dict[str, Any]:
             return sign_envelope(payload, kind, key)
 
-        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check)
+        demands = self.policing.demands
+        return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check, demands)
 
     @cached_property
     def kills(self) -> Kills:
@@ -167,6 +170,20 @@ class Governance:
         pepper = (app.state / "keys" / "pepper").read_bytes()
         rehearsal = Rehearsal(app.host, lambda key: hmac_of(pepper, key.encode()), app.access.trust)
         return Kills(app.rollouts.place, app.predictions_of, wall, rehearsal)
+
+    @cached_property
+    def recalls(self) -> Recalls:
+        """Ends the use of versions that were put into quarantine while they answered."""
+        from falaj.stages.rollouts.recalls import Recalls
+
+        return Recalls(self.app.rollouts, self.kills)
+
+    def recall(self, actor: Actor) -> list[str]:
+        """Carries that out, and tells whoever is on call, once for each endpoint; returns a line for each."""
+        found = self.recalls.carry_out(actor)
+        for decision in found:
+            self.app.alerts.raise_from(actor, decision, severity="critical")
+        return [f"{decision.subject}: {decision.reason}" for decision in found]
 
     @cached_property
     def residency(self) -> Residency:

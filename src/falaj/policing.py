@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from falaj.ports.policy import Policy
     from falaj.stages.governance.policies import Policies
     from falaj.stages.labels import Labels
+    from falaj.stages.registry.demands import Demands
 
 POLICIES = "policies"
 """The project's folder of Cedar files."""
@@ -46,6 +47,13 @@ class Policing:
         from falaj.packs import load
 
         return load(str(self.app.settings.packs))
+
+    @cached_property
+    def demands(self) -> Demands:
+        """What the packs in force ask of models that matter; without packs falaj's own figures, assumed."""
+        from falaj.stages.registry.demands import demands_of
+
+        return demands_of(self.packs if self.app.settings.policy == "cedar" else ())
 
     def sources(self, packs: Sequence[Pack]) -> list[Source]:
         """The policies of the packs, and those of the project as they stand on disk."""

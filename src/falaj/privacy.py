@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
+from falaj.core.errors import FalajError
 from falaj.core.moments import length
 from falaj.core.ref import Ref
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from falaj.stages.privacy.affected import Affected
     from falaj.stages.privacy.clocks import Clock
     from falaj.stages.privacy.consent import Consent
+    from falaj.stages.privacy.excluding import Excluding
     from falaj.stages.privacy.holds import Holds
     from falaj.stages.privacy.permitted import PermittedRows
     from falaj.stages.privacy.replay import Replay
@@ -99,6 +101,28 @@ class Privacy:
         from falaj.stages.privacy.consent import Consent
 
         return Consent(self.app.kernel)
+
+    @cached_property
+    def excluding(self) -> Excluding:
+        from falaj.stages.privacy.excluding import Excluding
+
+        return Excluding(self.app.ledger)
+
+    def excluded(self, endpoint: str) -> frozenset[str]:
+        """Whom that endpoint may not be asked about: for `serving`, and for its own purpose or this installation's."""
+        declared = self.app.project.endpoints.get(endpoint)
+        own = (declared.purpose if declared is not None else "") or str(self.app.settings.purpose)
+        return self.excluding.of({"serving", own} - {""})
+
+    def tell_endpoints(self) -> str:
+        """Tells every endpoint whom it may not be asked about now. From when on that holds, in words."""
+        if not self.app.ledger.find("endpoint"):
+            return "nothing is served yet"
+        try:
+            self.app.rollouts.place.exclude()
+        except FalajError as exc:
+            return f"with the worker's next round: {exc.message[:300]}"
+        return "within a second"
 
     @cached_property
     def requests(self) -> Requests:

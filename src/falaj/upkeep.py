@@ -73,14 +73,14 @@ def _witness(app: App, now: datetime) -> Sequence[str]:
 
 
 def _chase_drills(app: App, now: datetime) -> Sequence[str]:
-    """Where a model with a tier answers, the kill switch is drilled each month, or somebody hears of it."""
+    """Where a model with a tier answers, the kill switch is drilled as often as the packs ask, or somebody hears of it."""
     from falaj.stages.rollouts.kills import owes_drill
 
-    news = []
+    news, every = [], app.governance.policing.demands.drill
     for name, record in app.ledger.find("endpoint"):
         models = {Ref.parse(arm["model"]).bare for arm in record["wanted"]["arms"]}
         if any(app.ledger.get("tier", str(model)) is not None for model in models):
-            owed = owes_drill(Ref("endpoint", name), app.ledger.get("drill", name), now)
+            owed = owes_drill(Ref("endpoint", name), app.ledger.get("drill", name), now, every=every)
             alert = app.alerts.open_for(f"{owed.rule}|{owed.subject}")
             if owed.allowed and alert is not None:
                 app.alerts.resolve(WORKER, alert.ref, reason=owed.reason)
@@ -192,6 +192,7 @@ DUTIES: tuple[Duty, ...] = (
 
 ROUND: Mapping[str, str] = {
     # duty, in order: what policy is asked before it
+    "recall": "endpoint.kill",
     "reconcile": "worker.tick",
     "ingest": "dataset.ingest",
     "watch_data": "dataset.watch",

@@ -88,9 +88,14 @@ class Worker:
             done.running = len(self.app.pipelines.live())
             return done
 
+    def _recall(self, now: datetime, done: Round) -> None:
+        """What is in quarantine answers nobody, whatever was to be served; before anything is served again."""
+        done.news += self.app.governance.recall(WORKER)
+
     def _reconcile(self, now: datetime, done: Round) -> None:
         """After a crash anywhere: what is served is made what the ledger says."""
         self.app.governance.sealing.restored()
+        self.app.rollouts.place.exclude()
         for endpoint in self.app.rollouts.reconcile():
             done.news.append(f"endpoint/{endpoint} was brought back to what the ledger says")
 

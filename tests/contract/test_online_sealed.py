@@ -120,3 +120,15 @@ def test_a_row_that_is_no_sealed_one_is_told(parts: Parts) -> None:
         inner.put("patients", {vault.token("x"): Stored(1, values)})
         with pytest.raises(Conflict):
             online.get([("patients", "x")])
+
+
+def test_rows_of_whoever_is_left_out_are_read_as_if_there_were_none_and_are_there_again_afterwards(parts: Parts) -> None:
+    online, inner, vault = parts
+    out = {vault.token(emirates_id(1))}
+    online.put("patients", {emirates_id(n): Stored(n, (1.0,)) for n in range(2)})
+    online.put("stays", {str(joined_key(["eyes", emirates_id(n)])): Stored(n, (2.0,)) for n in range(2)})
+    asked = [(view, key) for n in range(2) for view, key in (("patients", emirates_id(n)), ("stays", f"eyes|{emirates_id(n)}"))]
+    reader = SealedOnline(inner, {"patients": (0, 1), "stays": (1, 2)}.get, lambda: vault, without=lambda token: token in out)
+    assert reader.get(asked) == [Stored(0, (1.0,)), Stored(0, (2.0,)), None, None]
+    out.clear()
+    assert reader.get(asked) == online.get(asked)

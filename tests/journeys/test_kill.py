@@ -23,7 +23,9 @@ from falaj.core.message import Message
 from falaj.core.ref import Ref
 from falaj.inference.auth import hmac_of
 from falaj.rehearsal import Rehearsal, wall
+from falaj.stages.privacy.affected import Affected
 from falaj.stages.rollouts.kills import Kills
+from falaj.stages.rollouts.recalls import Recalls
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import StreamIO
 from tests.kits.endpoint import REQUEST, Installation
@@ -212,3 +214,36 @@ def test_a_drill_of_the_endpoint_itself_leaves_it_in_use(place: Place) -> None:
     assert decision.checks[0].name == "time"
     assert place.answers() == ANSWERED
     assert [event.verb for event in place.ledger.events(verb="endpoint.drill")] == ["endpoint.drill"] * 3
+
+
+def test_a_version_that_is_put_into_quarantine_while_it_answers_is_left_for_the_one_before_and_then_for_none(
+    place: Place,
+) -> None:
+    place.rollouts.deploy(ANNA, ENDPOINT, model=TWO, reason="a better one")
+    recalls, affected = Recalls(place.rollouts, place.kills), Affected(place.rollouts.kernel)
+    with traffic(place.installation, place.app) as busy:
+        assert answering(place) == "model/delay@2"
+        affected.quarantine(OMAR, TWO, reason="it learned from somebody who was erased")
+        [first] = recalls.carry_out(WORKER)
+        since = time.monotonic()
+        assert first.reason == "model/delay@2 is quarantined: taken back to model/delay@1"
+        assert {one.status for one in busy.wait_for(100, since)} == {200}, "nobody waits for the one before"
+        assert answering(place) == "model/delay@1"
+        affected.quarantine(OMAR, ONE, reason="this one too")
+        [second] = recalls.carry_out(WORKER)
+        since = time.monotonic()
+        assert "taken out of use" in second.reason
+        assert {one.status for one in busy.wait_for(50, since)} == {503}
+    assert place.rollouts.reconcile() == []
+    assert recalls.carry_out(WORKER) == []
+    assert place.answers() == REFUSED
+    assert not place.kills.revive(OMAR, ENDPOINT, reason="we need it").allowed
+    assert affected.justify(OMAR, ONE, reason="nothing of that person is in it").allowed
+    assert place.kills.revive(OMAR, ENDPOINT, reason="justified").allowed
+    assert place.answers() == ANSWERED
+    assert answering(place) == "model/delay@1"
+
+
+def answering(place: Place) -> str:
+    with place.installation.client(place.app) as client:
+        return str(client.post(PREDICT, json=REQUEST).json()["model"])

@@ -10,6 +10,7 @@ from falaj.inference.auth import demand
 from falaj.inference.calls import Caller
 from falaj.inference.lines import about
 from falaj.inference.models import Live, Serving
+from falaj.inference.personal import Whose
 from falaj.inference.router import Split, insisted, split_of
 
 
@@ -22,6 +23,8 @@ class Held:
     """By the identity of an arm: what all its log lines have in common."""
     split: Split
     shadow: Live | None
+    whose: Whose | None = None
+    """Whom the endpoint is about; None where it is about nobody, and nobody has to be looked for."""
 
     def arm(self, unit: str, caller: Caller, version: str | None) -> tuple[Live, bool]:
         """The unit's arm, and whether it was forced: somebody who may do so insists on another. Forced answers count in no
@@ -44,4 +47,4 @@ def held_of(serving: Serving) -> Held:
     facts = {id(live): about(serving.name, live) for live in serving.arms}
     split = split_of([live.arm for live in serving.arms], serving.wanted.salt)
     shadow = next((live for live in serving.arms if live.role == "shadow"), None)
-    return Held(serving, facts, split, shadow)
+    return Held(serving, facts, split, shadow, serving.mask.whose)

@@ -96,6 +96,11 @@ class Mask:
         """What a record says beside what is masked in it: nothing, where the log is not about people."""
         return {}
 
+    @property
+    def whose(self) -> Any:
+        """Whom the endpoint is about, where it is about people (`personal.Whose`); else None."""
+        return None
+
     def inner_features(self, features: Sequence[float], width: int) -> list[float | None]:
         """The features of one or several rows, of `width` each, as a sealed part may hold them."""
         return []

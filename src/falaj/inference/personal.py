@@ -31,6 +31,10 @@ class Whose:
     def about(self) -> bytes:
         return b"predictions|" + self.endpoint.encode()
 
+    def person(self, request: Mapping[str, Any]) -> str:
+        """Whom the request is about, as it says; empty where it does not say so as a text or a whole number."""
+        return _text(request.get(self.subject))
+
 
 class PersonalMask(Mask):
     """Masks everything but the time, and hands out what it masked as `sealed`: the token of the person, and the sealed part.
@@ -62,6 +66,10 @@ class PersonalMask(Mask):
             return {"subject": token}
         return {"subject": token, "sealed": b64encode(data).decode()}
 
+    @property
+    def whose(self) -> Whose:
+        return self._whose
+
     def inner_features(self, features: Sequence[float], width: int) -> list[float | None]:
         """Of one or several rows behind one another what the endpoint's own mask leaves."""
         rows = (features[start : start + width] for start in range(0, len(features), width))
@@ -73,5 +81,8 @@ class PersonalMask(Mask):
         told = (request or {}).get(whose.subject)
         if request is None and self._unit_name == whose.subject and unit != request_id:
             told = unit
-        text = str(told).strip() if isinstance(told, (str, int)) and not isinstance(told, bool) else ""
-        return whose.vault.token(text or f"\0nobody|{whose.about.decode()}")
+        return whose.vault.token(_text(told) or f"\0nobody|{whose.about.decode()}")
+
+
+def _text(told: Any) -> str:
+    return str(told).strip() if isinstance(told, (str, int)) and not isinstance(told, bool) else ""

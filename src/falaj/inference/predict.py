@@ -20,6 +20,7 @@ from falaj.core.segment import issue
 from falaj.inference.calls import Answered, Call, Caller, EntityCall, TensorCall
 from falaj.inference.deadlines import demand_time
 from falaj.inference.errors import at_place, failed
+from falaj.inference.excluded import Excluded
 from falaj.inference.feedback import Label
 from falaj.inference.held import Held, held_of
 from falaj.inference.jobs import Job, Outcomes, Part, answered, copies, is_in_time, run_together, score_rows
@@ -67,6 +68,8 @@ class Predictor:
         """View → which part of its entity's key names a person, of how many; views that are about nobody are not in it."""
         self.shadows: Shadows | None = None
         self.repository = Repository(log, now)
+        self.excluded = Excluded(log.folder.parent)
+        """Whom what is served may not be asked about."""
         self.is_traced = False
         """Whether anybody records requests, and wants to know how long each stage took."""
         self._held: Held | None = None
@@ -163,6 +166,8 @@ class Predictor:
             raise problem
         if call.caller.deadline:
             demand_time(call.caller.deadline, call.caller.started, turn.clock)
+        if held.whose is not None:
+            self.excluded.refuse(held.whose, call, held.serving.wanted.unit)
         if isinstance(call, TensorCall):
             return self._tensor_job(place, call, held, turn)
         return self._entity_job(place, call, held, turn)

@@ -62,6 +62,7 @@ class Watch:
     def look(self) -> None:
         """Loads a new wish, if there is one. What cannot be served is reported, and the last good arms go on."""
         self.heed()
+        self.predictor.excluded.look()
         path = self.folder / "wanted.json"
         try:
             stat = path.stat()
@@ -166,9 +167,9 @@ class Upkeep:
 
 
 async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
-    """Until it is cancelled, off the event loop: looks ten times a second whether it may answer at all, and at the wish; settles
-    the log, gives a sign of life and writes the metrics down once a second. None of them waits for another: a large model or a
-    busy disk is no hang, and does not keep an endpoint in use."""
+    """Until it is cancelled, off the event loop: looks ten times a second whether it may answer at all and about whom, and at the
+    wish; settles the log, gives a sign of life and writes the metrics down once a second. None of them waits for another: a large
+    model or a busy disk is no hang, and does not keep an endpoint in use."""
     loop = asyncio.get_running_loop()
 
     async def every(seconds: float, call: Callable[[], None]) -> None:
@@ -177,7 +178,7 @@ async def keep_looking(watch: Watch, upkeep: Upkeep) -> None:
             await asyncio.sleep(seconds)
 
     calls = (upkeep.settle, watch.beat, watch.predictor.metrics.save)
-    looks = (watch.heed, watch.look)
+    looks = (watch.heed, watch.predictor.excluded.look, watch.look)
     await asyncio.gather(*(every(LOOK_EVERY_S, call) for call in looks), *(every(BEAT_EVERY_S, call) for call in calls))
 
 

@@ -17,7 +17,7 @@ def _inventory(asked: Asked) -> Any:
     from falaj.stages.governance.inventory import inventory, read, short
 
     app = asked.app
-    rows = inventory(read(app.ledger.events(), app.kernel.now()))
+    rows = inventory(read(app.ledger.events(), app.kernel.now(), app.governance.policing.demands))
     name = str(asked["name"] or "").removeprefix("model/")
     kept = [row for row in rows if not name or row["model"].rpartition("@")[0] == f"model/{name}"]
     kept = [row for row in kept if not asked["overdue"] or row["overdue"]]

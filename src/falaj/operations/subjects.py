@@ -33,6 +33,14 @@ def _export(asked: Asked) -> Any:
 
 
 def _erase(asked: Asked) -> Any:
+    """The person may be restricted from now on, until what keeps the data ends, or no more: endpoints have to know either way."""
+    try:
+        return _erased(asked)
+    finally:
+        privacy(asked).tell_endpoints()
+
+
+def _erased(asked: Asked) -> Any:
     """One request a person and day, unless it is named: the same command again takes up what was cut short."""
     own, subject = privacy(asked), _about(asked)
     name = asked["request"] or f"erase-{subject.name[:12]}-{asked.app.kernel.now():%Y%m%d}"
@@ -80,13 +88,14 @@ def _check(asked: Asked) -> Any:
 def _consent(asked: Asked) -> Any:
     subject, given = _about(asked), {name: asked[name] for name in ("purpose", "version", "evidence")}
     privacy(asked).consent.consent(asked.actor, subject, **given)
-    return {"subject": subject.name, **given}
+    return {"subject": subject.name, **given, "endpoints": privacy(asked).tell_endpoints()}
 
 
 def _said(asked: Asked, verb: str, **given: Any) -> Any:
     subject = _about(asked)
     getattr(privacy(asked).consent, verb)(asked.actor, subject, **given)
-    return {"subject": subject.name, "done": f"subject.{verb}", **given}
+    told = {} if verb == "mark" else {"endpoints": privacy(asked).tell_endpoints()}
+    return {"subject": subject.name, "done": f"subject.{verb}", **given, **told}
 
 
 def _admit(asked: Asked) -> Any:
@@ -100,8 +109,11 @@ def _open(asked: Asked) -> Any:
 
 
 def _quarantine(asked: Asked) -> Any:
+    from falaj.upkeep import WORKER
+
     privacy(asked).affected.quarantine(asked.actor, asked.about, reason=asked["reason"])
-    return {"model": asked.about, "state": "quarantined"}
+    # The platform does what follows, whoever asked: to say that a version is withheld takes another right than to run endpoints.
+    return {"model": asked.about, "state": "quarantined", "stopped": asked.app.governance.recall(WORKER)}
 
 
 def _justify(asked: Asked) -> Any:
@@ -239,7 +251,7 @@ OPERATIONS: tuple[Operation, ...] = (
         asks="receipt.read",
     ),
     Operation(
-        "model", "quarantine", "The version is not promoted and not newly served until somebody justifies it.",
+        "model", "quarantine", "A version answers nobody until somebody justifies it; its endpoints go back, or out of use.",
         _quarantine, VERSION, (REASON,),
     ),
     Operation(

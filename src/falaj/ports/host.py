@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from falaj.core.errors import InvalidInput
 BUCKETS = 10_000
 """Into so many equal parts the units of an endpoint fall; an arm has some of them, so 0.0001 is the smallest share."""
 VARIANT = "variant-"
+EXCLUDED = "excluded.json"
+"""The file in an endpoint's folder that says whom it may not be asked about, where host and server share a disk."""
 SIDE = frozenset({"standby", "shadow"})
 """Roles that are loaded and answer nobody who does not ask for them by name."""
 _FIXED = frozenset({"champion", "challenger"}) | SIDE
@@ -119,6 +121,13 @@ class Host(Protocol):
 
     def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         """Replaces the keys on every endpoint; a key that is no longer there is refused from the next request on."""
+        ...
+
+    def exclude(self, endpoint: str, tokens: Collection[str]) -> None:
+        """Replaces whom the endpoint may not be asked about, by their tokens; also before it is served for the first time.
+
+        Heeded within a second by every server of it that runs, and from its first request on by one that starts later.
+        """
         ...
 
     def look(self, endpoint: str) -> Seen:

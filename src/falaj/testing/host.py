@@ -92,8 +92,16 @@ class HostContract:
         after = self.host().look(wanted.endpoint)
         assert (after.ready, after.url, after.revision) == (True, before.url, 2)
 
-    def test_keys_can_be_replaced_before_and_after_anything_is_served(self) -> None:
+    def test_keys_and_whom_not_to_be_asked_about_are_replaced_before_and_after_anything_is_served(self) -> None:
+        name = self.wanted(1).endpoint
         self.host().allow({})
+        self.host().exclude(name, {"a" * 64})
+        with pytest.raises(NotFound):
+            self.host().look(name)
         self.host().serve(self.wanted(1), self.keys())
+        before = self.host().look(name)
         self.host().allow({})
-        assert self.host().look(self.wanted(1).endpoint).ready
+        self.host().exclude(name, {"b" * 64})
+        self.host().exclude(name, ())
+        after = self.host().look(name)
+        assert (after.ready, after.revision, after.pid) == (True, before.revision, before.pid)

@@ -13,13 +13,16 @@ from falaj.adapters.memory.host import MemoryHost
 from falaj.core.actor import Actor
 from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
+from falaj.packs import Pack, read_pack
 from falaj.stages.action import Kernel
 from falaj.stages.governance.inventory import inventory, read, short, version_id
+from falaj.stages.registry.demands import demands_of
 from falaj.stages.registry.dossier import Description, Dossier, Foreign
 from falaj.stages.rollouts.endpoints import Endpoints
 from falaj.stages.rollouts.service import Rollouts
 from falaj.stages.rollouts.spec import Endpoint
 from tests.architecture.tree import modules
+from tests.kits.evidence import case
 from tests.kits.life import APPROVER, AT, MODEL, Life, life
 
 REPORT = "sha256:" + "a" * 64
@@ -139,3 +142,25 @@ def test_a_row_of_a_table_is_short(world: Life) -> None:
 def test_nothing_removes_a_version_or_what_was_said_of_one() -> None:
     kept = re.compile(r"\.remove\(\s*\"(model|declared|test|dpia|description|drill|kill)\"")
     assert not [module.place for module in modules() if kept.search(Path(module.path).read_text("utf-8"))]
+
+
+def test_the_inventory_shows_what_the_packs_demand_and_where_they_contradict_each_other(tmp_path: Path) -> None:
+    place = case(tmp_path)
+    head = '[pack]\nid = "{0}"\nversion = "1"\ntitle = "x"\nstatus = "assumed"\n[[value]]\npath = "kill_switch.drill.ceiling"\n'
+    said = 'kind = "{0}"\nvalue = "{1}"\nstatus = "{2}"\n'
+    one = read_pack(head.format("one") + said.format("ceiling", "2d", "pending"))
+    two = read_pack(head.format("two") + said.format("floor", "90d", "assumed"))
+    events = list(place.world.kernel.ledger.events())
+
+    def row(*packs: Pack) -> dict[str, Any]:
+        rows = inventory(read(events, AT + timedelta(days=4), demands_of(packs)))
+        return next(row for row in rows if row["model"] == "model/delay@1")
+
+    assert row()["overdue"] == []
+    [owed] = row(one)["overdue"]
+    assert (owed["what"], owed["status"]) == ("drill of delay", "pending")
+    assert row(one)["demands"]["drill"] == {"within_s": 172800, "status": "pending", "instrument": "pack one"}
+    both = row(one, two)
+    assert [conflict["path"] for conflict in both["demands"]["conflicts"]] == ["kill_switch.drill.ceiling"]
+    assert short(both)["conflicts"] == "kill_switch.drill.ceiling"
+    assert both["demands"]["bias"]["status"] == "assumed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,13 +15,14 @@ from falaj.adapters.local.predictions import SegmentPredictions
 from falaj.adapters.local.vault import SqliteVault
 from falaj.adapters.sealing.online import SealedOnline
 from falaj.adapters.sealing.predictions import SealedPredictions
-from falaj.core.errors import Bug, Conflict, InvalidInput
+from falaj.core.errors import Bug, Conflict, Denied, InvalidInput, Unavailable
 from falaj.core.masking import hides_request, masked_of, masking
 from falaj.core.moments import millis
 from falaj.core.segment import records_of
 from falaj.inference.feedback import Label
 from falaj.inference.mask import Mask, mask_key
 from falaj.inference.personal import PersonalMask, Whose
+from falaj.ports.host import EXCLUDED
 from falaj.ports.online import Stored
 from falaj.ports.subjects import Finding
 from falaj.stages.serving.subjects import PredictionSubjects
@@ -232,4 +234,54 @@ def test_what_was_logged_before_there_was_a_subject_fails_the_probe(tmp_path: Pa
     log = SealedPredictions(SegmentPredictions(place.folder), "delay", lambda: vault)
     store = PredictionSubjects(["delay"], lambda _endpoint: log, vault.token)
     assert store.probe(WHO) == [Finding("predictions", "endpoint/delay segment 0 (in clear)", 1, readable=True)]
+    place.log.close()
+
+
+def exclude(place: Place, *tokens: str) -> None:
+    (place.folder.parent / EXCLUDED).write_text(json.dumps({"tokens": tokens}))
+    place.predictor.excluded.look()
+
+
+def answered(place: Place, call: Any) -> None:
+    [found] = place.predictor.answer([call])
+    assert not isinstance(found, Exception), found
+
+
+def test_nobody_is_answered_about_who_is_excluded_and_nothing_is_logged_of_it(place: Place, vault: SqliteVault) -> None:
+    one, other = entity({**REQUEST, "flight_id": WHO}), entity({**REQUEST, "flight_id": OTHER})
+    answered(place, one)
+    before = log_of(place)
+    exclude(place, vault.token(WHO))
+    calls = [one, tensor([1.0, 1, 50, 5], unit=f" {WHO}"), entity({**REQUEST, "flight_id": OTHER}, {**REQUEST, "flight_id": WHO})]
+    found = place.predictor.answer(calls)
+    assert [type(error) for error in found] == [Denied] * 3
+    assert "requests[1]: " in str(found[2])
+    assert WHO not in str(found)
+    assert log_of(place) == before
+    answered(place, other)
+    answered(place, tensor([1.0, 1, 50, 5], unit=OTHER))
+    answered(place, tensor([1.0, 1, 50, 5]))
+    exclude(place)
+    answered(place, one)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"tokens": "abc"}', '{"tokens": null}'])
+def test_where_it_cannot_be_read_who_is_excluded_nobody_is_answered_about(place: Place, text: str) -> None:
+    (place.folder.parent / EXCLUDED).write_text(text)
+    place.predictor.excluded.look()
+    [found] = place.predictor.answer([entity({**REQUEST, "flight_id": OTHER})])
+    assert isinstance(found, Unavailable)
+    assert place.predictor.excluded.has("whoever")
+    (place.folder.parent / EXCLUDED).unlink()
+    place.predictor.excluded.look()
+    answered(place, entity({**REQUEST, "flight_id": OTHER}))
+
+
+def test_an_endpoint_about_nobody_asks_for_nobody(tmp_path: Path) -> None:
+    place = Place(tmp_path / "log")
+    (tmp_path / EXCLUDED).write_text("{")
+    place.predictor.excluded.look()
+    answered(place, entity(REQUEST))
+    assert place.predictor.held is not None
+    assert place.predictor.held.whose is None
     place.log.close()

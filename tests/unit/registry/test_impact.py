@@ -18,8 +18,9 @@ from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Kernel
 from falaj.stages.registry.approvals import Approvals
+from falaj.stages.registry.demands import WINDOWS, YEAR
 from falaj.stages.registry.dossier import Description, Dossier, Foreign
-from falaj.stages.registry.impact import WINDOWS, YEAR, assessment, impact, refuse_unready, test_checks
+from falaj.stages.registry.impact import assessment, impact, refuse_unready, test_checks
 from tests.kits.life import APPROVER, AT, MODEL, SERVICE, Life, life
 
 test_checks.__test__ = False  # type: ignore[attr-defined]  # a rule, not a test
@@ -122,7 +123,7 @@ def test_an_unknown_tier_is_a_no() -> None:
 @given(st.sampled_from(sorted(WINDOWS)), st.integers(-1, 900), st.booleans())
 def test_a_test_counts_exactly_as_long_as_its_window(tier: str, days: int, passed: bool) -> None:
     test = {"at": iso(AT - timedelta(days=days)), "verdict": "allow" if passed else "deny", "report": REPORT}
-    for window, check in test_checks(VERSION, tier, {"bias": test, "validation": test}, AT):
+    for window, check in test_checks(VERSION, WINDOWS[tier], {"bias": test, "validation": test}, AT):
         assert check.passed == (passed and timedelta(days=days) <= window.span)
         assert window.status in check.wanted
 

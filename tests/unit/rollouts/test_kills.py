@@ -14,7 +14,7 @@ from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from falaj.ports.host import Wanted
 from falaj.ports.predictions import Cursor
-from falaj.stages.rollouts.kills import DRILL_EVERY, Kills, Measured, drill_due, judge_drill, last_answer_ms, may_revive
+from falaj.stages.rollouts.kills import DRILL, Kills, Measured, drill_due, judge_drill, last_answer_ms, may_revive
 from tests.kits.rollouts import ANNA, ENDPOINT, NEW, T0, Breaking, Place
 
 OMAR = Actor("omar", "person", ("approver",))
@@ -167,7 +167,7 @@ def test_a_drill_while_it_is_out_of_use_is_refused_and_changes_nothing() -> None
     ],
 )
 def test_a_drill_shows_something_only_where_answers_were_stopped_in_time(seen: Measured, verdict: str) -> None:
-    assert judge_drill(ENDPOINT, seen, ANNA, T0, live=False).verdict == verdict
+    assert judge_drill(ENDPOINT, seen, (ANNA, T0), live=False).verdict == verdict
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.sampled_from(["person", "service", "system"]))
@@ -179,8 +179,8 @@ def test_whoever_revives_is_another_person(killer: str, name: str, kind: str) ->
 def test_a_drill_is_due_after_a_month_and_where_the_last_one_failed() -> None:
     last = {"at": "2013-05-01T00:00:00.000Z", "verdict": "allow"}
     assert drill_due(None, T0)
-    assert not drill_due(last, T0 + DRILL_EVERY)
-    assert drill_due(last, T0 + DRILL_EVERY + timedelta(seconds=1))
+    assert not drill_due(last, T0 + DRILL.span)
+    assert drill_due(last, T0 + DRILL.span + timedelta(seconds=1))
     assert drill_due({**last, "verdict": "deny"}, T0)
 
 

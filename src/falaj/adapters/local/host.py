@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from falaj.adapters.local.folder import border, locked, read_json, wish, write_j
 from falaj.core.errors import Conflict, FalajError, NotFound, Unavailable, error_from_dict
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
-from falaj.ports.host import Seen, Wanted
+from falaj.ports.host import EXCLUDED, Seen, Wanted
 
 Pair = Callable[[str, Path], Mapping[str, str]]
 READY_WITHIN_S = 20.0
@@ -87,6 +87,14 @@ class ProcessHost:
         for folder in self._folders():
             with border(folder):
                 write_json(folder / "keys.json", dict(keys))
+
+    def exclude(self, endpoint: str, tokens: Collection[str]) -> None:
+        folder = self._folder(endpoint)
+        if not tokens and not (folder / EXCLUDED).exists():
+            return  # most endpoints are about nobody, and have no such file
+        with border(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_json(folder / EXCLUDED, {"tokens": sorted(tokens)})
 
     def look(self, endpoint: str) -> Seen:
         folder = self._folder(endpoint)

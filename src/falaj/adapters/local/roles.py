@@ -243,7 +243,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _OBJECTS
     | _REVIEWS
     | {"audit.read"},
-    # The worker promotes too: when a rollout's evidence has decided.
+    # The worker promotes too: when a rollout's evidence has decided. What is in quarantine it takes out of every endpoint.
     "service": READS
     | _SELF
     | _RUNS
@@ -258,6 +258,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | PLACES
     | _EXPIRES
     | _STEPS
+    | {"endpoint.drop", "endpoint.kill", "endpoint.unshadow", "endpoint.unsplit"}
     | {"project.init", "model.promote", "predictions.seal", "worker.tick"},
     "caller": CALLS,
 }

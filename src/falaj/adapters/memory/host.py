@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from falaj.core.errors import NotFound
@@ -15,6 +15,7 @@ class MemoryHost:
     def __init__(self) -> None:
         self.wanted: dict[str, Wanted] = {}
         self.keys: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        self.excluded: dict[str, frozenset[str]] = {}
         self._stopped: set[str] = set()
 
     def serve(self, wanted: Wanted, keys: Mapping[str, Mapping[str, Any]]) -> None:
@@ -27,6 +28,9 @@ class MemoryHost:
     def allow(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         for endpoint in self.wanted:
             self.keys[endpoint] = dict(keys)
+
+    def exclude(self, endpoint: str, tokens: Collection[str]) -> None:
+        self.excluded[endpoint] = frozenset(tokens)
 
     def look(self, endpoint: str) -> Seen:
         held = self.wanted.get(endpoint)

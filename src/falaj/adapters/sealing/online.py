@@ -26,11 +26,20 @@ class SealedOnline:
     sealed row. Its time stays in clear: newer rows replace older ones by it. Rows of erased people are not put.
     """
 
-    def __init__(self, inner: Online, whose: Callable[[str], Place | None], vaults: Callable[[], Vault]) -> None:
-        """`whose(view)`: where the view's entity names a person; None where it does not, and of a view that nobody knows."""
+    def __init__(
+        self,
+        inner: Online,
+        whose: Callable[[str], Place | None],
+        vaults: Callable[[], Vault],
+        *,
+        without: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`whose(view)`: where the view's entity names a person; None where it does not, and of a view that nobody knows.
+        `without(token)`: whose rows are read as if there were none."""
         self.inner = inner
         self.whose = whose
         self.vaults = vaults
+        self.without = without
         self.capabilities: frozenset[str] = inner.capabilities
 
     def put(self, view: str, rows: Mapping[str, Row], mark: str | None = None) -> int:
@@ -67,7 +76,8 @@ class SealedOnline:
         for at, ((view, _), token) in enumerate(zip(keys, tokens, strict=True)):
             row = found[at]
             if token and row is not None:
-                found[at] = _opened(vault, token, row, _about(view))
+                is_out = self.without is not None and self.without(token)
+                found[at] = None if is_out else _opened(vault, token, row, _about(view))
         return found
 
     def freshness(self, view: str) -> int | None:

@@ -17,8 +17,9 @@ from falaj.core.event import Event
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.governance.asof import State, Term, terms
-from falaj.stages.registry.impact import WINDOWS, assessment, classes_of, test_checks
-from falaj.stages.rollouts.kills import DRILL_EVERY, drill_due
+from falaj.stages.registry.demands import BUILT_IN, Ceiling, Demands, Window
+from falaj.stages.registry.impact import assessment, classes_of, test_checks
+from falaj.stages.rollouts.kills import drill_due
 
 Body = Mapping[str, Any]
 STEPS: Mapping[str, str] = {
@@ -47,13 +48,14 @@ class Facts:
     """By the subject of the events that are steps of a life cycle."""
     now: datetime
     of: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)
+    demands: Demands = BUILT_IN
 
     def get(self, kind: str, key: str) -> Body | None:
         return self.state.records.get((kind, key))
 
 
-def read(events: Iterable[Event], now: datetime) -> Facts:
-    """Everything that the inventory is made of, from all events in order."""
+def read(events: Iterable[Event], now: datetime, demands: Demands = BUILT_IN) -> Facts:
+    """Everything that the inventory is made of, from all events in order; and what the packs in force demand."""
     kept, state, about = list(events), State(), dict[str, list[Event]]()
     for event in kept:
         state.add(event)
@@ -63,7 +65,7 @@ def read(events: Iterable[Event], now: datetime) -> Facts:
     for term in served:
         of.setdefault(term.model, []).append(term)
     lists = {key: tuple(found) for key, found in about.items()}
-    return Facts(state, tuple(served), lists, now, {key: tuple(found) for key, found in of.items()})
+    return Facts(state, tuple(served), lists, now, {key: tuple(found) for key, found in of.items()}, demands)
 
 
 def inventory(facts: Facts) -> list[dict[str, Any]]:
@@ -76,8 +78,14 @@ def inventory(facts: Facts) -> list[dict[str, Any]]:
 def short(row: Body) -> dict[str, Any]:
     """What fits into a table."""
     overdue = [found["what"] for found in row["overdue"]]
+    conflicts = ", ".join(found["path"] for found in row["demands"].get("conflicts", ()))
     shown = ("model", "origin", "tier", "risk", "owner", "status", "since")
-    return {**{name: row[name] for name in shown}, "overdue": ", ".join(overdue), "missing": ", ".join(row["missing"])}
+    return {
+        **{name: row[name] for name in shown},
+        "overdue": ", ".join(overdue),
+        "missing": ", ".join(row["missing"]),
+        "conflicts": conflicts,
+    }
 
 
 def version_id(facts: Facts, record: Body) -> str:
@@ -106,7 +114,10 @@ def _own(facts: Facts, model: Ref, record: Body) -> dict[str, Any]:
         "steps": steps, "tests": _tests(facts, model), "gate": record.get("gate"),
         "classes": sorted(classes_of(facts.get, record)),
     }  # fmt: skip
-    return {**row, "overdue": list(_overdue(facts, model, record, row)), "missing": _missing(row)}
+    return {
+        **row, "demands": _demands(facts.demands, str(row["tier"] or "")), "overdue": list(_overdue(facts, model, record, row)),
+        "missing": _missing(row),
+    }  # fmt: skip
 
 
 def _foreign(facts: Facts, model: Ref, body: Body) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def _foreign(facts: Facts, model: Ref, body: Body) -> dict[str, Any]:
         "until": newer["at"] if newer else None, "endpoints": [], "steps": steps, "tests": {}, "gate": None, "classes": [],
         "vendor": body["vendor"], "vendor_version": body["version"], "where": body["where"],
     }  # fmt: skip
-    return {**row, "overdue": [], "missing": [name for name in ("tier",) if not row[name]]}
+    return {**row, "demands": {}, "overdue": [], "missing": [name for name in ("tier",) if not row[name]]}
 
 
 def _status(facts: Facts, model: Ref, record: Body) -> tuple[str, Any, Any]:
@@ -204,8 +215,8 @@ def _overdue(facts: Facts, model: Ref, record: Body, row: Body) -> Iterator[dict
     if row["status"] not in ("in production", "out of use", "validated", "in development"):
         return
     tier = str(row["tier"] or "")
-    if tier in WINDOWS:
-        for window, check in test_checks(model, tier, row["tests"], facts.now):
+    if tier in facts.demands.windows:
+        for window, check in test_checks(model, facts.demands.windows[tier], row["tests"], facts.now):
             if not check.passed:
                 yield {"what": check.name, "wanted": check.wanted, "seen": check.seen, "status": window.status}
         dpia = facts.get("dpia", f"{model.name}@{model.version}")
@@ -214,11 +225,27 @@ def _overdue(facts: Facts, model: Ref, record: Body, row: Body) -> Iterator[dict
             yield {"what": "dpia", "wanted": needed.wanted, "seen": needed.seen, "status": "assumed"}
     if row["status"] != "in production":
         return
+    every = facts.demands.drill
     for endpoint in row["endpoints"]:
         last = facts.get("drill", endpoint)
-        if drill_due(last, facts.now):
+        if drill_due(last, facts.now, every.span):
             seen = f"the last was {last['verdict']} at {last['at']}" if last else "never"
-            yield {"what": f"drill of {endpoint}", "wanted": f"every {DRILL_EVERY.days} days", "seen": seen, "status": "guidance"}
+            yield {
+                "what": f"drill of {endpoint}",
+                "wanted": f"every {every.span.days} days ({every.told})",
+                "seen": seen,
+                "status": every.status,
+            }
+
+
+def _demands(demands: Demands, tier: str) -> dict[str, Any]:
+    """What is asked of a version of that tier, where that stands, how sure it is; and where the packs contradict each other."""
+    asked: dict[str, Window | Ceiling] = {**demands.windows.get(tier, {}), "drill": demands.drill, "kill": demands.slo}
+    told = {
+        name: {"within_s": int(found.span.total_seconds()), "status": found.status, "instrument": found.instrument}
+        for name, found in asked.items()
+    }
+    return {**told, "conflicts": [{"path": one.path, "reason": one.reason} for one in demands.conflicts]}
 
 
 def _missing(row: Body) -> list[str]:

@@ -57,7 +57,8 @@ class Affected:
 
     @action("model.quarantine")
     def quarantine(self, act: Act, subject: Ref, *, reason: str) -> None:
-        """From now on the version is neither promoted nor newly served. Where it serves already, whoever serves it has to act.
+        """From now on the version is neither promoted nor newly served. Where it answers already, the worker's next round takes
+        it out (`rollouts.recalls`); the command does so at once.
 
         Raises NotFound where there is no such version.
         """

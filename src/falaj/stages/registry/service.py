@@ -15,10 +15,11 @@ from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
-from falaj.ports.ledger import Ledger
+from falaj.ports.ledger import Ledger, Transaction
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.approvals import Approvals, promoted
+from falaj.stages.registry.demands import BUILT_IN
 from falaj.stages.registry.impact import impact
 from falaj.stages.registry.rules import authors_of
 
@@ -44,6 +45,8 @@ class Registry:
         self.places = places
         self.mirror = mirror
         self.classes = classes
+        self.demands = BUILT_IN
+        """What a version with a tier has to show; the wiring says what the packs in force demand."""
 
     @property
     def approvals(self) -> Approvals:
@@ -94,7 +97,7 @@ class Registry:
         with act.change() as draft:
             checks = (
                 *promoted(draft, model, record), standing_of(self.kernel.ledger, model),
-                *impact(draft.get, model, record, act.now),
+                *impact(draft.get, model, record, act.now, demands=self.demands),
             )  # fmt: skip
             verdict = judge(checks)
             decision = Decision(model, "approval", verdict, checks, act.actor, act.now, reason or "approved")
@@ -213,7 +216,7 @@ class Registry:
             return
 
 
-def standing_of(ledger: Ledger, model: Ref) -> Check:
+def standing_of(ledger: Ledger | Transaction, model: Ref) -> Check:
     """Whether anything stands against a version: a quarantine, or that retention removed its bytes."""
     body = ledger.get("standing", _key(model))
     state = str(body["state"]) if body else "none"

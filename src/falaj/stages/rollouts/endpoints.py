@@ -15,6 +15,7 @@ from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
 from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.demands import BUILT_IN, Demands
 from falaj.stages.registry.impact import refuse_unready
 from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.arms import Arms
@@ -51,12 +52,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """`declared`: the project's endpoints by name. `keys`: the keys that an endpoint accepts now, HMAC → actor."""
+    """`declared`: the project's endpoints by name. `keys`: the keys that an endpoint accepts now, HMAC → actor. `demands`:
+    what the packs in force ask of models that are to answer, and of the kill switch. `excluded(name)`: the tokens of
+    whom that endpoint may not be asked about."""
 
     kernel: Kernel
     host: Host
     declared: Mapping[str, Endpoint]
     keys: Keys
+    demands: Demands = BUILT_IN
+    excluded: Callable[[str], frozenset[str]] = lambda _name: frozenset()
 
     def one(self, subject: Ref) -> Endpoint:
         if subject.name not in self.declared:
@@ -74,9 +79,7 @@ class Endpoints:
         body = self.model(model)
         if body.get("gate") != "allow":
             raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
-        standing = standing_of(self.kernel.ledger, model)
-        if not standing.passed:
-            raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
+        refuse_withheld(self.kernel.ledger, model)
         return str(body["asset"]["digest"])
 
     def agreed(self, model: Ref) -> str:
@@ -84,21 +87,28 @@ class Endpoints:
         and its assessment, and nobody objects."""
         digest = self.passed(model)
         refuse_unseparated(self.kernel.ledger, model)
-        refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+        refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
         return digest
 
     def is_agreed(self, model: Ref) -> bool:
         """Whether nothing but the gates' word is left to ask; until then no rollout of it starts by itself."""
         try:
             refuse_unseparated(self.kernel.ledger, model)
-            refuse_unready(self.kernel.ledger.get, model, self.kernel.now())
+            refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
         except Conflict:
             return False
         return True
 
     def serve(self, wanted: Wanted) -> None:
         """Tells the host; returns when every worker has it. Raises what keeps it from being served."""
+        if not wanted.killed:  # nothing is to come before a kill
+            self.host.exclude(wanted.endpoint, self.excluded(wanted.endpoint))
         self.host.serve(self.whole(wanted), self.keys())
+
+    def exclude(self) -> None:
+        """Tells the host of every endpoint whom it may not be asked about, as of now."""
+        for name, _ in self.kernel.ledger.find("endpoint"):
+            self.host.exclude(name, self.excluded(name))
 
     def whole(self, wanted: Wanted) -> Wanted:
         """With the signed manifests, as a host needs them."""
@@ -213,9 +223,10 @@ def finish(draft: Draft, act: Act, ref: Ref, outcome: str, decision: str) -> Non
 def crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str) -> None:
     """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back.
 
-    Raises Conflict where somebody objects by now, or approvals that its tier asks for were withdrawn.
+    Raises Conflict where somebody objects by now, approvals that its tier asks for were withdrawn, or it is in quarantine.
     """
     refuse_unseparated(draft.tx, model)
+    refuse_withheld(draft.tx, model)
     now = draft.get("alias", f"{endpoint.model}@champion") or {}
     before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)]
     point(draft, act, endpoint, (model, before), decision)
@@ -232,6 +243,13 @@ def decided(draft: Draft, act: Act, rule: str, reason: str, checks: Sequence[Che
     """Keeps the decision of whoever acts; returns its key."""
     draft.decide(Decision(act.subject, rule, "allow", tuple(checks), act.actor, act.now, reason))
     return f"{act.subject}|{rule}"
+
+
+def refuse_withheld(reader: Ledger | Transaction, model: Ref) -> None:
+    """Raises Conflict for a version in quarantine, and for one whose bytes were removed."""
+    standing = standing_of(reader, model)
+    if not standing.passed:
+        raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
 
 
 def gate(model: str) -> Check:

@@ -1,7 +1,7 @@
 """Taking an endpoint out of use at once, back into use by somebody else, and drilling that, so that it is known to work.
 
-CBUAE's guidance on AI asks for an ability to cease use immediately. What is promised here is SLO_S from the call to the last
-prediction that was answered, and a drill each month that measures it.
+CBUAE's guidance on AI asks for an ability to cease use immediately. How long it may be from the call to the last
+prediction that was answered, and how often a drill measures it, the packs in force say (`registry.demands`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from falaj.core.ref import Ref
 from falaj.core.segment import records_of
 from falaj.ports.host import Wanted
 from falaj.ports.predictions import Predictions
-from falaj.stages.action import Act, Kernel, action
+from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.demands import BUILT_IN, Ceiling
+from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.endpoints import Endpoints, Held, keep, served
 
-SLO_S = 5.0
-DRILL_EVERY = timedelta(days=31)
+SLO, DRILL = BUILT_IN.slo, BUILT_IN.drill
+"""What holds where the packs in force say nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +62,30 @@ def may_revive(subject: Ref, killed: Mapping[str, str], actor: Actor, now: datet
     return Decision(subject, "revive", verdict, checks, actor, now, why)
 
 
-def judge_drill(subject: Ref, seen: Measured, actor: Actor, now: datetime, *, live: bool) -> Decision:
-    """Whether a drill showed that the kill switch works, within its time."""
+def judge_drill(subject: Ref, seen: Measured, by: tuple[Actor, datetime], *, live: bool, slo: Ceiling = SLO) -> Decision:
+    """Whether a drill showed that the kill switch works, within its time. `by`: who drilled, and when."""
     told = "not confirmed" if seen.ms is None else f"{seen.ms} ms"
     checks = [
-        Check("time", f"at most {SLO_S * 1000:.0f} ms", told, seen.ms is not None and seen.ms <= SLO_S * 1000),
+        Check("time", f"at most {_ms(slo.span)} ms ({slo.told})", told, seen.ms is not None and seen.ms <= _ms(slo.span)),
     ]
     if not live:
         checks.append(Check("answered before", "at least one call", str(seen.answered), seen.answered > 0))
         checks.append(Check("refused after", "at least one call, and none answered", str(seen.refused), seen.refused > 0))
     reason = f"{'the endpoint itself' if live else 'a copy'} stopped answering after {told}"
-    return Decision(subject, "drill", judge(checks), tuple(checks), actor, now, seen.problem or reason)
+    return Decision(subject, "drill", judge(checks), tuple(checks), *by, seen.problem or reason)
 
 
-def drill_due(last: Mapping[str, Any] | None, now: datetime) -> bool:
+def drill_due(last: Mapping[str, Any] | None, now: datetime, every: timedelta = DRILL.span) -> bool:
     """Whether the last good drill is too long ago, or there was none."""
-    return last is None or last["verdict"] != "allow" or now - moment(last["at"]) > DRILL_EVERY
+    return last is None or last["verdict"] != "allow" or now - moment(last["at"]) > every
 
 
-def owes_drill(endpoint: Ref, last: Mapping[str, Any] | None, now: datetime) -> Decision:
+def owes_drill(endpoint: Ref, last: Mapping[str, Any] | None, now: datetime, *, every: Ceiling = DRILL) -> Decision:
     """What the keepers of the house are told of an endpoint's kill switch: deny while a drill is due."""
     seen = "never" if last is None else f"the last was {last['verdict']} at {last['at']}"
-    is_due = drill_due(last, now)
-    check = Check("drill", f"a good one every {DRILL_EVERY.days} days", seen, not is_due)
-    reason = (
-        f"the kill switch of {endpoint} was not shown to work for {DRILL_EVERY.days} days: falaj endpoint drill {endpoint.name}"
-    )
+    days, is_due = every.span.days, drill_due(last, now, every.span)
+    check = Check("drill", f"a good one every {days} days ({every.told})", seen, not is_due)
+    reason = f"the kill switch of {endpoint} was not shown to work for {days} days: falaj endpoint drill {endpoint.name}"
     return Decision(endpoint, "kill-switch", judge([check]), (check,), None, now, reason if is_due else "drilled in time")
 
 
@@ -123,7 +123,8 @@ class Kills:
 
     @action("endpoint.revive")
     def revive(self, act: Act, subject: Ref, *, reason: str) -> Decision:
-        """Back into use, as the ledger has it now. Denied for whoever took it out of use, and for programs.
+        """Back into use, as the ledger has it now. Denied for whoever took it out of use, for programs, and while a version that
+        it would serve is in quarantine.
 
         Raises Conflict where it is in use.
         """
@@ -133,6 +134,7 @@ class Kills:
             if not killed:
                 raise Conflict(f"{subject} is in use.", f"falaj endpoint show {subject.name}")
             decision = may_revive(subject, killed, act.actor, act.now, reason)
+            decision = _with(decision, self._answering(held, draft))
             draft.decide(decision)
             draft.note(verdict=decision.verdict, killed_by=killed["by"], reason=decision.reason)
             if decision.allowed:
@@ -155,14 +157,15 @@ class Kills:
         body = self.kernel.ledger.get("endpoint", name)
         if body is None or body["wanted"].get("killed"):
             raise Conflict(f"{subject} answers nobody as it is.", f"falaj endpoint show {name}")
+        slo = self.place.demands.slo
         seen = self._live(act, subject) if confirm else self.rehearse(self.place.whole(decode(Wanted, body["wanted"])))
-        decision = judge_drill(subject, seen, act.actor, act.now, live=bool(confirm))
+        decision = judge_drill(subject, seen, (act.actor, act.now), live=bool(confirm), slo=slo)
         with act.change() as draft:
             draft.decide(decision)
             draft.note(verdict=decision.verdict, live=bool(confirm), **_figures(seen))
             draft.put("drill", name, {
                 "endpoint": subject, "at": act.now, "by": str(act.actor), "verdict": decision.verdict, "live": bool(confirm),
-                "slo_ms": int(SLO_S * 1000), "revision": body["wanted"]["revision"], **_figures(seen),
+                "slo_ms": _ms(slo.span), "slo_status": slo.status, "revision": body["wanted"]["revision"], **_figures(seen),
             })  # fmt: skip
         return decision
 
@@ -179,6 +182,11 @@ class Kills:
             draft.note(drill="over")
         self.place.serve(held.wanted)
         return seen
+
+    def _answering(self, held: Held, draft: Draft) -> tuple[Check, ...]:
+        """What stands against the versions that would answer again."""
+        found = {arm.model: standing_of(draft.tx, Ref.parse(arm.model)) for arm in held.wanted.arms}
+        return tuple(replace(check, name=f"standing of {model}") for model, check in found.items() if not check.passed)
 
     def _out_of_use(self, act: Act, subject: Ref, killed: Mapping[str, str]) -> Held:
         with act.change() as draft:
@@ -197,6 +205,14 @@ class Kills:
         except FalajError as exc:
             problem = f"not every server has confirmed it: {exc.message[:300]}"
         return Measured(confirmed, last_answer_ms(self.predictions_of(wanted.endpoint), begun), problem=problem)
+
+
+def _with(decision: Decision, against: tuple[Check, ...]) -> Decision:
+    """The decision with these as well, each of which speaks against it."""
+    if not against:
+        return decision
+    reason = "; ".join(f"{check.name}: {check.seen}" for check in against)
+    return replace(decision, verdict="deny", checks=(*decision.checks, *against), reason=reason)
 
 
 def last_answer_ms(log: Predictions, begun: datetime) -> int:

@@ -117,6 +117,9 @@ class Endpoint:
     subject: str = ""
     """The request field that says whom a request is about, where the contract of the model's training rows does not: what is
     logged of a request is sealed under that person's key."""
+    purpose: str = ""
+    """What people's data is used for here, as consent names it; the installation's own purpose unless said otherwise. It does not
+    answer about whoever withdrew consent to it, or to `serving`, or is restricted."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:

@@ -11,6 +11,7 @@ from falaj.core.errors import Conflict
 from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
 from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.service import standing_of
 from falaj.stages.rollouts.arms import Arms, arm_of, champion_of, crowned, switched, with_side, without
 from falaj.stages.rollouts.endpoints import (
     Endpoints,
@@ -95,7 +96,8 @@ class Switches:
         """The champion of before answers everybody again, at once where it is the warm standby, else as soon as it is loaded.
 
         What is left is forgotten as a champion: going back again leads one further back, never there. After a switch it stays
-        loaded, as the standby. Returns the model that answers now.
+        loaded, as the standby. Versions in quarantine, and those whose bytes were removed, are passed over. Returns the model
+        that answers now.
 
         `leaving`: go back only if that model answers now; so two who ask at once go back once. Raises Conflict where another one
         does, while a rollout or an experiment is under way, or where there is nothing to go back to.
@@ -107,7 +109,7 @@ class Switches:
             left = champion_of(held.wanted.arms)
             if leaving is not None and left.model != str(leaving):
                 raise Conflict(f"{left.model} answers on {subject}, not {leaving}.", f"falaj endpoint show {endpoint.name}")
-            earlier, before = _earlier(draft.get("alias", f"{endpoint.model}@champion"), left.model, endpoint)
+            earlier, before = self._earlier(draft.get("alias", f"{endpoint.model}@champion"), left.model, endpoint)
             standby = arm_of(held.wanted.arms, "standby")
             is_warm = standby is not None and standby.model == str(earlier)
             key = decided(draft, act, "rollback", reason, (_warm(is_warm),))
@@ -146,15 +148,16 @@ class Switches:
         made = release(draft, act, endpoint, model, reason)
         return crowned(arms, new_arm("champion", model, digest, 1.0, made))
 
-
-def _earlier(alias: Mapping[str, Any] | None, served_now: str, endpoint: Endpoint) -> tuple[Ref, list[str]]:
-    """The champion before the one that is served, and those before it. A model that was promoted but is not served is passed
-    over: going back must not lead ahead."""
-    line = [*alias.get("before", ()), alias["model"]] if alias else []
-    place = len(line) - 1 - line[::-1].index(served_now) if served_now in line else 0
-    if place == 0:
+    def _earlier(self, alias: Mapping[str, Any] | None, served_now: str, endpoint: Endpoint) -> tuple[Ref, list[str]]:
+        """The last champion before the one that is served that may answer, and those before it. A model that was promoted but is
+        not served is passed over: going back must not lead ahead."""
+        line = [*alias.get("before", ()), alias["model"]] if alias else []
+        place = len(line) - 1 - line[::-1].index(served_now) if served_now in line else 0
+        for at in range(place - 1, -1, -1):
+            found = Ref.parse(str(line[at]))
+            if standing_of(self.kernel.ledger, found).passed:
+                return found, [str(ref) for ref in line[:at]]
         raise Conflict(f"endpoint/{endpoint.name} has no champion to go back to.", f"falaj model list --name {endpoint.model}")
-    return Ref.parse(str(line[place - 1])), [str(ref) for ref in line[: place - 1]]
 
 
 def _let_go(draft: Draft, act: Act, wanted: Wanted, decision: str) -> None:

@@ -10,6 +10,7 @@ from falaj.core.errors import NotFound
 from falaj.core.event import Event
 from falaj.core.ref import Ref
 from falaj.stages.governance.asof import State, Term, terms
+from falaj.stages.governance.evidence.legal import legal_of
 
 Body = Mapping[str, Any]
 PEOPLE = ("tier", "description", "approval", "objection", "test", "dpia")
@@ -86,6 +87,7 @@ def _wanted(
     ends = {(term.endpoint, term.until, term.ended_verb) for term in served if term.until is not None}
     bare = {snapshot.partition("@")[0] for snapshot in snapshots}
     attested = ""
+    legal = {(kind, key) for kind, keys in legal_of(state, (model, snapshots)).items() for key in keys}
     for event in events:
         subject = str(event.subject)
         if event.verb == "evidence.make":  # that somebody looked at it is not about it
@@ -96,7 +98,7 @@ def _wanted(
             or (event.at, event.seq) in turns
             or is_end
             or (event.verb in ("endpoint.kill", "endpoint.revive", "endpoint.drill") and event.subject.name in endpoints)
-            or any(owned(change.kind, change.key, model) for change in event.changes)
+            or any(owned(change.kind, change.key, model) or (change.kind, change.key) in legal for change in event.changes)
             or (event.verb.startswith(RECEIPTS) and subject.partition("@")[0] in bare | {str(model.bare)})
         ):
             yield event.seq

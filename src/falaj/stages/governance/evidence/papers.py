@@ -7,9 +7,12 @@ from typing import Any
 
 from falaj.core.moments import iso
 from falaj.stages.governance.evidence.gather import PEOPLE, RECEIPTS, Gathered, owned
+from falaj.stages.governance.evidence.legal import legal_of
 from falaj.stages.registry.impact import classes_of
 
 Body = Mapping[str, Any]
+_PEOPLES = ("subject.", "receipt.", "transfer.")
+"""Beginnings of verbs by which people were erased, their receipts issued, and data let go abroad."""
 
 
 def papers(found: Gathered, row: Body) -> dict[str, Any]:
@@ -49,6 +52,9 @@ def papers(found: Gathered, row: Body) -> dict[str, Any]:
         "legal/ropa.json": ropa(found, row),
         "legal/residency.json": _events(found, "zone.attest") or "not known: no zone was attested",
         "legal/receipts.json": _receipts(found),
+        "legal/records.json": {
+            kind: found.cites(kind, keys) for kind, keys in legal_of(found.state, (found.model, found.snapshots)).items()
+        },
     }  # fmt: skip
 
 
@@ -92,8 +98,27 @@ def ropa(found: Gathered, row: Body) -> dict[str, Any]:
         "lawful_basis": row["lawful_basis"] or "missing", "responsible": row["owner"] or "missing",
         "classes_of_data": sorted(classes_of(found.get, record)) or "none are stated", "zones": zones,
         "recipients": [f"callers of endpoint/{name}" for name in row["endpoints"]],
-        "human_oversight": row["oversight"] or "missing",
+        "human_oversight": row["oversight"] or "missing", "datasets": [_processed(found, name) for name in found.snapshots],
     }  # fmt: skip
+
+
+def _processed(found: Gathered, snapshot: str) -> dict[str, Any]:
+    """What the record of processing says of a snapshot behind the version; what nobody has stated is missing."""
+    asset = found.get("asset", snapshot) or {}
+    labels = asset.get("labels") or {}
+    return {
+        "dataset": snapshot, "zone": asset.get("zone") or "missing", "owner": labels.get("owner") or "missing",
+        "purposes": labels.get("purposes") or "missing", "classes": _classes(labels) or "none are stated",
+        "rows": labels.get("rows"), "removed": found.get("expired", snapshot) is not None,
+    }  # fmt: skip
+
+
+def _classes(labels: Mapping[str, Any]) -> list[str]:
+    found: set[str] = set()
+    for name in ("classes", "column_classes", "classification"):
+        value = labels.get(name) or ()
+        found.update([value] if isinstance(value, str) else map(str, value))
+    return sorted(found)
 
 
 def _events(found: Gathered, verb: str) -> list[dict[str, Any]]:
@@ -104,5 +129,5 @@ def _events(found: Gathered, verb: str) -> list[dict[str, Any]]:
 
 
 def _receipts(found: Gathered) -> Any:
-    verbs = sorted({event.verb for event in found.events if event.verb.startswith(RECEIPTS)})
+    verbs = sorted({event.verb for event in found.events if event.verb.startswith((*RECEIPTS, *_PEOPLES))})
     return [one for verb in verbs for one in _events(found, verb)] or "none: nothing about its data was held, removed or erased"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +28,13 @@ from falaj.stages.gates.report import markdown as gate_report
 from falaj.stages.governance.evidence.archive import Sign, b64, packed, pretty, sealed
 from falaj.stages.governance.evidence.card import card, markdown, page
 from falaj.stages.governance.evidence.gather import Gathered, gather
+from falaj.stages.governance.evidence.legal import legal_of
 from falaj.stages.governance.evidence.mlbom import mlbom
 from falaj.stages.governance.evidence.papers import papers
 from falaj.stages.governance.inventory import inventory, read
 from falaj.stages.governance.proofs import Tree
 from falaj.stages.governance.witnessing import Witnesses, cosigned, witnessed
+from falaj.stages.registry.demands import BUILT_IN, Demands
 
 FORMAT = "falaj-evidence/1"
 README = """Evidence of {model}, from the ledger {origin} as of {size} events.
@@ -82,6 +85,7 @@ class Evidence:
     keys: Keys
     programs: Mapping[str, str]
     check: Callable[[Mapping[str, Any]], bool]
+    demands: Demands = BUILT_IN
 
     @action("evidence.make")
     def make(self, act: Act, subject: Ref) -> Made:
@@ -141,7 +145,7 @@ class Evidence:
 
     def _papers(self, found: Gathered, events: Sequence[Event], about: Mapping[str, Any]) -> dict[str, bytes]:
         """As of the last event: no clock, so that the same ledger gives the same papers."""
-        row = next(row for row in inventory(read(events, events[-1].at)) if row["model"] == str(found.model))
+        row = next(row for row in inventory(read(events, events[-1].at, self.demands)) if row["model"] == str(found.model))
         shown = card(found, row)
         bom = mlbom(found, shown, str(about["origin"]))
         files = {name: pretty(body) for name, body in papers(found, row).items()}
@@ -168,6 +172,16 @@ class Evidence:
                     files[f"data/contracts/{name.removeprefix('sha256:')}.odcs.yaml"] = self.blobs.get(name)
                 except NotFound:  # removed by retention: its digest is still in the record
                     continue
+        return files | self._receipts(found)
+
+    def _receipts(self, found: Gathered) -> dict[str, bytes]:
+        """The signed receipts of erasures that touched it; their digests stand in the proven records."""
+        files = {}
+        for request in legal_of(found.state, (found.model, found.snapshots))["erasure"]:
+            for kept in (found.get("erasure", request) or {})["receipts"]:
+                name = str(kept["digest"])
+                with contextlib.suppress(NotFound):
+                    files[f"legal/receipts/{name.removeprefix('sha256:')}.json"] = self.blobs.get(name)
         return files
 
 
