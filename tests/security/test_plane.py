@@ -51,12 +51,16 @@ FOREIGN_PAGES = (
 USUAL = ("", "admin", "admin:admin", "admin:password1234", "operator", "falaj", "changeme", "falaj_000000000000_" + "A" * 43)
 
 
+WATCHERS: dict[Plane, str] = {}
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     secrets = {"HOOK_SECRET": CANARY, "AWS_SECRET_ACCESS_KEY": CANARY, "DATABASE_PASSWORD": CANARY}
     made = Plane(
         tmp_path_factory.mktemp("first"), secrets, umask=0, webhook="http://127.0.0.1:9", webhook_secret="env:HOOK_SECRET"
     )
+    watcher(made)
     yield made
     made.close()
 
@@ -73,7 +77,21 @@ def routes() -> list[tuple[str, str]]:
 
 
 def roles_key(plane: Plane, name: str, *roles: str) -> str:
-    return str(plane.ask("POST", f"/v1/keys/{name}:create", {"roles": list(roles)}).json["key"])
+    """A key, which whoever judges others confirmed where that was needed."""
+    made = plane.ask("POST", f"/v1/keys/{name}:create", {"roles": list(roles)}).json
+    if made["standing"] == "pending":
+        path = f"/v1/keys/{made['key'].split('_')[1]}:confirm"
+        assert plane.ask("POST", path, {"reason": "I know them"}, key=watcher(plane)).status == 200
+    return str(made["key"])
+
+
+def watcher(plane: Plane) -> str:
+    """The first key by which somebody judges others, made once for a plane."""
+    if plane not in WATCHERS:
+        made = plane.ask("POST", "/v1/keys/first-watcher:create", {"roles": ["auditor"]}).json
+        assert made["standing"] == "first", "somebody made one before"
+        WATCHERS[plane] = str(made["key"])
+    return WATCHERS[plane]
 
 
 @attack("unguarded route")

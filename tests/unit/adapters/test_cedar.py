@@ -304,7 +304,7 @@ LABELS = st.fixed_dictionaries(
         "purposes": st.lists(st.sampled_from(["delay-prediction", "marketing"])),
         "authors": st.lists(st.sampled_from(["amal", "lina"])),
         "approvals": st.lists(st.sampled_from(["amal", "omar", "sara"])),
-        "state": st.sampled_from(["kept", "past-retention"]),
+        "state": st.sampled_from(["expired", "quarantined"]),
     },
 )
 ACTORS = st.builds(
