@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -65,6 +66,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     made.close()
 
 
+@pytest.fixture
+def third(tmp_path: Path) -> Iterator[Plane]:
+    """One a test: whoever shows wrong keys has to wait."""
+    made = Plane(tmp_path / "third")
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     made = Plane(tmp_path_factory.mktemp("second"))
@@ -118,8 +127,9 @@ def test_two_projects_are_born_with_different_keys_and_nothing_else(plane: Plane
 
 @attack("cross-tenant access")
 def test_a_key_of_one_project_is_nothing_in_another(plane: Plane, other: Plane) -> None:
-    for method, path in routes():
-        assert plane.ask(method, path, {} if method == "POST" else None, key=other.key).status == 401, path
+    seen = [plane.ask(method, path, {} if method == "POST" else None, key=other.key).status for method, path in routes()]
+    assert seen[0] == 401
+    assert set(seen) <= {401, 429}, "whoever shows a wrong key again and again waits for the answer"
 
 
 @attack("redirect and rebinding")
@@ -221,6 +231,33 @@ def test_nobody_but_the_operator_hands_out_or_takes_back(plane: Plane, role: str
     ):
         assert plane.ask("POST", path, body, key=own).status == 403, path
     assert plane.ask("GET", "/v1/status").status == 200
+
+
+@attack("raised privilege")
+@pytest.mark.parametrize("role", ["approver", "auditor", "dpo"])
+def test_whoever_runs_the_place_makes_nobody_of_their_own_who_judges_them(third: Plane, role: str) -> None:
+    """The operator has the strongest key that there is at the start: it makes others, and takes them back."""
+    watcher(third)
+    made = third.ask("POST", f"/v1/keys/puppet-{role}:create", {"roles": [role, "operator"]}).json
+    puppet, ref = made["key"], made["key"].split("_")[1]
+    assert (made["standing"], "opens nothing" in made["note"]) == ("pending", True)
+    for path in ("/v1/identity", "/v1/keys", "/v1/audit:history", "/v1/status"):
+        assert third.ask("GET", path, key=puppet).status == 401
+    helper = roles_key(third, f"helper-{role}", "operator", "ml_engineer")
+    for own in (third.key, puppet, helper):
+        assert third.ask("POST", f"/v1/keys/{ref}:confirm", {"reason": "it is me"}, key=own).status in (401, 403)
+    for own in (third.key, helper):
+        assert third.ask("POST", "/v1/tokens/puppet:create", {"roles": [role]}, key=own).status == 403
+    allowed = third.ask("POST", f"/v1/certificates/puppet-{role}:allow", {"roles": [role]}).json
+    assert allowed["standing"] == "pending"
+    named = {"roles": [role], "reason": "it is ours"}
+    assert third.ask("POST", f"/v1/certificates/puppet-{role}:confirm", named).status == 403
+    judge = watcher(third).split("_")[1]
+    for own in (third.key, helper):
+        assert third.ask("POST", f"/v1/keys/{judge}:revoke", {}, key=own).status == 403, "the next one would be the first again"
+    again = third.ask("POST", f"/v1/keys/again-{role}:create", {"roles": [role]}).json
+    assert (again["standing"], third.ask("GET", "/v1/identity", key=again["key"]).status) == ("pending", 401)
+    assert third.ask("GET", "/v1/identity", key=watcher(third)).status == 200
 
 
 @attack("stolen or forged token")
