@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unauthenticated
 from falaj.core.ref import Ref
+from falaj.inference.auth import Keyring
 from falaj.ports.identity import Credential
 from falaj.stages.action import Kernel
 from falaj.stages.governance.certificates import Certificates
@@ -74,6 +78,37 @@ def test_the_next_one_opens_nothing_anywhere_until_the_first_person_confirms_it(
     assert {who["name"] for who in keys.allowed().values()} == {"huda", "omar"}
     [told] = [one for one in keys.listing() if one["name"] == "omar"]
     assert (told["made_by"], told["confirmed_by"], told["standing"]) == ("amal", "huda", "confirmed")
+
+
+def test_an_endpoint_reads_of_a_pending_key_nothing_and_of_a_confirmed_one_its_holder(keys: Keys, tmp_path: Path) -> None:
+    made(keys, "huda", "approver")
+    text, ref = made(keys, "omar", "approver", "operator")
+
+    def holder() -> Actor:
+        (tmp_path / "keys.json").write_text(json.dumps(keys.allowed()))
+        ring = Keyring(tmp_path / "keys.json", keys.pepper)
+        ring.look()
+        return ring.actor(text.encode())
+
+    with pytest.raises(Unauthenticated):
+        holder()
+    keys.confirm(HUDA, ref, reason="I know him")
+    assert holder() == Actor("omar", "person", ("approver", "operator"))
+
+
+def test_of_two_first_ones_at_once_one_is_the_first(keys: Keys) -> None:
+    barrier, made_ = threading.Barrier(8), []
+
+    def create(number: int) -> None:
+        barrier.wait()
+        made_.append(keys.standing(made(keys, f"person-{number}", "approver")[0]))
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made_) == ["first", *["pending"] * 7]
 
 
 def test_who_brings_a_pending_key_is_not_told_that_before_the_key_itself_is_right(keys: Keys) -> None:
