@@ -57,7 +57,7 @@ class Access:
         from falaj.adapters.local.policy import ROLES
         from falaj.stages.governance.keys import Keys
 
-        return Keys(self._kernel(), self._pepper, roles=ROLES)
+        return Keys(self._kernel(), self._pepper, roles=ROLES, is_provided=self._is_watched)
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -84,7 +84,14 @@ class Access:
             self._admit,
             wall,
             ROLES,
+            self._is_watched,
         )
+
+    def _is_watched(self) -> bool:
+        """Whether the company's provider says who approves, audits or protects data."""
+        from falaj.stages.vouching import watching
+
+        return self.pinned is not None and bool(watching(self.pinned.roles.values()))
 
     @cached_property
     def authority(self) -> Authority:

@@ -36,7 +36,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 class TestKeys(IdentitySuite):
     @pytest.fixture
     def known(self, app: App) -> Known:
-        text = app.keys.create(SETUP, Ref("key", "lina"), roles=["auditor"])
+        text = app.keys.create(SETUP, Ref("key", "lina"), roles=["data_scientist"])
         key = Ref("key", text.split("_")[1])
         wrong = [
             Credential(swapped(text)),
@@ -44,7 +44,9 @@ class TestKeys(IdentitySuite):
             Credential("falaj_" + "0" * 12 + "_" + "A" * 43),
         ]
         good = Credential(text)
-        return Known(ByKey(app.keys), good, Actor("lina", "person", ("auditor",)), wrong, lambda: app.keys.revoke(SETUP, key))
+        return Known(
+            ByKey(app.keys), good, Actor("lina", "person", ("data_scientist",)), wrong, lambda: app.keys.revoke(SETUP, key)
+        )
 
 
 class TestOwnTokens(IdentitySuite):

@@ -58,7 +58,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
     url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
     made = Project(tmp_path / "project", url)
     made.do("init")
-    made.do("key", "create", "amal", "--roles", "auditor")
+    made.do("key", "create", "amal", "--roles", "data_scientist")
     return made
 
 

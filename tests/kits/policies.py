@@ -64,6 +64,7 @@ _PERSONAL = {"classes": ["personal"], "zone": "uae-onshore", "purposes": [PURPOS
 _TIERED = {"zone": "uae-onshore", "authors": ["lina"], "approvals": ["omar", "sara"]}
 _READ = Asking("dataset.read", labels=_PERSONAL)
 _PROMOTE = Asking("model.promote", MODEL, {**_TIERED, "tier": "tier1"})
+_UNKNOWN = replace(_READ, actor=replace(_READ.actor, zone="unknown"))
 _HEALTH = Asking("dataset.read", labels={**_PERSONAL, "classes": ["health"]})
 _BANK = Asking("dataset.read", labels={**_PERSONAL, "classes": ["bank-confidential"]})
 
@@ -80,6 +81,7 @@ PAIRS: Mapping[str, tuple[str, Asking, Asking]] = {
         Asking("endpoint.predict", Ref("endpoint", "delay"), actor=Actor("app", "service", ("caller",), "uae-onshore")),
         Asking("dataset.read", actor=Actor("app", "service", ("caller", "operator"), "uae-onshore")),
     ),
+    "R-UNKNOWN": ("ae-baseline", _UNKNOWN.but(classes=["public", "internal"]), _UNKNOWN.but(classes=["confidential"])),
     "R-CLASS": ("ae-baseline", _READ, _READ.but(classes=["personal", "top-secret"])),
     "R-ZONE": ("ae-baseline", _READ, _placed("us-east-1", _READ)),
     "R-INSTALLATION": ("ae-baseline", _READ, replace(_READ, zone="difc")),
@@ -101,8 +103,8 @@ PAIRS: Mapping[str, tuple[str, Asking, Asking]] = {
     "HEALTH-RESIDENCY": ("health-ae", _placed("dhcc", _HEALTH), _placed("eu-west-1", _HEALTH)),
     "HEALTH-KEEP": (
         "health-ae",
-        Asking("dataset.expire", labels={"classes": ["health"], "state": "past-retention"}),
-        Asking("dataset.expire", labels={"classes": ["health"], "state": "kept"}),
+        Asking("dataset.expire", labels={"classes": ["personal"]}),
+        Asking("dataset.expire", labels={"classes": ["health"]}),
     ),
     "DIFC-RESIDENCY": ("difc", _placed("difc", _READ), _placed("difc", _READ).but(zone="uae-onshore")),
     "DIFC-ACCESS": ("difc", _placed("difc", _READ), replace(_placed("difc", _READ), actor=_READ.actor)),

@@ -47,22 +47,35 @@ CLASSES: Mapping[str, Class] = {
         ("CVE-2025-1944", "CVE-2025-1945", "CVE-2025-46417", "CVE-2025-71320", "CVE-2025-71339", "CVE-2026-53875"),
     ),
     "unguarded route": Class(
-        "Every route asks policy for a right; one that asks for none stops the start.",
+        "Every route, command, duty and step is bound to a right; one that is bound to none stops the start.",
         ("CVE-2026-0545", "CVE-2026-2651", "CVE-2026-2652", "CVE-2025-34351", "CVE-2023-48022", "CVE-2024-4263",
          "CVE-2026-32981"),
-        ("tests/unit/api/test_routes.py::test_a_route_that_nobody_guards_stops_the_start",),
+        (
+            "tests/unit/api/test_routes.py::test_a_route_that_nobody_guards_stops_the_start",
+            "tests/unit/wiring/test_doors.py",
+            "tests/journeys/test_door_walk.py::test_no_door_of_the_control_plane_opens_to_anybody_who_has_no_business_there",
+            "tests/journeys/test_door_walk.py::test_no_door_of_an_endpoint_opens_to_anybody_who_has_no_business_there",
+            "tests/journeys/test_door_walk.py::test_no_command_runs_for_a_key_that_may_not",
+        ),
     ),
     "cross-tenant access": Class(
         "A project is a ledger, a pepper and an authority of its own; a key of one is nothing in another.",
         ("CVE-2026-2734", "CVE-2024-2035"),
+        ("tests/journeys/test_door_walk.py",),
     ),
     "default credential": Class(
         "There is no account and no password; the first key is random and made by whoever owns the state folder.",
         ("CVE-2026-2635", "CVE-2025-11200", "CVE-2024-24595"),
     ),
     "redirect and rebinding": Class(
-        "Addresses come from the settings alone; no redirect is followed, and nothing of an answer is shown.",
+        "Addresses come from the settings alone and pass the gate of zones; the one that was looked at is connected to, no "
+        "redirect is followed, and nothing of an answer is shown.",
         ("CVE-2026-64849", "CVE-2025-52967", "CVE-2023-6570", "CVE-2023-6974", "CVE-2026-21441"),
+        (
+            "tests/unit/adapters/test_egress.py",
+            "tests/unit/adapters/test_oidc.py::test_a_description_that_leads_elsewhere_is_not_followed",
+            "tests/journeys/test_residency_leak.py",
+        ),
     ),
     "client-supplied path": Class(
         "A client names things by references whose letters are few; bytes lie under their own digest.",
@@ -84,7 +97,8 @@ CLASSES: Mapping[str, Class] = {
         ("CVE-2025-15379", "CVE-2025-14287", "CVE-2024-0520", "CVE-2024-37061", "CVE-2023-6709", "CVE-2023-6019"),
     ),
     "foreign page": Class(
-        "Only known hosts are answered, a change that another site's page asks for is refused, no address has rights.",
+        "The control plane answers known hosts alone and refuses a change that another site's page asks for; nothing that a "
+        "browser sends by itself opens an endpoint.",
         ("CVE-2025-14279", "CVE-2026-2611", "CVE-2025-62593", "CVE-2026-27482", "CVE-2025-1473"),
     ),
     "script in a page": Class(
@@ -101,29 +115,48 @@ CLASSES: Mapping[str, Class] = {
         ("CVE-2026-2651",),
     ),
     "forged metric": Class(
-        "Gates measure themselves, on rows that were sealed; a decision that somebody else wrote counts for nothing.",
+        "Gates measure themselves, on rows that were sealed; a decision that somebody else wrote counts for nothing, and a model "
+        "with a tier needs people who did not make it.",
         (),
-        ("tests/unit/registry/test_service.py",),
+        ("tests/unit/registry/test_service.py", "tests/unit/registry/test_separation.py"),
     ),
     "tampered audit log": Class(
-        "Events are leaves of a Merkle tree with signed checkpoints.",
+        "Events are leaves of a Merkle tree with signed checkpoints, which witnesses elsewhere cosign and a stranger's own "
+        "program checks.",
         (),
-        ("tests/unit/governance/test_audit.py",),
+        (
+            "tests/unit/governance/test_audit.py",
+            "tests/unit/governance/test_tamper_matrix.py",
+            "tests/unit/auditor/test_verify.py",
+        ),
     ),
     "stolen or forged token": Class(
-        "One algorithm, pinned keys, short lives, and a list of what was taken back that is asked at each call.",
+        "Algorithms, issuer, audience and keys are pinned here and taken from no token; lives are short, and a list of what was "
+        "taken back is asked at each call.",
         ("CVE-2024-2260", "CVE-2024-4311", "CVE-2022-29217", "CVE-2025-45768", "CVE-2026-32597", "CVE-2024-33663",
          "CVE-2024-33664"),
-        ("tests/unit/inference/test_tokens.py",),
+        (
+            "tests/unit/inference/test_tokens.py",
+            "tests/unit/adapters/test_oidc.py",
+            "tests/unit/adapters/test_oidc_fuzz.py",
+            "tests/journeys/test_identity.py",
+        ),
     ),
     "raised privilege": Class(
-        "What a role may do stands in one table; nobody but the operator hands out roles.",
+        "What a role may do stands in one table; nobody but the operator hands out roles, and none that judges others without "
+        "the word of somebody who has one.",
         ("CVE-2024-25723", "CVE-2025-1474"),
+        (
+            "tests/unit/stages/test_vouching.py",
+            "tests/unit/governance/test_confirming.py",
+            "tests/unit/registry/test_separation.py",
+            "tests/unit/governance/test_elevation.py",
+        ),
     ),
     "exhausted server": Class(
         "Bodies, names, depths and times are bounded before anybody looks at them.",
         ("CVE-2025-0453", "CVE-2024-6838", "CVE-2024-9340", "CVE-2024-4460", "CVE-2025-66418", "CVE-2025-66471"),
-        ("tests/fuzz/test_requests.py",),
+        ("tests/fuzz/test_requests.py", "tests/fuzz/test_policies.py", "tests/unit/adapters/test_oidc_fuzz.py"),
     ),
     "open permissions": Class(
         "State and keys are their owner's alone, whatever the umask says.",

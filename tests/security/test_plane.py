@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -51,12 +52,24 @@ FOREIGN_PAGES = (
 USUAL = ("", "admin", "admin:admin", "admin:password1234", "operator", "falaj", "changeme", "falaj_000000000000_" + "A" * 43)
 
 
+WATCHERS: dict[Plane, str] = {}
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     secrets = {"HOOK_SECRET": CANARY, "AWS_SECRET_ACCESS_KEY": CANARY, "DATABASE_PASSWORD": CANARY}
     made = Plane(
         tmp_path_factory.mktemp("first"), secrets, umask=0, webhook="http://127.0.0.1:9", webhook_secret="env:HOOK_SECRET"
     )
+    watcher(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Iterator[Plane]:
+    """One a test: whoever shows wrong keys has to wait."""
+    made = Plane(tmp_path / "third")
     yield made
     made.close()
 
@@ -73,7 +86,21 @@ def routes() -> list[tuple[str, str]]:
 
 
 def roles_key(plane: Plane, name: str, *roles: str) -> str:
-    return str(plane.ask("POST", f"/v1/keys/{name}:create", {"roles": list(roles)}).json["key"])
+    """A key, which whoever judges others confirmed where that was needed."""
+    made = plane.ask("POST", f"/v1/keys/{name}:create", {"roles": list(roles)}).json
+    if made["standing"] == "pending":
+        path = f"/v1/keys/{made['key'].split('_')[1]}:confirm"
+        assert plane.ask("POST", path, {"reason": "I know them"}, key=watcher(plane)).status == 200
+    return str(made["key"])
+
+
+def watcher(plane: Plane) -> str:
+    """The first key by which somebody judges others, made once for a plane."""
+    if plane not in WATCHERS:
+        made = plane.ask("POST", "/v1/keys/first-watcher:create", {"roles": ["auditor"]}).json
+        assert made["standing"] == "first", "somebody made one before"
+        WATCHERS[plane] = str(made["key"])
+    return WATCHERS[plane]
 
 
 @attack("unguarded route")
@@ -101,9 +128,9 @@ def test_two_projects_are_born_with_different_keys_and_nothing_else(plane: Plane
 
 @attack("cross-tenant access")
 def test_a_key_of_one_project_is_nothing_in_another(plane: Plane, other: Plane) -> None:
-    for method, path in routes():
-        answer = plane.ask(method, path, {} if method == "POST" else None, key=other.key)
-        assert answer.status in (401, 429), path  # whoever guesses has to wait, and is not looked at meanwhile
+    seen = [plane.ask(method, path, {} if method == "POST" else None, key=other.key).status for method, path in routes()]
+    assert seen[0] == 401
+    assert set(seen) <= {401, 429}, "whoever shows a wrong key again and again waits for the answer"
 
 
 @attack("redirect and rebinding")
@@ -205,6 +232,33 @@ def test_nobody_but_the_operator_hands_out_or_takes_back(plane: Plane, role: str
     ):
         assert plane.ask("POST", path, body, key=own).status == 403, path
     assert plane.ask("GET", "/v1/status").status == 200
+
+
+@attack("raised privilege")
+@pytest.mark.parametrize("role", ["approver", "auditor", "dpo"])
+def test_whoever_runs_the_place_makes_nobody_of_their_own_who_judges_them(third: Plane, role: str) -> None:
+    """The operator has the strongest key that there is at the start: it makes others, and takes them back."""
+    watcher(third)
+    made = third.ask("POST", f"/v1/keys/puppet-{role}:create", {"roles": [role, "operator"]}).json
+    puppet, ref = made["key"], made["key"].split("_")[1]
+    assert (made["standing"], "opens nothing" in made["note"]) == ("pending", True)
+    for path in ("/v1/identity", "/v1/keys", "/v1/audit:history", "/v1/status"):
+        assert third.ask("GET", path, key=puppet).status == 401
+    helper = roles_key(third, f"helper-{role}", "operator", "ml_engineer")
+    for own in (third.key, puppet, helper):
+        assert third.ask("POST", f"/v1/keys/{ref}:confirm", {"reason": "it is me"}, key=own).status in (401, 403)
+    for own in (third.key, helper):
+        assert third.ask("POST", "/v1/tokens/puppet:create", {"roles": [role]}, key=own).status == 403
+    allowed = third.ask("POST", f"/v1/certificates/puppet-{role}:allow", {"roles": [role]}).json
+    assert allowed["standing"] == "pending"
+    named = {"roles": [role], "reason": "it is ours"}
+    assert third.ask("POST", f"/v1/certificates/puppet-{role}:confirm", named).status == 403
+    judge = watcher(third).split("_")[1]
+    for own in (third.key, helper):
+        assert third.ask("POST", f"/v1/keys/{judge}:revoke", {}, key=own).status == 403, "the next one would be the first again"
+    again = third.ask("POST", f"/v1/keys/again-{role}:create", {"roles": [role]}).json
+    assert (again["standing"], third.ask("GET", "/v1/identity", key=again["key"]).status) == ("pending", 401)
+    assert third.ask("GET", "/v1/identity", key=watcher(third)).status == 200
 
 
 @attack("stolen or forged token")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from falaj.operations.operation import Argument, Asked, Operation, Subject
+from falaj.operations.trust import waits
 
 TOKEN_NAME = Subject("token", "the name of the program that gets it")
 CERTIFICATE = Subject("certificate", "the name of the program; falaj certificate list shows them")
@@ -29,7 +30,16 @@ def _allow(asked: Asked) -> Any:
     app = asked.app
     identity = app.access.certificates.allow(asked.actor, asked.about, roles=asked["roles"], identity=asked["identity"] or "")
     app.host.allow(app.access.allowed())
-    return {"name": asked.about.name, "identity": identity, "roles": asked["roles"]}
+    standing = app.access.certificates.standing(asked.about)
+    made = {"name": asked.about.name, "identity": identity, "roles": asked["roles"], "standing": standing}
+    return made | ({"note": note} if (note := waits(standing, f"certificate confirm {asked.about.name}").lstrip("; ")) else {})
+
+
+def _confirm(asked: Asked) -> Any:
+    app = asked.app
+    app.access.certificates.confirm(asked.actor, asked.about, roles=asked["roles"], reason=asked["reason"])
+    app.host.allow(app.access.allowed())
+    return {"confirmed": asked.about, "roles": asked["roles"]}
 
 
 def _revoke(asked: Asked) -> Any:
@@ -78,6 +88,17 @@ OPERATIONS: tuple[Operation, ...] = (
         _allow,
         CERTIFICATE,
         (ROLES, Argument("identity", "spiffe://domain/path or cn:name; without it, the project's own authority's")),
+    ),
+    Operation(
+        "certificate",
+        "confirm",
+        "Another person's word that a program is to have a role that judges others.",
+        _confirm,
+        CERTIFICATE,
+        (
+            Argument("roles", "all roles that it is to have, as you know them", "list", required=True),
+            Argument("reason", "how you know who holds it", required=True),
+        ),
     ),
     Operation("certificate", "revoke", "Shuts a certificate's holder out, from its next call on.", _revoke, CERTIFICATE),
     Operation(

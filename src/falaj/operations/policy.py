@@ -43,9 +43,10 @@ def _actors(app: App, who: str | None, roles: tuple[str, ...] | None) -> list[Ac
     """A named holder, somebody with these roles, or everybody who holds a key, and the worker."""
     if roles:
         return [Actor(who or "somebody", roles=roles)]
+    from falaj.stages.vouching import opens
     from falaj.upkeep import WORKER
 
-    holders = {Actor(one["name"], one["kind"], tuple(one["roles"])) for one in app.keys.listing() if not one["revoked_at"]}
+    holders = {Actor(one["name"], one["kind"], tuple(one["roles"])) for one in app.keys.listing() if opens(one)}
     everybody = [*sorted(holders, key=lambda actor: (actor.name, actor.roles)), WORKER]
     found = [actor for actor in everybody if who in (None, actor.name)]
     if not found:

@@ -16,7 +16,28 @@ def _create(asked: Asked) -> Any:
     app = asked.app
     text = app.keys.create(asked.actor, asked.about, roles=asked["roles"], kind=asked["kind"])
     app.host.allow(app.access.allowed())
-    return {"name": asked.about.name, "roles": asked["roles"], "key": text, "note": "shown once; keep it where secrets are kept"}
+    made = {"name": asked.about.name, "roles": asked["roles"], "key": text, "standing": app.keys.standing(text)}
+    return made | {
+        "note": "shown once; keep it where secrets are kept" + waits(made["standing"], f"key confirm {text.split('_')[1]}")
+    }
+
+
+def _confirm(asked: Asked) -> Any:
+    app = asked.app
+    standing = app.keys.confirm(asked.actor, asked.about, reason=asked["reason"])
+    app.host.allow(app.access.allowed())
+    return {"confirmed": asked.about, "standing": standing}
+
+
+def waits(standing: str, command: str) -> str:
+    """What is still to be done about it, to be said behind a semicolon."""
+    from falaj.stages.vouching import FIRST, PENDING
+
+    told = {
+        PENDING: f"; it opens nothing until another approver, auditor or dpo says: falaj {command}",
+        FIRST: "; it was made on your word alone, as there is nobody yet who could confirm it",
+    }
+    return told.get(standing, "")
 
 
 def _revoke(asked: Asked) -> Any:
@@ -56,6 +77,14 @@ OPERATIONS: tuple[Operation, ...] = (
             Argument("roles", "what it may do, as in ml_engineer,approver", "list", required=True),
             Argument("kind", "who holds it", default="person", one_of=("person", "service")),
         ),
+    ),
+    Operation(
+        "key",
+        "confirm",
+        "Another person's word that a key's holder is to approve, audit or protect data.",
+        _confirm,
+        KEY_ID,
+        (Argument("reason", "how you know who holds it", required=True),),
     ),
     Operation("key", "revoke", "Shuts a key out, from its next call on.", _revoke, KEY_ID),
     Operation(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from falaj.core.errors import InvalidInput
 from falaj.core.event import Event
 from falaj.core.ref import Ref
+from falaj.stages.vouching import counts
 
 Body = Mapping[str, Any]
 HERE = "local"
@@ -44,10 +45,13 @@ class Labels:
         asset = self._asset(ref)
         labels = {**NOTHING, **self.home, **self._of_data(ref, asset)}
         labels["held"] = self._is_held(ref)
+        if state := self._state(ref):
+            labels["state"] = state
         if ref.kind in ("model", "candidate"):
             labels["tier"] = self._tier(ref)
-            labels["approvals"] = self._approvals(ref)
-            if (authors := self._authors(ref)) is not None:
+            authors = self._authors(ref)
+            labels["approvals"] = self._approvals(ref, authors or ())
+            if authors is not None:
                 labels["authors"] = authors
         return labels
 
@@ -97,16 +101,28 @@ class Labels:
             return self.records.get("asset", f"{ref}@{version}") if version else None
         return self.records.get("asset", str(ref))
 
+    def _state(self, ref: Ref) -> str:
+        """What stands against its use: `expired` (its bytes were removed), a model's `quarantined`, an endpoint's `killed`; else
+        nothing."""
+        if ref.kind == "endpoint":
+            return "killed" if ((self.records.get("endpoint", ref.name) or {}).get("wanted") or {}).get("killed") else ""
+        if ref.version is None:
+            return ""
+        if self.records.get("expired", str(ref)) is not None:
+            return "expired"
+        body = self.records.get("standing", f"{ref.name}@{ref.version}") if ref.kind == "model" else None
+        return str(body["state"]) if body else ""
+
     # --- who answers for it ---
 
     def _tier(self, ref: Ref) -> str:
         record = self.records.get("tier", f"model/{ref.name}")
         return UNTIERED if record is None else str(record["tier"])
 
-    def _approvals(self, ref: Ref) -> list[str]:
-        """Whoever said yes and has not taken it back."""
+    def _approvals(self, ref: Ref, authors: Collection[str]) -> list[str]:
+        """Whoever said yes and has not taken it back, but by a key that an author made."""
         found = self.records.find("approval", prefix=f"{ref}|")
-        yes = [key.rpartition("|")[2] for key, body in found if _counts(body)]
+        yes = [key.rpartition("|")[2] for key, body in found if _counts(body) and counts(body, authors)]
         return sorted(set(yes))
 
     def _authors(self, ref: Ref) -> list[str] | None:

@@ -88,10 +88,35 @@ def test_the_digest_of_a_set_is_that_of_its_policies_in_any_order_and_of_nothing
     assert digest != PLAIN.changed([one, changed]).set.digest
 
 
+def test_from_a_place_that_nobody_knows_only_open_data_is_seen_as_the_role_table_says_alone() -> None:
+    lost = Actor("amal", "person", ("approver",), "unknown")
+    for classes in itertools.product(["public", "internal", "confidential", "personal", "health", "nonsense"], repeat=2):
+        labels = {**NOTHING, "classes": list(classes)}
+        alone = RolePolicy(zone="unknown").decide(lost, "model.promote", SUBJECT, labels)
+        ruling = decide(lost, labels=labels)
+        assert ruling.allowed == alone.allowed == (set(classes) <= {"public", "internal"})
+        assert ruling.allowed or ruling.policies == ("R-UNKNOWN",)
+    assert decide(lost).allowed
+
+
 # --- fails closed ---
 
+
+@pytest.mark.parametrize("grant", [None, 0, ("access/1",), b"access/1", {"id": "access/1"}])
+def test_a_grant_that_is_no_text_is_denied(grant: Any) -> None:
+    refused = decide(replace(AMAL, grant=grant))
+    assert (refused.verdict, refused.reason) == ("deny", "the actor's grant is not a text")
+    assert decide(replace(AMAL, grant="access/1")).allowed
+
+
+def test_an_actor_without_any_grant_at_all_is_denied() -> None:
+    actor = replace(AMAL)
+    object.__delattr__(actor, "grant")
+    assert decide(actor).verdict == "deny"
+
+
 ATTRIBUTES = [field.name for field in fields(Actor) if field.name != "grant"]
-"""All but the id of an emergency's access: most have none, it is noted with what they do, and decides nothing."""
+"""All but the id of an emergency's access: most have an empty one, it is noted with what they do, and decides nothing."""
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
@@ -304,7 +329,7 @@ LABELS = st.fixed_dictionaries(
         "purposes": st.lists(st.sampled_from(["delay-prediction", "marketing"])),
         "authors": st.lists(st.sampled_from(["amal", "lina"])),
         "approvals": st.lists(st.sampled_from(["amal", "omar", "sara"])),
-        "state": st.sampled_from(["kept", "past-retention"]),
+        "state": st.sampled_from(["expired", "quarantined"]),
     },
 )
 ACTORS = st.builds(
@@ -312,7 +337,7 @@ ACTORS = st.builds(
     st.sampled_from(["amal", "omar"]),
     st.sampled_from(["person", "service"]),
     st.lists(st.sampled_from(sorted(ROLES)), min_size=1, max_size=3).map(tuple),
-    st.sampled_from(["local", "uae-onshore", "difc"]),
+    st.sampled_from(["local", "uae-onshore", "difc", "unknown"]),
 )
 
 

@@ -73,6 +73,8 @@ SYSTEM = [
     "run.finish",
     "run.read",
     "key.create",
+    "key.confirm",
+    "certificate.confirm",
     "key.revoke",
     "key.read",
     "predictions.seal",

@@ -100,7 +100,8 @@ def test_a_made_key_opens_the_door_and_a_revoked_one_does_not(app: App) -> None:
 
 def test_keys_are_listed_without_their_secrets(app: App) -> None:
     listed = call(app, "GET", "/v1/keys", key=key(app, "operator")).json()
-    assert [sorted(entry) for entry in listed][-1:] == [["created_at", "id", "kind", "name", "revoked_at", "roles"]]
+    named = ["confirmed_by", "created_at", "id", "kind", "made_by", "name", "revoked_at", "roles", "standing"]
+    assert [sorted(entry) for entry in listed][-1:] == [named]
 
 
 def test_a_decision_is_an_answer_and_not_an_error(app: App) -> None:

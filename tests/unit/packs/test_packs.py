@@ -59,7 +59,7 @@ def test_the_policies_of_a_pack_fit_the_schema_one_by_one(name: str) -> None:
     assert own
     assert {each.effect for each in own} == {"forbid"}, "a pack permits nothing: it is the roles and the project that do"
     assert all(each.reason and each.note("instrument") for each in own)
-    build(EVERYBODY, GROUPS, [Source("base", BASE.read_text().replace("R-CALLER", "again"), own=True)])
+    build(EVERYBODY, GROUPS, [Source("base", BASE.read_text().replace('@id("R-', '@id("again-'), own=True)])
 
 
 def test_the_packs_together_have_no_id_twice() -> None:

@@ -15,6 +15,7 @@ from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound
 from falaj.core.event import Change, Event
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
+from falaj.stages.labels import Labels
 from falaj.stages.registry.dossier import Dossier
 from falaj.stages.registry.rules import TIERS, Standing, authors_of, own_approval, separation
 from tests.kits.life import AT, GATE, MODEL, Life, life
@@ -46,7 +47,7 @@ def world(made: tuple[Life, Ref]) -> tuple[Life, Ref]:
     """The same version, about which nobody has said anything."""
     found, version = made
     with found.kernel.ledger.transaction() as tx:
-        said = [(kind, key) for kind in ("approval", "objection", "tier", "alias") for key, _ in tx.find(kind)]
+        said = [(kind, key) for kind in ("approval", "objection", "tier", "alias", "key") for key, _ in tx.find(kind)]
         tx.append(Event("test.clear", version, LINA, AT, {}, tuple(Change(kind, key, None) for kind, key in said)))
     return made
 
@@ -123,6 +124,60 @@ def test_a_version_of_which_nobody_recorded_the_authors_is_approved_by_nobody() 
     check = own_approval("huda", "person", "", None)
     assert not check.passed
     assert not separation(Standing("tier2", None, ("huda",)))[-1].passed
+
+
+def holds_key(world: Life, name: str, role: str, standing: str, made_by: str) -> None:
+    body = {
+        "id": name,
+        "name": name,
+        "kind": "person",
+        "roles": [role],
+        "revoked_at": None,
+        "made_by": made_by,
+        "standing": standing,
+    }
+    with world.kernel.ledger.transaction() as tx:
+        tx.append(Event("test.say", MODEL, LINA, NOW, {}, (Change("key", name, body),)))
+
+
+@pytest.mark.parametrize("standing", ["first", "confirmed"])
+def test_an_author_has_no_second_name_that_approves(world: tuple[Life, Ref], standing: str) -> None:
+    found, version = world
+    approvals = found.registry.approvals
+    approvals.tier(NOURA, MODEL, tier="tier2", responsible="huda")
+    holds_key(found, "huda", "approver", standing, "lina")
+    refused = approvals.approve(HUDA, version, reason="it is good")
+    assert [check.seen for check in refused.failed] == ["made by lina"]
+    assert Labels(found.kernel.ledger)(version)["approvals"] == []
+    assert not found.registry.promote(NOURA, version).allowed
+    holds_key(found, "huda", "approver", standing, "amal")
+    assert approvals.approve(HUDA, version, reason="it is good").allowed
+    assert found.registry.promote(NOURA, version).allowed
+
+
+def test_an_approval_by_a_first_key_is_none_for_whoever_made_it_and_asks_also_once_the_key_is_gone(
+    world: tuple[Life, Ref],
+) -> None:
+    found, version = world
+    approvals, maker = found.registry.approvals, Actor("amal", "person", ("operator", "approver"))
+    approvals.tier(NOURA, MODEL, tier="tier2", responsible="huda")
+    holds_key(found, "huda", "approver", "first", "amal")
+    approvals.approve(HUDA, version, reason="it is good")
+    holds_key(found, "huda", "approver", "confirmed", "sara")
+    assert not found.registry.promote(maker, version).allowed
+    assert found.registry.promote(NOURA, version).allowed
+    approvals.approve(HUDA, version, reason="said again, by a key that somebody else confirmed")
+    assert found.registry.promote(maker, version).allowed
+
+
+def test_an_approval_that_counts_for_nobody_is_not_told_to_policy_either(world: tuple[Life, Ref]) -> None:
+    found, version = world
+    body = {"ref": str(version), "name": "huda", "made_by": ["lina"], "alone": []}
+    with found.kernel.ledger.transaction() as tx:
+        tx.append(Event("test.say", MODEL, LINA, NOW, {}, (Change("approval", f"{version}|huda", body),)))
+    assert Labels(found.kernel.ledger)(version)["approvals"] == []
+    found.registry.approvals.tier(NOURA, MODEL, tier="tier2", responsible="huda")
+    assert not found.registry.approvals.show(version)["separation"].allowed
 
 
 def test_one_objection_stops_it_until_it_is_withdrawn_by_whoever_made_it(world: tuple[Life, Ref]) -> None:
@@ -217,6 +272,12 @@ def test_a_model_with_a_tier_answers_nobody_by_any_way_before_it_is_approved() -
     said(place, "approval", "model/delay@2|huda", {"ref": "model/delay@2", "name": "huda"})
     said(place, "test", "delay@2|bias", {"verdict": "allow", "at": iso(T0), "report": "sha256:a"})
     assert rollouts.place.is_agreed(NEW)
+    alone = {"ref": "model/delay@2", "name": "huda", "made_by": [ANNA.name], "alone": [ANNA.name]}
+    said(place, "model", "delay@2", {**record, "authors": ["lina"]})  # type: ignore[dict-item]
+    said(place, "approval", "model/delay@2|huda", alone)  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="seen none"):
+        rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="on the word of a key that I made")
+    said(place, "approval", "model/delay@2|huda", {**alone, "alone": []})  # type: ignore[dict-item]
     rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="now")
     assert place.champion() == "2"
 

@@ -137,3 +137,17 @@ def test_a_record_that_cannot_be_read_is_an_error_and_not_an_empty_label(world: 
     world.asset("dataset/trips@3", **labels)
     with pytest.raises(InvalidInput):
         world.of("dataset/trips@3")
+
+
+def test_the_state_is_what_stands_against_the_use_of_it(world: World) -> None:
+    world.asset("dataset/trips@3")
+    assert "state" not in world.of("dataset/trips@3")
+    world.put("expired", "dataset/trips@3", {"ref": "dataset/trips@3", "state": "removing"})
+    assert world.of("dataset/trips@3")["state"] == "expired"
+    assert "state" not in world.of("dataset/trips@4")
+    world.put("standing", "delay@7", {"state": "quarantined"})
+    assert (world.of("model/delay@7")["state"], "state" in world.of("model/delay@8")) == ("quarantined", False)
+    world.put("endpoint", "delay", {"wanted": {"arms": []}})
+    assert "state" not in world.of("endpoint/delay")
+    world.put("endpoint", "delay", {"wanted": {"arms": [], "killed": {"by": "anna"}}})
+    assert world.of("endpoint/delay")["state"] == "killed"

@@ -83,6 +83,7 @@ def against(actor: Any, subject: Any, labels: Any, roles: Collection[str]) -> st
         ("the actor has no name", not isinstance(actor.name, str) or not actor.name),
         (f"{actor.kind!r} is no kind of actor", actor.kind not in KINDS),
         ("the actor has no zone", not isinstance(actor.zone, str) or not actor.zone),
+        ("the actor's grant is not a text", not isinstance(actor.grant, str)),
         ("the actor's roles are not a list", not isinstance(given, (tuple, list))),
         ("the subject is no reference", not isinstance(subject, Ref) or not str(subject)),
         ("the labels are not readable", not isinstance(labels, Mapping)),

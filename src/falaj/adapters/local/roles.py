@@ -69,6 +69,8 @@ _DRILLS = frozenset({"endpoint.drill"})
 _TESTIFIES = frozenset({"model.describe", "model.declare", "model.test"})
 """Whoever makes, runs or judges models says what is known of them; who may judge what is the action's own question."""
 _KEYS = frozenset({"key.create", "key.revoke", "key.read"})
+_VOUCHES = frozenset({"key.confirm", "certificate.confirm", "key.read", "certificate.read"})
+"""Who may say that another one is to judge what others do: whoever does so already."""
 _DOORS = frozenset(
     {
         "certificate.allow",
@@ -157,6 +159,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     | _BREAKS
     | {"access.read", "access.revoke"},
     "approver": READS
+    | _VOUCHES
     | _SHOWS
     | _KILLS
     | _TESTIFIES
@@ -211,18 +214,10 @@ ROLES: Mapping[str, frozenset[str]] = {
         "waiver.ask",
         "waiver.read",
     },
-    "auditor": READS
-    | _SHOWS
-    | _SEES
-    | ZONES
-    | _SELF
-    | _AUDITS
-    | _POLICIES
-    | _OBJECTS
-    | _REVIEWS
-    | {"certificate.read", "key.read"},
+    "auditor": READS | _SHOWS | _SEES | ZONES | _SELF | _AUDITS | _POLICIES | _OBJECTS | _REVIEWS | _VOUCHES,
     # The data protection officer: for the people in the data, and for nobody who builds or runs models.
     "dpo": READS
+    | _VOUCHES
     | _SHOWS
     | _KILLS
     | _TESTIFIES

@@ -9,6 +9,7 @@ from typing import Any
 
 from falaj.core.event import Change, Event
 from falaj.core.moments import iso
+from falaj.stages.vouching import opens
 
 Body = Mapping[str, Any]
 SIDE = frozenset({"standby", "shadow"})
@@ -199,7 +200,7 @@ def told(state: State, open_terms: Iterable[Term], at: datetime) -> dict[str, An
         ],
         "keys": [
             {name: body.get(name) for name in ("id", "name", "kind", "roles")}
-            for _, body in state.find("key") if body.get("revoked_at") is None
+            for _, body in state.find("key") if opens(body)
         ],
         "policy_set": state.policy_set or None,
         "datasets": {key: body.get("version") for key, body in state.find("head")},

@@ -12,7 +12,8 @@ from falaj.core.errors import Conflict, InvalidInput, NotFound
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
-from falaj.stages.governance.keys import refuse_in_emergency
+from falaj.stages.governance.keys import nobody_else, refuse_in_emergency, refuse_to_confirm, told
+from falaj.stages.vouching import CONFIRMED, opens, standing_of, watching
 
 _ROLE = re.compile(r"[a-z][a-z_]{0,39}")
 _IDENTITY = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+|cn:[!-~][ -~]{0,62}")
@@ -31,10 +32,14 @@ class Certificates:
     wall: Callable[[], datetime]
     """The machine's clock, by which certificates end."""
     roles: Collection[str] | None = None
+    is_provided: Callable[[], bool] = nobody_else
+    """Whether people who approve, audit or protect data come by the company's provider."""
 
     @action("certificate.allow")
     def allow(self, act: Act, subject: Ref, *, roles: Sequence[str], identity: str = "") -> str:
         """Whoever shows a certificate of that identity is `certificate/<name>` and has these roles; returns the identity.
+
+        With a role that judges others it opens nothing until such a person confirms it, as soon as there is one.
 
         `identity`: a SPIFFE ID or `cn:<common name>`; without it, the one that the project's own authority gives the name.
         Raises InvalidInput, NotFound for an unknown role, Conflict for somebody else's identity, Denied under break-glass.
@@ -52,11 +57,36 @@ class Certificates:
         other = next((name for name, body in self._valid() if body["identity"] == identity and name != subject.name), None)
         if other is not None:
             raise Conflict(f"{identity} is certificate/{other} already.", f"falaj certificate revoke {other}")
+        is_provided = bool(watching(granted)) and self.is_provided()
         with act.change() as draft:
-            body = {"name": subject.name, "identity": identity, "roles": granted, "allowed_at": iso(act.now), "revoked_at": None}
+            standing = standing_of(granted, (body for _, body in draft.tx.find("key")), is_provided=is_provided)
+            body = {
+                "name": subject.name, "identity": identity, "roles": granted, "allowed_at": iso(act.now), "revoked_at": None,
+                "made_by": act.actor.name, "standing": standing, "confirmed_by": None,
+            }  # fmt: skip
             draft.put("certificate", subject.name, body)
-            draft.note(identity=identity, roles=granted)
+            draft.note(identity=identity, roles=granted, **told(standing))
         return identity
+
+    @action("certificate.confirm")
+    def confirm(self, act: Act, subject: Ref, *, roles: Sequence[str], reason: str) -> None:
+        """Another person's word that the program `certificate/<name>` is to have these roles, which must be all that it has.
+
+        Raises NotFound, Conflict for one that needs no such word or has other roles, Denied for whoever may not give it,
+        InvalidInput without a reason.
+        """
+        self._record(subject.name)
+        with act.change() as draft:
+            record = dict(draft.get("certificate", subject.name) or {})
+            refuse_to_confirm(act.actor, subject, record, reason)
+            if set(roles) != set(record["roles"]):
+                raise Conflict(f"{subject} has the roles {', '.join(record['roles'])}.", "look again: it was allowed anew.")
+            draft.put("certificate", subject.name, record | {"standing": CONFIRMED, "confirmed_by": act.actor.name})
+            draft.note(identity=record["identity"], roles=record["roles"], reason=reason)
+
+    def standing(self, subject: Ref) -> str:
+        """How it stands. Raises NotFound."""
+        return str(self._record(subject.name)["standing"])
 
     @action("certificate.revoke")
     def revoke(self, act: Act, subject: Ref) -> None:
@@ -81,6 +111,10 @@ class Certificates:
                 f"certificate/{subject.name} is not one that the project's own authority vouches for.",
                 f"falaj certificate allow {subject.name} --roles caller",
             )
+        if not opens(record):
+            raise Conflict(
+                f"certificate/{subject.name} waits for somebody to confirm it.", f"falaj certificate confirm {subject.name}"
+            )
         pem = self.admit(request.encode(), subject.name, self.wall(), ttl)
         with act.change() as draft:
             draft.note(identity=record["identity"])
@@ -91,6 +125,7 @@ class Certificates:
         return {
             f"certificate:{body['identity']}": {"name": name, "kind": "service", "roles": body["roles"]}
             for name, body in self._valid()
+            if opens(body)
         }
 
     def listing(self) -> list[Mapping[str, Any]]:

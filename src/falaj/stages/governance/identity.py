@@ -10,6 +10,7 @@ from falaj.core.errors import Unauthenticated
 from falaj.ports.identity import Credential, Identity
 from falaj.ports.ledger import Ledger
 from falaj.stages.governance.keys import Keys
+from falaj.stages.vouching import opens
 
 _HINT = "send Authorization: Bearer <key or token>; an operator makes a key with `falaj key create`."
 
@@ -54,7 +55,7 @@ class ByCertificate:
         if credential.text or not credential.certificate:
             return None
         for name, body in self.ledger.find("certificate"):
-            if body["revoked_at"] is None and body["identity"] == credential.certificate:
+            if opens(body) and body["identity"] == credential.certificate:
                 return Actor(name, "service", tuple(body["roles"]))
         raise Unauthenticated(
             f"No one is known by the certificate of {credential.certificate[:200]!r}.",

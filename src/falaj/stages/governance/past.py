@@ -8,7 +8,7 @@ from typing import Any
 from falaj.core.event import Event
 from falaj.core.ref import Ref
 
-KINDS = frozenset({"approval", "asset", "endpoint", "head", "hold", "model", "tier"})
+KINDS = frozenset({"approval", "asset", "endpoint", "expired", "head", "hold", "model", "standing", "tier"})
 """Records that labels are read from."""
 MAKERS = frozenset({"model.train", "run.start"})
 """Events that say who made something."""

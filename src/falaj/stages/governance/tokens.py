@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from falaj.core.errors import InvalidInput, NotFound
+from falaj.core.errors import Denied, InvalidInput, NotFound
 from falaj.core.moments import from_millis, iso, moment
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.governance.keys import key_hmac, refuse_in_emergency
+from falaj.stages.vouching import watching
 
 LONGEST = timedelta(hours=24)
 """No endpoint takes a token that is good for longer; see falaj.inference.tokens."""
@@ -42,7 +43,7 @@ class Tokens:
         """A token for the program `token/<name>`: its text, which nobody can see again, its id and its end.
 
         Raises InvalidInput for no role and for a `ttl` over a day, NotFound for a role that policy does not know, Denied under
-        break-glass.
+        break-glass, and for a role that judges others and that the maker has not: nobody could confirm a token in time.
         """
         refuse_in_emergency(act.actor)
         granted = tuple(dict.fromkeys(roles)) if not isinstance(roles, str) else ()
@@ -51,6 +52,11 @@ class Tokens:
         unknown = [role for role in granted if self.roles is not None and role not in self.roles]
         if unknown:
             raise NotFound.named("role", unknown[0], self.roles or ())
+        if more := watching(granted) - set(act.actor.roles):
+            raise Denied(
+                f"{act.actor} has not the role {', '.join(sorted(more))}, and gives it to no token.",
+                "ask somebody who has it; a key or certificate with it waits for such a person.",
+            )
         if not timedelta(seconds=1) <= ttl <= LONGEST:
             raise InvalidInput(f"A token cannot be good for {ttl}.", "write a ttl from 1s to 24h; for longer, falaj key create.")
         now = int(self.wall().timestamp())

@@ -11,7 +11,8 @@ from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound
 from falaj.core.ref import Ref
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel, action
-from falaj.stages.registry.rules import APPROVERS, TIERS, Standing, own_approval, separation, standing_of
+from falaj.stages.registry.rules import APPROVERS, TIERS, Standing, own_approval, own_key, separation, standing_of
+from falaj.stages.vouching import vouchers
 
 _LONGEST = 2000
 _HINT = "falaj model approve <model>@<version> --reason … by somebody who did not make it; falaj model standing shows who has."
@@ -33,8 +34,10 @@ class Approvals:
         _reasoned(reason)
         record = _model(act.kernel.ledger, subject)
         role = next((role for role in APPROVERS if role in act.actor.roles), "")
+        vouched = vouchers(act.actor.name, (body for _, body in act.kernel.ledger.find("key")))
         checks = (
             Check("gate", "allow", str(record["gate"]), record["gate"] == "allow"),
+            own_key(vouched, record.get("authors")),
             own_approval(act.actor.name, act.actor.kind, act.actor.grant, record.get("authors")),
         )
         decision = Decision(subject, "separation", judge(checks), checks, act.actor, act.now, reason)
@@ -42,6 +45,7 @@ class Approvals:
             draft.put("decision", f"{subject}|separation|{act.actor.name}", decision)
             if decision.allowed:
                 body = {"ref": subject, "name": act.actor.name, "role": role, "reason": reason, "at": act.now}
+                body |= {"made_by": list(vouched.makers), "alone": list(vouched.alone)}
                 draft.put("approval", _of(subject, act.actor.name), body)
             draft.note(verdict=decision.verdict, role=role, reason=reason, digest=record["asset"]["digest"])
         return decision
@@ -115,25 +119,27 @@ class Approvals:
         }
 
 
-def standing(reader: Ledger | Transaction, model: Ref, record: Mapping[str, Any]) -> Standing:
-    """What the ledger, or a change in the making, knows of a version's people. `record`: the version's own."""
+def standing(reader: Ledger | Transaction, model: Ref, record: Mapping[str, Any], asking: str = "") -> Standing:
+    """What the ledger, or a change in the making, knows of a version's people.
+
+    `record`: the version's own; `asking`: who wants it to answer."""
     approvals = [body for _, body in reader.find("approval", prefix=f"{model}|")]
-    return standing_of(reader.get("tier", str(model.bare)), record.get("authors"), approvals, _objections(reader, model))
+    return standing_of(reader.get("tier", str(model.bare)), record.get("authors"), approvals, _objections(reader, model), asking)
 
 
-def refuse_unseparated(reader: Ledger | Transaction, model: Ref) -> None:
+def refuse_unseparated(reader: Ledger | Transaction, model: Ref, asking: str = "") -> None:
     """Raises Conflict unless people are in agreement about a version as far as its tier asks for it, NotFound for none."""
-    checks = separation(standing(reader, model, _model(reader, model)))
+    checks = separation(standing(reader, model, _model(reader, model), asking))
     wrong = [check for check in checks if not check.passed]
     if wrong:
         seen = "; ".join(f"{check.name}: wanted {check.wanted}, seen {check.seen}" for check in wrong)
         raise Conflict(f"{model} may not answer anybody yet: {seen}.", _HINT)
 
 
-def promoted(draft: Draft, model: Ref, record: Mapping[str, Any]) -> tuple[Check, ...]:
-    """The checks of a promotion: the gate's, and those of the people."""
+def promoted(draft: Draft, model: Ref, record: Mapping[str, Any], asking: str = "") -> tuple[Check, ...]:
+    """The checks of a promotion: the gate's, and those of the people. `asking`: who wants it."""
     gate = Check("gate", "allow", str(record["gate"]), record["gate"] == "allow")
-    return gate, *separation(standing(draft.tx, model, record))
+    return gate, *separation(standing(draft.tx, model, record, asking))
 
 
 def _objections(reader: Ledger | Transaction, model: Ref) -> list[Mapping[str, Any]]:

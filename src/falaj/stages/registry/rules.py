@@ -8,6 +8,7 @@ from typing import Any
 
 from falaj.core.decision import Check
 from falaj.core.event import Event
+from falaj.stages.vouching import Vouchers, counts
 
 TIERS: Mapping[str, int] = {"tier1": 2, "tier2": 1}
 """How many people beside its authors must have approved a version (CBUAE Model Management Standards 4.4: at least two tiers)."""
@@ -24,7 +25,7 @@ class Standing:
     tier: str = ""
     authors: tuple[str, ...] | None = None
     approvals: tuple[str, ...] = ()
-    """Names of those who approved and did not take it back."""
+    """Names of those who approved and did not take it back, as far as their word is another's: see `falaj.stages.vouching`."""
     objections: tuple[str, ...] = ()
     """Names of those whose objection is open, to the version or to the model as a whole."""
 
@@ -39,12 +40,13 @@ def standing_of(
     authors: Sequence[str] | None,
     approvals: Iterable[Mapping[str, Any]],
     objections: Iterable[Mapping[str, Any]],
+    asking: str = "",
 ) -> Standing:
-    """From records as the ledger has them."""
+    """From records as the ledger has them. `asking`: who wants the version to answer; empty where nobody in particular does."""
     return Standing(
         str(tier["tier"]) if tier else "",
         tuple(map(str, authors)) if authors is not None else None,
-        tuple(dict.fromkeys(str(body["name"]) for body in approvals)),
+        tuple(dict.fromkeys(str(body["name"]) for body in approvals if counts(body, authors or (), asking))),
         tuple(dict.fromkeys(str(body["name"]) for body in objections)),
     )
 
@@ -78,3 +80,9 @@ def own_approval(name: str, kind: str, grant: str, authors: Sequence[str] | None
     if authors is None:
         return Check("approver", wanted, "nobody recorded who made it", False)
     return Check("approver", wanted, f"{name} is one of its authors" if name in authors else name, name not in authors)
+
+
+def own_key(vouched: Vouchers, authors: Sequence[str] | None) -> Check:
+    """Whether whoever approves has a key of which no author of the model is the maker: one person may have two names."""
+    makers = [name for name in vouched.makers if name in (authors or ())]
+    return Check("approver's key", "made by none of its authors", f"made by {', '.join(makers)}" if makers else "so", not makers)

@@ -82,11 +82,11 @@ class Endpoints:
         refuse_withheld(self.kernel.ledger, model)
         return str(body["asset"]["digest"])
 
-    def agreed(self, model: Ref) -> str:
+    def agreed(self, model: Ref, asking: str) -> str:
         """As `passed`, for a model that is to answer people: where it has a tier they have approved it and it has shown its tests
-        and its assessment, and nobody objects."""
+        and its assessment, and nobody objects. `asking`: the name of whoever wants that."""
         digest = self.passed(model)
-        refuse_unseparated(self.kernel.ledger, model)
+        refuse_unseparated(self.kernel.ledger, model, asking)
         refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
         return digest
 
@@ -225,7 +225,7 @@ def crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str)
 
     Raises Conflict where somebody objects by now, approvals that its tier asks for were withdrawn, or it is in quarantine.
     """
-    refuse_unseparated(draft.tx, model)
+    refuse_unseparated(draft.tx, model, act.actor.name)
     refuse_withheld(draft.tx, model)
     now = draft.get("alias", f"{endpoint.model}@champion") or {}
     before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)]

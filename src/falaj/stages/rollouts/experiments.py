@@ -55,7 +55,7 @@ class Experiments:
         endpoint = self.place.one(subject)
         if not 0 < len(variants) <= MOST:
             raise InvalidInput(f"There are {len(variants)} variants.", f"name 1 to {MOST}, as in b=delay@8.")
-        digests = {name: self.place.agreed(model) for name, model in variants.items()}
+        digests = {name: self.place.agreed(model, act.actor.name) for name, model in variants.items()}
         version = next_version(self.kernel.ledger, "experiment", endpoint.name)
         experiment = Ref("experiment", endpoint.name, str(version))
         with act.change(experiment) as draft:

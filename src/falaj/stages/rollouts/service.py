@@ -70,7 +70,7 @@ class Rollouts:
         and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(model)
+        digest = self.place.agreed(model, act.actor.name)
         with act.change() as draft:
             held = read(draft, endpoint.name) or _first(endpoint)
             held.refuse_if_busy()
@@ -94,7 +94,7 @@ class Rollouts:
         it cannot be loaded, and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(challenger)
+        digest = self.place.agreed(challenger, act.actor.name)
         plan = _seeing(endpoint.rollout, slow_ms)
         version = next_version(self.kernel.ledger, "rollout", endpoint.name)
         rollout = Ref("rollout", endpoint.name, str(version))

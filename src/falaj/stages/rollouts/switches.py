@@ -47,7 +47,7 @@ class Switches:
         trying, and `switch` refuses until it is.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(model)
+        digest = self.place.agreed(model, act.actor.name)
         with act.change() as draft:
             held = served(draft, endpoint.name)
             if champion_of(held.wanted.arms).model == str(model):
