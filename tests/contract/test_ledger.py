@@ -146,7 +146,8 @@ def test_whoever_opens_it_while_another_makes_it_finds_a_ledger(path: Path, monk
     monkeypatch.setattr(sqlite_file._Connection, "execute", slow, raising=False)
     late = opened(path)
     append(late, event("test.run"))
-    assert made and len(list(made[0].events())) == 1
+    assert made
+    assert len(list(made[0].events())) == 1
 
 
 def test_a_layout_from_the_future_is_refused(path: Path) -> None:
