@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from falaj.core.actor import Actor
-from falaj.core.errors import NotFound
+from falaj.core.errors import MissingDependency, NotFound
 from falaj.core.moments import moment
 from falaj.core.ref import Ref
 from falaj.core.run import Run
@@ -69,13 +69,19 @@ def step_named(app: App, name: str) -> Step:
 
 
 def execute(app: App, step: str, run_id: str) -> None:
-    """Executes a run that was started, and records how it ended. Whatever went wrong is recorded, then raised."""
+    """Executes a run that was started, and records how it ended. Of what went wrong the kind is recorded; all of it is raised."""
     wanted = step_named(app, step)
     run = app.pipelines.get(run_id)
     subject = Ref("run", run_id)
     try:
         outputs = wanted.do(app, run)
     except Exception as exc:
-        app.pipelines.finish(RUNNER, subject, state="failed", failure=f"{type(exc).__name__}: {exc}")
+        app.pipelines.finish(RUNNER, subject, state="failed", failure=_kind_of(exc))
         raise
     app.pipelines.finish(RUNNER, subject, state="succeeded", outputs=outputs)
+
+
+def _kind_of(exc: Exception) -> str:
+    """Of the error only its kind, unless it speaks of names alone: a user's code may quote a row, and no leaf is taken back."""
+    kind = type(exc).__name__
+    return f"{kind}: {exc.message}" if isinstance(exc, NotFound | MissingDependency) else f"{kind}: the run's own log says why"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from falaj.core.codec import decode
 from falaj.core.decision import Check, Decision
-from falaj.core.errors import Conflict, FalajError, MissingDependency, NotFound
+from falaj.core.errors import Conflict, FalajError, MissingDependency, NotFound, Unavailable
 from falaj.core.moments import iso, length, moment
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -129,7 +129,10 @@ class Worker:
             if self._is_due(told := f"source of {dataset}", until):  # tried again each round, told once a period
                 self._due[told] = until
                 self._hear(_unread(dataset, exc, now), done, f"{dataset} could not be read")
-            raise
+            if isinstance(exc, NotFound | MissingDependency) or not self.app.contracts.contract(dataset.name).personal:
+                raise
+            # What is told of a round goes into logs; `from None`, or the log would tell it all the same.
+            raise Unavailable("The load failed.", f"falaj dataset test {dataset.name} says why.") from None
         self._end(f"source|{dataset}", "a load was read whole")
         decision = replace(decision, subject=dataset)  # of a snapshot, where one was made; the alert is of the dataset
         if decision.verdict == "hold":

@@ -7,10 +7,13 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from falaj.adapters import open_adapter
+from falaj.adapters.local import sqlite as sqlite_file
 from falaj.adapters.local.ledger import SqliteLedger
 from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.core.errors import Conflict, Denied, InvalidInput, Unavailable
@@ -120,6 +123,31 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(InvalidInput, match="another program"):
         opened(path)
+
+
+def answered(rows: list[Any]) -> Any:
+    """An answer that was fetched, so that nothing of the file is locked any more."""
+    return SimpleNamespace(fetchone=lambda: rows[0])
+
+
+def test_whoever_opens_it_while_another_makes_it_finds_a_ledger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first two questions that one asks about the file, the other is through."""
+    execute, made = sqlite_file._Connection.execute, list[SqliteLedger]()
+
+    def slow(self: sqlite3.Connection, sql: str, *args: Any) -> Any:
+        found = execute(self, sql, *args)
+        if made or not ("application_id" in sql or "sqlite_schema" in sql):
+            return found
+        answer = found.fetchall()
+        monkeypatch.undo()
+        made.append(opened(path))
+        return answered(answer)
+
+    monkeypatch.setattr(sqlite_file._Connection, "execute", slow, raising=False)
+    late = opened(path)
+    append(late, event("test.run"))
+    assert made
+    assert len(list(made[0].events())) == 1
 
 
 def test_a_layout_from_the_future_is_refused(path: Path) -> None:

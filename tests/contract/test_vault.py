@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -153,6 +155,64 @@ def test_a_key_wrapped_by_another_project_is_refused(tmp_path: Path) -> None:
     again = opened(tmp_path)
     with pytest.raises(Conflict, match=r"vault\.kek|wrapped"):
         again.seal([again.token("one")], [b"y"], ABOUT)
+
+
+def test_a_vault_that_lost_its_wrapping_key_makes_no_second_one(tmp_path: Path) -> None:
+    vault = opened(tmp_path)
+    token = vault.token("one")
+    sealed = vault.seal([token], [b"x"], ABOUT)
+    vault.close()
+    kek = tmp_path / "keys" / "vault.kek"
+    kept = kek.read_bytes()
+    kek.unlink()
+    # Whoever was sealed under a new key would be lost as soon as the old one is brought back from its backup.
+    with pytest.raises(Conflict, match=r"lost its key .*vault\.kek"):
+        opened(tmp_path)
+    assert not kek.exists()
+    kek.write_bytes(kept)
+    kek.chmod(0o600)
+    assert opened(tmp_path).open([token], sealed, ABOUT) == [b"x"]
+
+
+def test_whoever_opens_it_while_another_makes_it_finds_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two questions that the first asks, the second is through."""
+    connect, made = sqlite3.connect, list[SqliteVault]()
+
+    class Slow(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> Any:
+            found = super().execute(sql, *args)
+            if made or not sql.startswith("PRAGMA"):
+                return found
+            answer = found.fetchall()  # nothing of the file is locked any more
+            monkeypatch.setattr(sqlite3, "connect", connect)
+            made.append(opened(tmp_path))
+            return SimpleNamespace(fetchone=lambda: answer[0])
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **given: connect(*args, **given, factory=Slow))
+    late = opened(tmp_path)
+    assert made
+    assert late.seal([late.token("one")], [b"x"], ABOUT)
+
+
+def test_turning_to_the_log_of_writes_waits_for_another_that_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, refused = sqlite3.connect, list[str]()
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> Any:
+            if "journal_mode = WAL" in sql and not refused:
+                refused.append(sql)
+                other = connect(tmp_path / "vault" / "subjects.db", isolation_level=None)
+                other.execute("BEGIN EXCLUSIVE")
+                try:
+                    return super().execute(sql, *args)
+                finally:
+                    other.close()
+            return super().execute(sql, *args)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **given: connect(*args, **given | {"timeout": 0.3}, factory=Busy))
+    vault = opened(tmp_path)
+    assert refused
+    assert vault.seal([vault.token("one")], [b"x"], ABOUT)
 
 
 def test_more_people_than_are_held_at_once(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-LOG, WITNESS, LARGEST, WIDTH = 1, 4, 1 << 20, 256
+LOG, WITNESS, LARGEST, MOST, WIDTH = 1, 4, 1 << 20, 1 << 26, 256
 HEADER, NUMBER = "c2sp.org/tlog-proof@v1", "(0|[1-9][0-9]{0,18})"
 
 
@@ -50,10 +50,9 @@ class Key:
 
     def signed(self, signature: bytes, message: bytes) -> bool:
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            return Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message) is None
         except (InvalidSignature, ValueError):
             return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -130,15 +129,17 @@ class Chain:
         """Takes in the key that a rotation names, under the first checkpoint that covers it. Raises Refused."""
         if not covered.is_signed_by(self.keys[-1]):
             raise Refused(f"the rotation at {covered.size} events is not signed by the key before it")
-        self.keys.append(Key.read(str(event_of(leaf, "audit.rotate")["facts"]["vkey"]), LOG))
+        key = Key.read(str(event_of(leaf, "audit.rotate")["facts"]["vkey"]), LOG)
+        if key.name != self.keys[0].name or covered.size <= self.since[-1]:
+            raise Refused("a rotation names the key of another ledger, or goes back")
+        self.keys.append(key)
         self.since.append(covered.size)
 
     def signed(self, note: Note) -> str:
         """Empty where the key signed whose turn it was; else what is wrong."""
         turn = max(i for i, size in enumerate(self.since) if size < note.size or i == 0)
-        if note.is_signed_by(self.keys[turn]):
-            return ""
-        return f"the checkpoint of {note.size} events is not signed by key {turn + 1}, whose turn it was"
+        fault = f"the checkpoint of {note.size} events is not signed by key {turn + 1}, whose turn it was"
+        return "" if note.is_signed_by(self.keys[turn]) else fault
 
 
 @dataclass
@@ -172,30 +173,31 @@ def check_proof(text: str, chain: Chain, ask: argparse.Namespace) -> Report:
     for kept in [Note.read(path.read_bytes().decode()) for path in ask.remember]:
         fault = "" if kept.size != size or kept.root == proof.note.root else "another root was remembered for this size"
         report.check("remembered", fault, f"of {kept.size} events; only a bundle can show that this one extends it")
-    report.told |= {"event": json.loads(proof.leaf)} if is_in else {}
+    report.told |= {"event": JSON.decode(proof.leaf.decode())} if is_in else {}
     return report
 
 
 def check_prediction(text: str, chain: Chain, ask: argparse.Namespace) -> Report:
     """The line is under its segment's root, and that root is in an event of the ledger."""
-    shown = json.loads(text)
+    shown = JSON.decode(text)
     line, row, rows = unb64(shown["line"]), int(shown["row"]), int(shown["rows"])
     path, proof = [unb64(node) for node in shown["path"]], str(shown["proof"])
     report = check_proof(proof, chain, ask)
-    seals = [
-        c["body"] for c in event_of(Proof.read(proof).leaf, "predictions.seal")["changes"] if c["kind"] == "seal" and c["body"]
-    ]
-    hashed = sha(b"\0", line)
+    changes, hashed = event_of(Proof.read(proof).leaf, "predictions.seal")["changes"], sha(b"\0", line)
+    seals = [c["body"] for c in changes if c["kind"] == "seal" and c["body"]]
     under = [s for s in seals if s["rows"] == rows and included(hashed, row, rows, path, bytes.fromhex(s["root"][7:]))]
     seen = f"line {row} of segment {under[0]['segment']} of {under[0]['endpoint']}" if under else ""
     report.check("prediction", "" if under else "the line is under no segment that this event sealed", seen)
-    report.told |= {"prediction": json.loads(line)} if under else {}
+    report.told |= {"prediction": JSON.decode(line.decode())} if under else {}
     return report
 
 
 def check_bundle(folder: Path, chain: Chain, ask: argparse.Namespace) -> Report:
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_dir() or (path.is_file() and path.stat().st_size <= MOST)):
+            raise Refused(f"{path} is a link or a device, or larger than it may be")
     report, newest = Report(), Note.read((folder / "checkpoint").read_bytes().decode())
-    read = (Note.read(json.loads(line)["note"]) for line in (folder / "checkpoints.jsonl").read_bytes().splitlines())
+    read = (Note.read(JSON.decode(line.decode())["note"]) for line in (folder / "checkpoints.jsonl").read_bytes().splitlines())
     notes = [note for note in read if note.size <= newest.size]  # an export may be under way
     kept = [Note.read(path.read_bytes().decode()) for path in ask.remember]
     tree = Tree(folder, {note.size for note in (*notes, *kept)})
@@ -235,8 +237,7 @@ def _witnessed(notes: Sequence[Note], ask: argparse.Namespace, report: Report) -
     witnesses = [Key.read(text, WITNESS) for text in ask.witness]
     wanted = ask.quorum if ask.quorum > 0 else len(witnesses)
     for note in reversed(notes):
-        found = note.cosigned_by(witnesses)
-        if len(found) >= wanted:
+        if len(found := note.cosigned_by(witnesses)) >= wanted:
             report.check("witnesses", "", f"{note.size} events were cosigned by {', '.join(sorted(found))}")
             report.told["witnessed"] = {"size": note.size, "at": found}
             return
@@ -266,9 +267,16 @@ class Tree:
                     self.rotations.append((seq, leaf))
             for wanted in (s for s in self.sizes if first < s <= first + len(hashes)):
                 self._rows[0] = hashes[: wanted - first]
-                self.roots[wanted] = self._root()
+                smallest_first = [peak for row in self._rows for peak in reversed(peaks(row))]
+                self.roots[wanted] = reduce(lambda root, peak: sha(b"\1", peak, root), smallest_first)
             self._rows[0] = hashes
-            self._carry(0)
+            level = 0
+            while len(row := self._rows[level]) == WIDTH:  # a full tile becomes one hash of the level above
+                self._compare(level, self._full[level], row)
+                self._full[level] += 1
+                self._rows[level] = []
+                level += 1
+                self._rows[level].append(peaks(row)[0])
         for level, row in ((level, row) for level, row in enumerate(self._rows) if row):
             self._compare(level, self._full[level], row)
 
@@ -283,23 +291,10 @@ class Tree:
             raise Refused(f"the entry bundle {index} does not hold {width} whole events")
         return leaves
 
-    def _carry(self, level: int) -> None:
-        """A full tile is compared with the stored one and becomes one hash of the level above."""
-        while len(row := self._rows[level]) == WIDTH:
-            self._compare(level, self._full[level], row)
-            self._full[level] += 1
-            self._rows[level] = []
-            level += 1
-            self._rows[level].append(peaks(row)[0])
-
     def _compare(self, level: int, index: int, row: list[bytes]) -> None:
         path = tile_path(str(level), index, len(row))
         if not (self.folder / path).is_file() or (self.folder / path).read_bytes() != b"".join(row):
             self.faults.setdefault("tiles", f"{path} is missing, or holds other hashes")
-
-    def _root(self) -> bytes:
-        smallest_first = [peak for row in self._rows for peak in reversed(peaks(row))]
-        return reduce(lambda root, peak: sha(b"\1", peak, root), smallest_first)
 
 
 def peaks(row: Sequence[bytes]) -> list[bytes]:
@@ -341,10 +336,17 @@ def tile_path(level: str, index: int, width: int) -> str:
 
 
 def event_of(leaf: bytes, verb: str) -> dict[str, Any]:
-    event = json.loads(leaf)
+    event = JSON.decode(leaf.decode())
     if isinstance(event, dict) and event.get("verb") == verb and isinstance(event.get("facts"), dict):
         return event
     raise Refused(f"an event that should be {verb} is none")
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """No name stands twice in what is shown, or two readers would see two things."""
+    if len(dict(pairs)) != len(pairs):
+        raise Refused("a name stands twice in what was shown")
+    return dict(pairs)
 
 
 def sha(*parts: bytes) -> bytes:
@@ -352,15 +354,13 @@ def sha(*parts: bytes) -> bytes:
 
 
 def unb64(text: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        data = b""
+    data = base64.b64decode(text, validate=True)
     if not data or base64.b64encode(data).decode() != text:
         raise Refused("a part of the text is not base64 in its one form")
     return data
 
 
+JSON = json.JSONDecoder(object_pairs_hook=once)
 CHECKS: dict[str, Any] = {"proof": check_proof, "bundle": check_bundle, "prediction": check_prediction}
 
 

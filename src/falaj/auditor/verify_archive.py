@@ -43,10 +43,11 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         path = self.folder / name
-        if ".." in path.parts or Path(name).is_absolute():
+        if ".." in Path(name).parts or Path(name).is_absolute():
             raise ValueError(f"{name!r} leads out of the archive")
-        if path.is_symlink() or path.stat().st_size > LARGEST:
-            raise ValueError(f"{name} is a link, or larger than it may be")
+        # What is no file might never end, and is not even opened.
+        if path.is_symlink() or path.stat().st_size > LARGEST or not path.is_file():
+            raise ValueError(f"{name} is a link or a device, or larger than it may be")
         return path.read_bytes()
 
     def fault(self, name: str, what: str) -> None:
@@ -85,7 +86,7 @@ def files(archive: Archive) -> str:
 
 def signature(archive: Archive) -> str:
     """The manifest is what the key signed that is named in keys.json."""
-    payload, key_id = opened(json.loads(archive.read(SIGNED)), ARCHIVE_TYPE, unb64(archive.keys["model"]))
+    payload, key_id = opened(read_json(archive.read(SIGNED)), ARCHIVE_TYPE, unb64(archive.keys["model"]))
     if payload != archive.read(MANIFEST):
         archive.fault(MANIFEST, "it is not what was signed")
     return f"the manifest is signed by {key_id}"
@@ -97,14 +98,14 @@ def proofs(archive: Archive) -> str:
     vkey = archive.ask.vkey or archive.keys["ledger"]
     if vkey != archive.keys["ledger"]:
         archive.fault("keys.json", "the ledger's key is another than the one that was given with --vkey")
-    rotations = archive.folder / "audit" / "rotations"
-    chain = ledger.chain_of(vkey, rotations.read_text("utf-8") if rotations.is_file() else "")
+    has_rotations = (archive.folder / "audit" / "rotations").exists()
+    chain = ledger.chain_of(vkey, archive.read("audit/rotations").decode() if has_rotations else "")
     note = archive.read("audit/checkpoint").decode()
     found = sorted((archive.folder / "audit").glob("*.tlog-proof"))
     for path in found:
         name = f"audit/{path.name}"
         proof = ledger.Proof.read(archive.read(name).decode())
-        event = json.loads(proof.leaf) if proof.holds() else None
+        event = read_json(proof.leaf) if proof.holds() else None
         if event is None:
             archive.fault(name, f"the leaf is not event {proof.index} under the signed root")
         elif not int(path.stem) == proof.index == event["seq"]:
@@ -125,7 +126,7 @@ def proofs(archive: Archive) -> str:
 
 def _all_leaves(archive: Archive) -> None:
     """Each line of events.jsonl has its proof, and each proof its line."""
-    lines = [json.loads(line) for line in archive.read("audit/events.jsonl").splitlines()]
+    lines = [read_json(line) for line in archive.read("audit/events.jsonl").splitlines()]
     told = {event["seq"]: event for event in lines}
     for seq in sorted(set(told) | set(archive.leaves)):
         if told.get(seq) != archive.leaves.get(seq):
@@ -150,7 +151,7 @@ def signer(archive: Archive) -> str:
     own = "sha256:" + hashlib.sha256(unb64(archive.keys["model"])).hexdigest()
     if own not in known:
         archive.fault(MANIFEST, f"it is signed by {own}, but the ledger knows {', '.join(sorted(known))} as who signs models")
-    if json.loads(archive.read("model/model.dsse.json")) != envelope:
+    if read_json(archive.read("model/model.dsse.json")) != envelope:
         archive.fault("model/model.dsse.json", "it is not the envelope that the ledger holds")
     return "the manifest is signed by the key that signed the model"
 
@@ -160,12 +161,12 @@ def weights(archive: Archive) -> str:
     record = _registered(archive)
     digest = record["asset"]["digest"]
     payload, _ = opened(record["manifest"], MODEL_TYPE, unb64(archive.keys["model"]))
-    bom = json.loads(archive.read("model/mlbom.cdx.json"))["metadata"]["component"]
+    bom = read_json(archive.read("model/mlbom.cdx.json"))["metadata"]["component"]
     told = {
-        "model/model.dsse.json": json.loads(payload)["digest"],
-        "model/manifest.json": json.loads(archive.read("model/manifest.json"))["digest"],
-        "model/model-card.json": json.loads(archive.read("model/model-card.json"))["model"]["weights"],
-        "model/inventory.json": json.loads(archive.read("model/inventory.json"))["weights"],
+        "model/model.dsse.json": read_json(payload)["digest"],
+        "model/manifest.json": read_json(archive.read("model/manifest.json"))["digest"],
+        "model/model-card.json": read_json(archive.read("model/model-card.json"))["model"]["weights"],
+        "model/inventory.json": read_json(archive.read("model/inventory.json"))["weights"],
         "model/mlbom.cdx.json": "sha256:" + bom["hashes"][0]["content"],
     }
     for name, seen in told.items():
@@ -183,7 +184,7 @@ def quotes(archive: Archive) -> str:
     count = 0
     for name in sorted(archive.manifest["files"]):
         if name.endswith(".json") and (archive.folder / name).is_file():
-            for quoted in _quoted(json.loads(archive.read(name))):
+            for quoted in _quoted(read_json(archive.read(name))):
                 count += 1
                 event = archive.leaves.get(quoted["event"])
                 if event is None:
@@ -195,7 +196,7 @@ def quotes(archive: Archive) -> str:
 
 def people(archive: Archive) -> str:
     """No approval, objection, test, assessment, tier or description is left out or added."""
-    told = json.loads(archive.read("people/approvals.json"))
+    told = read_json(archive.read("people/approvals.json"))
     shown = {(one["kind"], one["key"]): one["body"] for kind in PEOPLE for one in told[kind]}
     says: dict[tuple[str, str], Any] = {}
     for _, event in sorted(archive.leaves.items()):
@@ -277,8 +278,19 @@ def opened(envelope: Mapping[str, Any], payload_type: str, raw: bytes) -> tuple[
     raise ValueError("the signature is not by the key that keys.json names")
 
 
+def read_json(data: bytes) -> Any:
+    """JSON of one meaning: UTF-8, and no name stands twice, or two readers would see two things."""
+    return json.loads(data.decode(), object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in it")
+    return dict(pairs)
+
+
 def _object(data: bytes) -> dict[str, Any]:
-    found = json.loads(data)
+    found = read_json(data)
     if not isinstance(found, dict):
         raise ValueError("an object was expected")
     return found

@@ -69,7 +69,10 @@ class Succession:
             return self.first
         if self.first.successor is None:
             raise Denied(f"The ledger's key was followed by another, which {self.first.name} cannot check.")
-        return self.first.successor(named)
+        found = self.first.successor(named)
+        if found.name != self.first.name:
+            raise Denied(f"The ledger's key was followed by that of another log, {found.name!r}.")
+        return found
 
 
 def turn(rotations: Sequence[tuple[int, str]], covered: int) -> str | None:

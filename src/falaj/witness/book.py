@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from falaj.core.cosignature import KIND, add_lines, cosign
+from falaj.core.cosignature import KIND, add_lines, cosign, cosignatures
 from falaj.core.errors import Conflict, InvalidInput
 from falaj.core.note import Verifier, read_statement, read_vkey, split_note, vkey
 from falaj.witness.rules import Answer, read_request, refuse, unreadable
@@ -57,6 +57,7 @@ class Book:
         self._public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.name = _open_name(folder / "name", name or f"witness-{hashlib.sha256(self._public).hexdigest()[:8]}")
         self.vkey = vkey(self.name, self._public, KIND)
+        self._verifier = Verifier(self.name, self._public, _checker(self._public))
         (folder / "seen").mkdir(mode=0o700, exist_ok=True)
         if not (folder / LOGS).exists():
             _write(folder / LOGS, _EXAMPLE.encode())
@@ -101,9 +102,21 @@ class Book:
             return unreadable(exc)
 
     def seen(self, origin: str) -> str | None:
-        """The newest checkpoint of a log that was cosigned here, with the cosignature."""
+        """The newest checkpoint of a log that was cosigned here, with the cosignature; None where none ever was.
+
+        Raises Conflict for a file that does not hold that: who has forgotten what it saw would cosign another history.
+        """
         path = self._place(origin)
-        return path.read_text("utf-8") if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            found = path.read_text("utf-8")
+            is_own = bool(cosignatures(found, [self._verifier])) and read_statement(split_note(found)[0]).origin == origin
+        except (InvalidInput, UnicodeDecodeError):
+            is_own = False
+        if not is_own:
+            raise Conflict(f"{path} does not hold what this witness cosigned of {origin}.", "restore it from a backup.")
+        return found
 
     def close(self) -> None:
         self._lock.close()

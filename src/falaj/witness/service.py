@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ MOST_S = 60.0
 """For a whole connection, however little it says at a time."""
 MOST_AT_ONCE = 32
 """Connections; a further one waits for a place, and is closed where it gets none in time."""
+_DIGITS = 20
+"""Of a length that is read as a number at all."""
 
 
 class WitnessServer(ThreadingHTTPServer):
@@ -76,25 +79,25 @@ class _Exchange(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or self.headers.get("Transfer-Encoding"):
             self._end(Answer(411, "the request has to say its length\n"))
-        elif int(length) > MOST_BYTES:
+        elif len(length) > _DIGITS or int(length) > MOST_BYTES:
             self._end(Answer(413, f"a request has at most {MOST_BYTES} bytes\n"))
         elif self.path != "/add-checkpoint":
             self._end(Answer(404, "there is /add-checkpoint\n"))
         else:
             body = self.rfile.read(int(length))
-            self._answer(self._guarded(body))
+            self._answer(self._guarded(lambda book: book.add_checkpoint(body, time.time)))
 
     def do_GET(self) -> None:
         """`/key`, and `/checkpoint/<origin>`: the newest of that log that was cosigned here."""
         if self.path == "/key":
             self._answer(Answer(200, self.server.book.vkey + "\n"))
             return
-        found = self.server.book.seen(unquote(self.path.removeprefix("/checkpoint/"))) if "/checkpoint/" in self.path else None
-        self._answer(Answer(200, found) if found else Answer(404, "nothing of that was seen here\n"))
+        origin = unquote(self.path.removeprefix("/checkpoint/")) if "/checkpoint/" in self.path else ""
+        self._answer(self._guarded(lambda book: _shown(book.seen(origin) if origin else None)))
 
-    def _guarded(self, body: bytes) -> Answer:
+    def _guarded(self, ask: Callable[[Book], Answer]) -> Answer:
         try:
-            return self.server.book.add_checkpoint(body, time.time)
+            return ask(self.server.book)
         except (FalajError, OSError) as exc:  # its folder is broken or full: nothing was cosigned
             sys.stderr.write(f"{exc}\n")
             return Answer(500, "the witness cannot keep its state\n")
@@ -116,3 +119,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the standard library's name
         """Requests are not written down: what matters of them is in the folder."""
+
+
+def _shown(found: str | None) -> Answer:
+    return Answer(404, "nothing of that was seen here\n") if found is None else Answer(200, found)

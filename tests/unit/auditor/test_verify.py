@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from falaj.adapters.local.signing import SigningKey
 from falaj.auditor import verify
 from falaj.core.errors import Conflict
-from falaj.core.note import b64
+from falaj.core.merkle import inclusion_proof, leaf_hash, root
+from falaj.core.note import Statement, b64, vkey, write_note
 from falaj.core.ref import Ref
 from falaj.core.segment import PredictionId, seal
 from falaj.core.tlog_proof import ProofText, read_proof, write_proof
@@ -131,10 +134,8 @@ def without_last(path: Path) -> None:
 
 
 HARMS: dict[str, tuple[Callable[[Path], Any], set[str]]] = {
-    "a letter of a leaf": (
-        lambda f: (f / "tile/entries/001").write_bytes(
-            (f / "tile/entries/001").read_bytes().replace(b'"model/delay', b'"model/delby', 1)
-        ),
+    "a byte of a leaf": (
+        lambda f: flipped(f / "tile/entries/001", (f / "tile/entries/001").read_bytes().index(b"facts")),
         {"tiles", "roots"},
     ),
     "a number of a leaf": (
@@ -271,3 +272,66 @@ def test_a_proof_without_its_event_is_no_proof(place: Audited, auditor: Auditor)
     proof = read_proof(place.audit.proof(40))
     shown = auditor.file("a.tlog-proof", write_proof(ProofText(proof.index, proof.path, proof.note)))
     assert auditor.run("proof", shown, *keys(place))[0] == 1
+
+
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def linked(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def grown(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(1 << 33)  # a hole, of which nothing lies on the disk
+
+
+TRAPS: dict[str, Callable[[Path], Any]] = {
+    "a pipe": lambda f: piped(f / "checkpoint"),
+    "a link to a device that never ends": lambda f: linked(f / "checkpoint", "/dev/zero"),
+    "a link out of the folder": lambda f: linked(f / "vkeys", "/etc/hostname"),
+    "a tile larger than memory": lambda f: grown(f / "tile/entries/001"),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_bundle_that_is_a_trap_is_refused_at_once(place: Audited, auditor: Auditor, trap: str, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle(place), copy)
+    TRAPS[trap](copy)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); import signal; signal.alarm(60)"
+    code, report = auditor.run("bundle", copy, "--vkey", keys(place)[1], module=limit)
+    assert (code, broken(report)) == (1, {"form"})
+
+
+def log_of(*leaves: bytes, origin: str = "falaj/local", key: SigningKey | None = None) -> tuple[SigningKey, list[str]]:
+    """A log with a good signature, whatever its leaves say, and the proof of each of them."""
+    key = key or SigningKey.generate()
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    note = write_note(str(Statement(origin, len(leaves), root(hashes))), origin, key.public_key, key.sign)
+    paths = (tuple(inclusion_proof(hashes, seq)) for seq in range(len(leaves)))
+    return key, [
+        write_proof(ProofText(seq, path, note, leaf)) for (seq, leaf), path in zip(enumerate(leaves), paths, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("leaf", [b'{"verb":"model.deny","verb":"model.promote"}', '{"verb":"model.promote"}'.encode("utf-16")])
+def test_a_leaf_that_two_readers_would_read_as_two_things_does_not_hold(auditor: Auditor, leaf: bytes) -> None:
+    key, (proof,) = log_of(leaf)
+    shown = auditor.file("a.tlog-proof", proof)
+    code, report = auditor.run("proof", shown, "--vkey", vkey("falaj/local", key.public_key))
+    assert (code, broken(report)) == (1, {"form"})
+
+
+def test_a_rotation_hands_over_to_a_key_of_the_same_ledger_only(auditor: Auditor) -> None:
+    """Else what any other log signs would count as this one's."""
+    other, (shown,) = log_of(b'{"verb":"model.promote"}', origin="other.example/log")
+    named = vkey("other.example/log", other.public_key)
+    leaf = json.dumps({"facts": {"vkey": named}, "verb": "audit.rotate"}).encode()
+    first, (handover,) = log_of(leaf)
+    proof, chain = auditor.file("a.tlog-proof", shown), auditor.file("rotations", handover)
+    code, report = auditor.run("proof", proof, "--vkey", vkey("falaj/local", first.public_key), "--rotations", chain)
+    assert (code, broken(report)) == (1, {"form"})

@@ -48,6 +48,14 @@ def test_a_rotation_that_names_no_key_lets_nobody_sign() -> None:
         broken.open(note(12, 0))
 
 
+def test_a_rotation_to_the_key_of_another_log_lets_nobody_sign() -> None:
+    other = vkey("other.example/log", KEYS[1].public_key)
+    moved = Succession(verifier(TEXTS[0]), [(10, other)], [5, 12])
+    said = str(Statement("other.example/log", 15, bytes(32)))
+    with pytest.raises(Denied, match="another log"):
+        moved.open(write_note(said, "other.example/log", KEYS[1].public_key, KEYS[1].sign))
+
+
 def test_who_can_only_check_one_key_says_so() -> None:
     alone = Verifier(ORIGIN, KEYS[0].public_key, checker(KEYS[0].public_key))
     with pytest.raises(Denied, match="followed by another"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -205,6 +206,32 @@ def test_whoever_brings_a_verifier_of_their_own_runs_nothing_of_the_archive(
     code, told = looked_at(archive, packages, str(archive), "--vkey", made.vkey, program=tmp_path / "own" / "verify.py")
     assert code == 1
     assert names(told) == {"verify.py", "audit/verify_ledger.py", "index.html"}
+
+
+def test_an_archive_may_lie_anywhere_from_where_one_looks(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
+    assert verify_archive.main(["../archive", "--json"]) == 0
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "keys.json", "audit/events.jsonl", "audit/rotations"])
+def test_a_pipe_or_a_device_in_an_archive_is_not_waited_for(archive: Path, packages: Path, name: str) -> None:
+    (archive / name).unlink(missing_ok=True)
+    os.mkfifo(archive / name)
+    assert looked_at(archive, packages)[0] in (1, 2)
+    (archive / name).unlink()
+    (archive / name).symlink_to("/dev/zero")
+    assert looked_at(archive, packages)[0] in (1, 2)
+
+
+def test_a_file_that_says_a_thing_twice_is_named(made: Case, archive: Path, packages: Path) -> None:
+    """One reader would see the first of it, another the last."""
+    path = archive / "model" / "model-card.json"
+    path.write_text(path.read_text().replace("{", '{"model": {"weights": "none"},', 1))
+    signed_again(archive, made.world.key)
+    code, told = looked_at(archive, packages)
+    assert code == 1
+    assert any("twice" in what for _, what in told["faults"])
 
 
 def test_names_that_lead_out_of_the_archive_are_not_read(made: Case, archive: Path, packages: Path, tmp_path: Path) -> None:

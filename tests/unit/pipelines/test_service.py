@@ -65,13 +65,26 @@ def test_an_unknown_step_is_named() -> None:
     assert "'release'" in caught.value.hint
 
 
-def test_a_run_that_died_is_found_and_marked_with_its_last_words() -> None:
+@pytest.mark.parametrize(
+    ("why", "kept"),
+    [
+        ("MemoryError", "MemoryError"),
+        ("exit 1: Traceback\nValueError: 'Mariam'", "exit 1"),
+        ("exit -9: Mariam", "exit -9"),
+        ("exit unknown: its log is gone.", "exit unknown"),
+        ("ValueError: 'Mariam' is no number", "ValueError"),
+        ("Mariam: was last", "it died"),
+        ("", "it died"),
+    ],
+)
+def test_a_run_that_died_is_found_and_marked_without_its_last_words(why: str, kept: str) -> None:
+    """They may hold what stood in a row, and no leaf is ever taken back."""
     pipelines, runner = build()
     pipelines.start(ENGINEER, Ref("run", "r1"), step="release", params={})
     assert pipelines.watch(WORKER) == []
-    runner.runs["r1"] = ("failed", "MemoryError")
+    runner.runs["r1"] = ("failed", why)
     assert [run.state for run in pipelines.watch(WORKER)] == ["failed"]
-    assert pipelines.get("r1").failure == "MemoryError"
+    assert pipelines.get("r1").failure == f"{kept}: the run's own log says why"
     assert pipelines.live() == []
 
 

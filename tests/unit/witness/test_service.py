@@ -92,6 +92,24 @@ def test_a_log_that_was_rewritten_or_cut_is_never_cosigned(served: tuple[Witness
     assert witness.newest(ORIGIN) == note(200) + kept
 
 
+@pytest.mark.parametrize("harm", [b"", b"\xff\xfe", b"cut off", note(3).encode()], ids=["empty", "no text", "cut", "not its own"])
+def test_a_witness_whose_memory_is_damaged_cosigns_nothing_and_says_so(
+    served: tuple[Witness, Book, WitnessServer], tmp_path: Path, harm: bytes
+) -> None:
+    witness, _, server = served
+    witness.add(0, [], note(200))
+    (memory,) = (tmp_path / "w" / "seen").iterdir()
+    memory.write_bytes(harm)
+    fork = [leaf_hash(b"other"), *HASHES[1:]]
+    for old, way in ((0, []), (3, consistency_proof(HASHES[:300], 3))):
+        with pytest.raises(Unavailable, match="500"):
+            witness.add(old, way, note(300, hashes=HASHES if old else fork))
+    with pytest.raises(Unavailable, match="500"):
+        witness.newest(ORIGIN)  # and not "it has seen nothing yet"
+    assert memory.read_bytes() == harm
+    assert b" 413 " in raw(server, b"POST /add-checkpoint HTTP/1.1\r\nHost: x\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000))
+
+
 def test_who_is_not_trusted_is_refused(served: tuple[Witness, Book, WitnessServer]) -> None:
     witness, _, _ = served
     with pytest.raises(Denied, match="403"):

@@ -184,7 +184,7 @@ def prepare(path: Path, busy_seconds: float) -> None:
             _check_kind(connection, path)
             if _is_complete(connection):
                 return  # nothing is written, so that a ledger on a full disk can be opened and read
-            _write_ahead(connection, busy_seconds)
+            write_ahead(connection, busy_seconds)
             connection.execute("BEGIN IMMEDIATE")
             for statement in SCHEMA:
                 connection.execute(statement)
@@ -196,9 +196,10 @@ def prepare(path: Path, busy_seconds: float) -> None:
 
 
 def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
+    # The tables first: another process that makes them right now commits its mark with them.
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application != APPLICATION and tables:
         raise InvalidInput(f"{path} is a database of another program.", "name the file ledger.db of a project's state folder.")
     if version > VERSION:
@@ -214,7 +215,7 @@ def _is_complete(connection: sqlite3.Connection) -> bool:
     return wanted <= there and version == VERSION and is_wal and bool(connection.execute("SELECT 1 FROM frontier").fetchone())
 
 
-def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+def write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
     """Changing the journal does not wait for the busy timeout where two processes do it at once, so it is tried again here."""
     until = time.monotonic() + busy_seconds
     while True:

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from falaj.adapters.local.signing import open_secret, sync_folder
+from falaj.adapters.local.sqlite import write_ahead
 from falaj.adapters.sealing.cipher import NONCE, Key, head, raw, seal, token_key, token_of, unseal
 from falaj.core.errors import Bug, Conflict, Denied, FalajError, InvalidInput, Unavailable
 
@@ -59,11 +60,13 @@ class SqliteVault:
     capabilities: frozenset[str] = frozenset({"durable", "shared"})
 
     def __init__(self, path: Path, key_path: Path, pepper: bytes, busy_seconds: float = 30.0) -> None:
-        """Makes both files where they are missing. Raises Denied where others may read the key, InvalidInput or Conflict
-        where the file is no vault, Unavailable where the disk does not answer."""
+        """Makes both files where both are missing. Raises Denied where others may read the key, InvalidInput or Conflict
+        where the file is no vault or its key is gone, Unavailable where the disk does not answer."""
         self.path = Path(path)
         self._token_key = token_key(pepper)
-        self._wrapping = AESGCM(open_secret(Path(key_path), lambda: os.urandom(32)))
+        is_lost = self.path.is_file() and self.path.stat().st_size > 0 and not Path(key_path).exists()
+        if not is_lost:
+            self._wrapping = AESGCM(open_secret(Path(key_path), lambda: os.urandom(32)))
         self._held: dict[str, Key] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -72,6 +75,9 @@ class SqliteVault:
         self._erased: frozenset[str] | None = None
         with self._border():
             self._db = self._opened(busy_seconds)
+        if is_lost:  # what a new key wrapped would be lost when the old one is brought back
+            self._db.close()
+            raise Conflict(f"The vault {self.path} has lost its key {key_path}.", "restore the key from its own backup.")
 
     def token(self, subject: str) -> str:
         return token_of(self._token_key, subject)
@@ -238,16 +244,12 @@ class SqliteVault:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
         try:
-            application, tables = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "schema_version"))
+            # The tables first: another process that makes them right now commits its mark with them.
+            tables, application = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("schema_version", "application_id"))
             if tables and application != APPLICATION:
                 raise InvalidInput(f"{self.path} is a database of another program.", "name another file.")
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "fullfsync = ON",
-                "secure_delete = ON",
-                "trusted_schema = OFF",
-            ):
+            write_ahead(db, busy_seconds)
+            for pragma in ("synchronous = FULL", "fullfsync = ON", "secure_delete = ON", "trusted_schema = OFF"):
                 db.execute(f"PRAGMA {pragma}")
             if not tables:
                 db.execute("BEGIN IMMEDIATE")

@@ -39,10 +39,13 @@ class FunctionSource:
         yield self._function(since, until)
 
 
-def pieces(source: Source, declared: Dataset, since: datetime | None, until: datetime) -> Iterator[pl.DataFrame]:
+def pieces(
+    source: Source, declared: Dataset, since: datetime | None, until: datetime, *, hides: bool = False
+) -> Iterator[pl.DataFrame]:
     """What the source hands out for the period. Whatever it raises, at once or half-way, becomes an error that says what to do.
 
-    A whole table becomes known by being taken in: its `known` is `until`, whatever the source says there. Raises Unavailable
+    A whole table becomes known by being taken in: its `known` is `until`, whatever the source says there. `hides`: of the user's
+    own errors only the kind is told, for rows are about people and the text may quote one. Raises Unavailable
     where the source fails, InvalidInput where it hands out something else, or pieces that differ.
     """
     first: pl.DataFrame | None = None
@@ -65,6 +68,10 @@ def pieces(source: Source, declared: Dataset, since: datetime | None, until: dat
             f"The source of {name!r} needs {exc.name!r}, which is not installed.", f"pip install {exc.name}"
         ) from exc
     except Exception as exc:  # a source is the user's code: whatever it raises, the load can be tried again
+        if hides:  # `from None`: a log tells a cause, too
+            raise Unavailable(
+                f"The source of {name!r} failed: {type(exc).__name__}", f"falaj dataset test {name} says why."
+            ) from None
         text = str(exc)[:300]
         raise Unavailable(f"The source of {name!r} failed: {type(exc).__name__}: {text}", _MEND) from exc
     if first is None:

@@ -267,8 +267,9 @@ class Datasets:
         return held
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
-        frames = pieces(self.source(declared.name), declared, since, until)
-        admitted = self._admitted(declared.name, self.contract(declared.name))
+        contract = self.contract(declared.name)
+        frames = pieces(self.source(declared.name), declared, since, until, hides=bool(contract.personal))
+        admitted = self._admitted(declared.name, contract)
         return pl.concat(list(admitted.sift(frames) if admitted else frames))
 
     def _passed(self, declared: Dataset, frame: pl.DataFrame, also: tuple[Rule, ...]) -> pl.DataFrame:

@@ -134,7 +134,7 @@ class Contracts(Shown):
         taken_from = tuple(Ref("dataset", name, str(self._head(name).version)) for name in inputs if self._head(name).version)
         table = self._table(declared, contract, head, until) if declared.brings_all else None
         late = self._late(declared, contract, head, until)
-        frames = pieces(source, declared, late.start if late else head.watermark, until)
+        frames = pieces(source, declared, late.start if late else head.watermark, until, hides=bool(contract.personal))
         admitted = self._admitted(declared.name, contract)
         if admitted:
             frames = admitted.sift(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from falaj.ports.runner import Runner
 from falaj.stages.action import Act, Kernel, action
 
 LIVE = ("queued", "running")
+_ENDING = re.compile(r"exit (?:-?[0-9]{1,5}|unknown)(?=:|$)|[A-Z][A-Za-z]{0,60}(?:Error|Exception|Exit|Interrupt)(?=:|$)")
 
 
 class Pipelines:
@@ -82,7 +84,7 @@ class Pipelines:
                 self.runner.submit(run.id, run.step, run.params)
                 continue
             if state != "running" and self.get(run.id).state in LIVE:
-                failure = None if state == "succeeded" else why
+                failure = None if state == "succeeded" else _ending(why)
                 ended.append(self.finish(actor, Ref("run", run.id), state=state, failure=failure))
         return ended
 
@@ -90,3 +92,9 @@ class Pipelines:
         if body is None:
             raise NotFound.named("run", run_id, [key for key, _ in self.kernel.ledger.find("run")])
         return decode(Run, body)
+
+
+def _ending(why: str) -> str:
+    """How a run ended, as in `exit -9`, without its last words: they may hold what stood in a row, and no leaf is taken back."""
+    found = _ENDING.match(why)
+    return f"{found[0] if found else 'it died'}: the run's own log says why"
