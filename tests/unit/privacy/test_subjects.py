@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from falaj.adapters.local.signing import checker
+from falaj.adapters.memory.blobs import MemoryBlobs
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from falaj.core.ref import Ref
 from falaj.ports.subjects import Finding
@@ -350,3 +351,63 @@ def test_person_and_token_have_to_be_the_same(house: House) -> None:
             call(DPO, house.subjects.subject(T2), person=T1)
     with pytest.raises(NotFound):
         house.subjects.get("nothing")
+
+
+@pytest.mark.parametrize("scope", ["dataset/visits@1", "dataset/visits", "all"])
+def test_a_hold_on_one_snapshot_keeps_the_person_in_it_for_as_long_as_it_holds(house: House, scope: str) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope=scope, reason="case", until=START + YEAR)
+    decision = house.erase(T1)
+    assert decision.verdict == "hold"
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    house.subjects.carry_out(WORKER, "r1")
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    assert house.ledger.get("erased", house.subjects.subject(T1).name) is None
+
+
+class Meanwhile(MemoryBlobs):
+    """Somebody places a hold between the search of the stores and the event."""
+
+    def __init__(self, house: list[House]) -> None:
+        super().__init__()
+        self.house = house
+
+    def put(self, data: bytes) -> str:
+        for house in self.house:
+            if house.ledger.get("hold", "case") is None:
+                house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=START + YEAR)
+        return super().put(data)
+
+
+def test_a_hold_that_comes_while_the_stores_are_searched_counts(tmp_path: Path) -> None:
+    there: list[House] = []
+    house = House(tmp_path, blobs=Meanwhile(there))
+    house.register.add(T1, "note")
+    there.append(house)
+    with pytest.raises(Conflict, match="ask again"):
+        house.erase(T1)
+    assert house.ledger.get("erased", house.subjects.subject(T1).name) is None
+    assert house.erase(T1).verdict == "hold"
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("place", "scope"),
+    [
+        ("endpoint/delay segment 17", "predictions/delay@000017"),
+        ("endpoint/delay segment 17", "predictions/delay"),
+        ("candidate/delay@run-1 holdout", "model/delay@1"),
+        ("dataset/visits@1", "model/delay@1"),
+        ("quarantine/visits@1", "dataset/visits@1"),
+    ],
+)
+def test_a_hold_on_what_rests_on_the_data_holds_the_person_as_retention_does(house: House, place: str, scope: str) -> None:
+    house.model("model/delay@1", "dataset/visits@1")
+    house.register.add("T-3", "note", place)
+    house.holds.place(DPO, Ref("hold", "case"), scope=scope, reason="case", until=START + YEAR)
+    assert house.erase("T-3").verdict == "hold"
+    assert any(f.readable for f in house.register.find("T-3"))
+
+
+def test_a_hold_on_another_snapshot_keeps_nobody(house: House) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope="dataset/visits@2", reason="case", until=START + YEAR)
+    assert house.erase(T1).allowed
