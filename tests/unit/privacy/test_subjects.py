@@ -364,6 +364,23 @@ def test_a_hold_on_one_snapshot_keeps_the_person_in_it_for_as_long_as_it_holds(h
     assert house.ledger.get("erased", house.subjects.subject(T1).name) is None
 
 
+def test_an_erasure_of_somebody_else_is_not_approved_by_this_request(tmp_path: Path) -> None:
+    house = House(tmp_path, approvals=2)
+    for person in (T1, T2):
+        house.register.add(person, "note")
+    request = Ref("request", "r1")
+    house.requests.open(DPO, request, token=house.subjects.subject(T1).name, kind="erasure")
+    house.requests.approve(APPROVER, request, reason="checked")
+    with pytest.raises(Conflict, match="somebody else"):
+        house.erase(T2)
+    assert [f.readable for f in house.register.find(T2)] == [True, True]
+    house.requests.open(DPO, Ref("request", "r2"), token=house.subjects.subject(T2).name, kind="access")
+    house.requests.approve(APPROVER, Ref("request", "r2"), reason="checked")
+    with pytest.raises(Conflict, match="access"):
+        house.erase(T2, "r2")
+    assert [f.readable for f in house.register.find(T2)] == [True, True]
+
+
 class Meanwhile(MemoryBlobs):
     """Somebody places a hold between the search of the stores and the event."""
 

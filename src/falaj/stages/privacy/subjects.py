@@ -130,6 +130,7 @@ class Subjects:
             if before["token"] != subject.name:
                 raise Conflict(f"request/{request} is about somebody else.", "name another --request.")
             return erasures.verdict_of(before)
+        self._refuse_other(subject, request)
         decision = self._agreed(act, request)
         if not decision.allowed:
             with act.change() as draft:
@@ -239,6 +240,16 @@ class Subjects:
         said = approvals.approvers(self.kernel.ledger.find("approval", prefix=f"{subject}|"))
         said[act.actor.name] = act.actor.roles
         return approvals.enough(subject, "erasure-approval", said, needed=self.approvals_needed)
+
+    def _refuse_other(self, subject: Ref, request: str) -> None:
+        """An approval is of one person's erasure; a request about somebody else, or for something else, carries none."""
+        asked = self.kernel.ledger.get("request", request)
+        if asked is None:
+            return
+        if asked["token"] != subject.name:
+            raise Conflict(f"request/{request} is about somebody else.", "name another --request.")
+        if asked["kind"] != "erasure" or asked["state"] != "open":
+            raise Conflict(f"request/{request} is {asked['state']}, for {asked['kind']}.", "open one for erasure: falaj request open")
 
     def _refuse_stale(self, body: Mapping[str, Any]) -> None:
         """Under the write lock: the stores may have been searched for long, and a hold have come meanwhile."""
