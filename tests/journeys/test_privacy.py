@@ -215,7 +215,7 @@ def test_the_policy_also_denies_what_is_held(folder: Path) -> None:
     with opened(folder) as app:
         do(app, "hold", "place", "case-1", scope="dataset/visits", reason="case", until=NOW + 90 * DAY)
     with open_app(folder, {**settings(folder), "policy": "cedar"}) as app:
-        remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger)
+        remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger, app.blobs)
         with pytest.raises(Denied, match="legal hold"):
             remover.expire(WORKER, Ref.parse("dataset/visits@1"), names=names)
 

@@ -160,7 +160,7 @@ def test_a_version_that_ever_served_is_never_removed(house: House) -> None:
     assert "forever" in done.refused["model/delay@1"]
     assert house.blobs.has(weights)
     decision = work.ModelRemover(house.kernel, house.blobs, ModelShelf(house.ledger, house.blobs), (*house.terms, *SHORT)).expire(
-        DPO, Ref.parse("model/delay@1"), names=Names(house.ledger)
+        DPO, Ref.parse("model/delay@1"), names=Names(house.ledger, house.blobs)
     )
     assert decision.verdict == "deny"
     assert house.blobs.has(weights)
@@ -205,7 +205,7 @@ def test_a_hold_that_comes_between_the_plan_and_the_removing_counts(house: House
     plan = found.plan()
     assert plan[0].decision.allowed
     house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=house.now + YEAR)
-    decision = found.removers[0].expire(WORKER, plan[0].item.ref, names=Names(house.ledger))
+    decision = found.removers[0].expire(WORKER, plan[0].item.ref, names=Names(house.ledger, house.blobs))
     assert decision.verdict == "deny"
     assert house.blobs.has(digest)
     assert house.ledger.get("expired", "quarantine/trips@1") is None
@@ -214,7 +214,7 @@ def test_a_hold_that_comes_between_the_plan_and_the_removing_counts(house: House
 def test_a_reference_that_comes_between_counts(house: House) -> None:
     digest = house.snapshot("quarantine/trips@1", b"rows").digest
     house.now += 2 * YEAR
-    found, names = retention(house), Names(house.ledger)
+    found, names = retention(house), Names(house.ledger, house.blobs)
     house.snapshot("dataset/trips@5", b"rows")
     assert found.removers[0].expire(WORKER, Ref.parse("quarantine/trips@1"), names=names).allowed
     assert house.blobs.has(digest)
@@ -314,7 +314,7 @@ def test_a_segment_of_the_prediction_log_goes_after_five_years_and_its_seal_stay
 
 def test_what_is_not_there_cannot_be_removed(house: House) -> None:
     with pytest.raises(NotFound):
-        retention(house).removers[0].expire(DPO, Ref.parse("dataset/nothing@1"), names=Names(house.ledger))
+        retention(house).removers[0].expire(DPO, Ref.parse("dataset/nothing@1"), names=Names(house.ledger, house.blobs))
 
 
 def test_every_kind_of_record_is_known_to_name_blobs_or_not() -> None:
@@ -350,3 +350,19 @@ def test_a_round_ends_where_it_is_told_to(house: House) -> None:
     house.now += 2 * YEAR
     assert len(retention(house).carry_out(WORKER, most=2).removed) == 2
     assert len(retention(house).carry_out(WORKER).removed) == 3
+
+
+def test_what_two_snapshots_share_stays_while_one_of_them_is_kept(house: House) -> None:
+    from falaj.core.codec import canonical
+
+    parts = [house.blobs.put(text.encode()) for text in ("monday", "tuesday", "wednesday")]
+
+    def listed(*digests: str) -> bytes:
+        return canonical({"form": "falaj.parts/1", "rows": 3, "columns": {}, "parts": [{"digest": d, "rows": 1} for d in digests]})
+
+    house.snapshot("dataset/trips@1", listed(*parts[:2]), parts=2)
+    house.now += YEAR
+    house.snapshot("dataset/trips@2", listed(*parts[1:]), parts=2)
+    house.now += 10 * DAY
+    assert retention(house, *SHORT).carry_out(WORKER).removed == ("dataset/trips@1",)
+    assert [house.blobs.has(digest) for digest in parts] == [False, True, True]

@@ -137,7 +137,7 @@ class Retention:
 
     def carry_out(self, actor: Actor, *, most: int = 10_000) -> Applied:
         """Removes what is due, at most so many things, and finishes what an earlier round began."""
-        names = Names(self.kernel.ledger)
+        names = Names(self.kernel.ledger, self.blobs)
         removed: list[str] = []
         refused: dict[str, str] = {}
         for ruling in self.plan():
@@ -163,7 +163,7 @@ class Retention:
     @action("retention.apply")
     def apply(self, act: Act, subject: Ref, *, unfinished: Sequence[Mapping[str, Any]], refused: int = 0) -> int:
         """Removes whatever of it is still there, and records that nothing of it is left. How many files there were yet."""
-        names, files = Names(self.kernel.ledger), 0
+        names, files = Names(self.kernel.ledger, self.blobs), 0
         for body in unfinished:
             ref = Ref.parse(body["ref"])
             digests = body["digests"] if "digests" in body else json.loads(self.blobs.get(body["list"]))
