@@ -366,3 +366,25 @@ def test_what_two_snapshots_share_stays_while_one_of_them_is_kept(house: House) 
     house.now += 10 * DAY
     assert retention(house, *SHORT).carry_out(WORKER).removed == ("dataset/trips@1",)
     assert [house.blobs.has(digest) for digest in parts] == [False, True, True]
+
+
+def test_what_policy_keeps_does_not_keep_the_rest_of_the_round_from_going(house: House) -> None:
+    from dataclasses import replace as changed
+
+    from falaj.adapters.cedar.policies import Source
+    from falaj.adapters.cedar.policy import CedarPolicy
+    from falaj.adapters.local.policy import GROUPS, ROLES
+    from falaj.packs import load
+
+    sources = [Source(pack.id, pack.policies) for pack in load("ae-baseline,health-ae")]
+    house.kernel = changed(house.kernel, policy=CedarPolicy(roles=ROLES, groups=GROUPS, sources=sources, place=("uae-onshore", "care")))
+    house.snapshot("dataset/trips@1", classes=["health"])
+    house.snapshot("quarantine/visits@1")
+    house.now += 60 * YEAR
+    found = retention(house)
+    for remover in found.removers:  # only what the house itself wants gone: of the laws it is policy that keeps the rows
+        remover.terms = (*SHORT, Term("quarantine", "tenant", None, bound("1y"), "tenant"))
+    found.terms = found.removers[0].terms
+    done = found.carry_out(WORKER)
+    assert done.removed == ("quarantine/visits@1",)
+    assert "HEALTH-KEEP" in done.refused["dataset/trips@1"]

@@ -10,7 +10,7 @@ from typing import Any
 from falaj.core.actor import Actor
 from falaj.core.codec import canonical
 from falaj.core.decision import Decision
-from falaj.core.errors import Conflict, NotFound
+from falaj.core.errors import Conflict, Denied, NotFound
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.stages.action import Act, Draft, Kernel, action
@@ -146,7 +146,11 @@ class Retention:
             if ruling.decision.verdict == "deny":
                 refused[str(ruling.item.ref)] = ruling.decision.reason
             elif ruling.decision.allowed:
-                decision = self._remover(ruling.item.ref).expire(actor, ruling.item.ref, names=names)
+                try:
+                    decision = self._remover(ruling.item.ref).expire(actor, ruling.item.ref, names=names)
+                except Denied as exc:  # by policy, which knows of this thing alone: the others are due all the same
+                    refused[str(ruling.item.ref)] = exc.message
+                    continue
                 if decision.allowed:
                     removed.append(str(ruling.item.ref))
                 else:
