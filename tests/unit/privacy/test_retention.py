@@ -358,7 +358,9 @@ def test_what_two_snapshots_share_stays_while_one_of_them_is_kept(house: House) 
     parts = [house.blobs.put(text.encode()) for text in ("monday", "tuesday", "wednesday")]
 
     def listed(*digests: str) -> bytes:
-        return canonical({"form": "falaj.parts/1", "rows": 3, "columns": {}, "parts": [{"digest": d, "rows": 1} for d in digests]})
+        return canonical(
+            {"form": "falaj.parts/1", "rows": 3, "columns": {}, "parts": [{"digest": d, "rows": 1} for d in digests]}
+        )
 
     house.snapshot("dataset/trips@1", listed(*parts[:2]), parts=2)
     house.now += YEAR
@@ -377,7 +379,9 @@ def test_what_policy_keeps_does_not_keep_the_rest_of_the_round_from_going(house:
     from falaj.packs import load
 
     sources = [Source(pack.id, pack.policies) for pack in load("ae-baseline,health-ae")]
-    house.kernel = changed(house.kernel, policy=CedarPolicy(roles=ROLES, groups=GROUPS, sources=sources, place=("uae-onshore", "care")))
+    house.kernel = changed(
+        house.kernel, policy=CedarPolicy(roles=ROLES, groups=GROUPS, sources=sources, place=("uae-onshore", "care"))
+    )
     house.snapshot("dataset/trips@1", classes=["health"])
     house.snapshot("quarantine/visits@1")
     house.now += 60 * YEAR

@@ -55,7 +55,7 @@ class Names:
             self._owners.setdefault(digest, set()).add(owner)
 
     def _parts(self, body: Mapping[str, Any]) -> list[str]:
-        """Of a snapshot in parts the record names a list alone: two snapshots with the same rows at their beginning share parts."""
+        """Of a snapshot in parts the record names a list alone, and two snapshots that begin with the same rows share parts."""
         if "parts" not in (body.get("labels") or {}):
             return []
         try:

@@ -249,7 +249,9 @@ class Subjects:
         if asked["token"] != subject.name:
             raise Conflict(f"request/{request} is about somebody else.", "name another --request.")
         if asked["kind"] != "erasure" or asked["state"] != "open":
-            raise Conflict(f"request/{request} is {asked['state']}, for {asked['kind']}.", "open one for erasure: falaj request open")
+            raise Conflict(
+                f"request/{request} is {asked['state']}, for {asked['kind']}.", "open one for erasure: falaj request open"
+            )
 
     def _refuse_stale(self, body: Mapping[str, Any]) -> None:
         """Under the write lock: the stores may have been searched for long, and a hold have come meanwhile."""

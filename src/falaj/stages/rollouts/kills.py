@@ -27,6 +27,7 @@ from falaj.stages.rollouts.endpoints import Endpoints, Held, keep, served
 
 SLO_S = 5.0
 DRILL_EVERY = timedelta(days=31)
+DRILL = "a drill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,15 @@ class Kills:
     def revive(self, act: Act, subject: Ref, *, reason: str) -> Decision:
         """Back into use, as the ledger has it now. Denied for whoever took it out of use, and for programs.
 
-        Raises Conflict where it is in use.
+        Raises Conflict where it is in use, or would be answered by a model that was quarantined or removed meanwhile.
         """
         with act.change() as draft:
             held = served(draft, self.place.one(subject).name)
             killed = held.wanted.killed
             if not killed:
                 raise Conflict(f"{subject} is in use.", f"falaj endpoint show {subject.name}")
+            for arm in held.wanted.arms:
+                self.place.passed(Ref.parse(arm.model))
             decision = may_revive(subject, killed, act.actor, act.now, reason)
             draft.decide(decision)
             draft.note(verdict=decision.verdict, killed_by=killed["by"], reason=decision.reason)
@@ -169,11 +172,13 @@ class Kills:
     def _live(self, act: Act, subject: Ref) -> Measured:
         """A crash in between leaves it out of use, which is the safe side."""
         begun = self.wall()
-        held = self._out_of_use(act, subject, {"by": act.actor.name, "at": iso(begun), "reason": "a drill"})
+        own = {"by": act.actor.name, "at": iso(begun), "reason": DRILL}
+        held = self._out_of_use(act, subject, own)
         seen = self._measured(held.wanted, begun)
         with act.change() as draft:
             now = served(draft, subject.name)
-            if now.wanted.revision == held.wanted.revision:  # somebody may have killed it in earnest meanwhile
+            is_ours = held.wanted.killed == own and now.wanted.revision == held.wanted.revision
+            if is_ours:  # somebody may have killed it in earnest meanwhile, or a moment before
                 held = replace(now, wanted=replace(now.serving(now.wanted.arms).wanted, killed={}))
                 keep(draft, held)
             draft.note(drill="over")
@@ -182,8 +187,9 @@ class Kills:
 
     def _out_of_use(self, act: Act, subject: Ref, killed: Mapping[str, str]) -> Held:
         with act.change() as draft:
-            held = served(draft, self.place.one(subject).name)
-            killed = held.wanted.killed or killed
+            held = served(draft, subject.name)  # whatever the project declares by now: what is served can be stopped
+            if held.wanted.killed and held.wanted.killed["reason"] != DRILL:  # a drill is over by itself, and nobody's word
+                killed = held.wanted.killed
             held = replace(held, wanted=replace(held.serving(held.wanted.arms).wanted, killed=killed))
             keep(draft, held)
             draft.note(reason=killed["reason"], models=[arm.model for arm in held.wanted.arms])
