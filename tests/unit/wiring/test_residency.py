@@ -372,6 +372,20 @@ def test_a_network_disk_is_where_its_host_is(tmp_path: Path, monkeypatch: pytest
         assert do(app, "zone.verify").allowed
 
 
+def test_nothing_is_put_on_a_disk_whose_host_nobody_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from falaj import residency
+    from falaj.adapters.local.mounts import Mount
+
+    with opened(tmp_path) as app:
+        assert app.blobs.put(b"at home")
+    monkeypatch.setattr(residency, "mount_of", lambda *_: Mount("/", "nfs4", "10.9.0.1:/export"))
+    for places in ({}, {"10.9.0.0/16": "eu"}):
+        with opened(tmp_path, places=places) as app, pytest.raises(Denied, match=r"10\.9\.0\.1|nobody|where"):
+            _ = app.blobs
+    with opened(tmp_path, places={"10.9.0.0/16": "uae-onshore"}) as app:
+        assert app.blobs.put(b"at home")
+
+
 @pytest.mark.slow
 def test_a_bucket_is_asked_where_it_is(tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import urllib.request
