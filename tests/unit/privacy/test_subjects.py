@@ -9,6 +9,7 @@ import pytest
 from falaj.adapters.local.signing import checker
 from falaj.adapters.memory.blobs import MemoryBlobs
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
+from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.ports.subjects import Finding
 from falaj.stages.privacy.outcome import resolve
@@ -428,3 +429,44 @@ def test_a_hold_on_what_rests_on_the_data_holds_the_person_as_retention_does(hou
 def test_a_hold_on_another_snapshot_keeps_nobody(house: House) -> None:
     house.holds.place(DPO, Ref("hold", "case"), scope="dataset/visits@2", reason="case", until=START + YEAR)
     assert house.erase(T1).allowed
+
+
+def test_replay_is_no_way_around_an_erasure_of_somebody_who_was_not_erased(house: House) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=START + YEAR)
+    token = house.subjects.subject(T1).name
+    for actor in (DPO, WORKER):
+        with pytest.raises(InvalidInput, match="were not erased"):
+            house.replay.replay(actor, Ref("subject", "all"), tokens=[token])
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    assert house.ledger.get("erased", token) is None
+
+
+def test_a_receipt_shows_to_a_ledger_that_forgot_it_that_somebody_was_erased(house: House) -> None:
+    from falaj.adapters.memory.vault import MemoryVault
+    from falaj.stages.privacy.replay import Replay
+
+    house.erase(T1)
+    envelope = read(house.blobs.get(house.subjects.get("r1")["receipts"][-1]["digest"]))
+    token, everybody = house.subjects.subject(T1).name, Ref("subject", "all")
+    house.put("erased", token, {})
+    with house.ledger.transaction() as tx:  # as the older ledger has it
+        tx.append(Event("test.forget", everybody, DPO, START, {}, (Change("erased", token, None),)))
+    old = Replay(house.kernel, MemoryVault(), house.replay.proven)
+    with pytest.raises(InvalidInput, match="were not erased"):
+        old.replay(DPO, everybody, tokens=[token])
+    old.replay(DPO, everybody, tokens=[], receipt=envelope)
+    assert token in old.vault.erased()
+    assert house.ledger.get("erased", token) is not None
+    old.admit(DPO, Ref("subject", token), reason="they came back")
+    with pytest.raises(InvalidInput, match="taken in again"):
+        old.replay(DPO, everybody, tokens=[], receipt=envelope)
+    with pytest.raises(InvalidInput, match="not proven"):
+        old.replay(DPO, everybody, tokens=[], receipt={**envelope, "payload": "e30="})
+
+
+def test_a_receipt_of_a_restriction_erases_nobody(house: House) -> None:
+    house.register.add(T1, "lab", "dataset/visits@2")
+    assert house.erase(T1).verdict == "hold"
+    envelope = read(house.blobs.get(house.subjects.get("r1")["receipts"][-1]["digest"]))
+    with pytest.raises(InvalidInput, match="ended otherwise"):
+        house.replay.replay(DPO, Ref("subject", "all"), tokens=[], receipt=envelope)
