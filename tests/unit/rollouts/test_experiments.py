@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.inference.router import split_of
-from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, Breaking, Place
+from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, T0, Breaking, Place
 
 VARIANTS = {"b": NEW, "c": OTHER}
 WEIGHTS = {"b": 0.3, "c": 0.2}
@@ -158,3 +159,28 @@ def test_the_record_of_a_long_experiment_stays_small() -> None:
             ANNA, ENDPOINT, weights={"b": (n % 40 + 1) / 100, "c": (n * 7 % 40 + 1) / 100}, reason="r" * 120
         )
     assert max(len(canonical(encode(event))) for event in place.ledger.events()) < 48_000
+
+
+def quarantined(place: Place, model: Ref) -> None:
+    with place.ledger.transaction() as tx:
+        change = Change("standing", f"{model.name}@{model.version}", {"state": "quarantined"})
+        tx.append(Event("model.quarantine", model, ANNA, T0, {}, (change,)))
+
+
+def test_a_variant_that_was_quarantined_meanwhile_does_not_become_the_champion() -> None:
+    place = begun()
+    quarantined(place, NEW)
+    with pytest.raises(Conflict, match="quarantined"):
+        place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="b", reason="b it is")
+    assert place.champion() == "1"
+    assert place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="back") == GOOD
+
+
+def test_a_standby_that_was_quarantined_meanwhile_does_not_become_the_champion() -> None:
+    place = Place()
+    place.deploy()
+    place.rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason="next")
+    quarantined(place, NEW)
+    with pytest.raises(Conflict, match="quarantined"):
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason="now")
+    assert (place.arms(), place.champion()) == ({"champion": "1", "standby": "2"}, "1")

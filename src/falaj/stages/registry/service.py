@@ -15,7 +15,7 @@ from falaj.core.errors import Conflict, FalajError, InvalidInput, NotFound
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
-from falaj.ports.ledger import Ledger
+from falaj.ports.ledger import Ledger, Transaction
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.registry.approvals import Approvals, promoted
@@ -93,7 +93,7 @@ class Registry:
         record = self.get(model)
         with act.change() as draft:
             checks = (
-                *promoted(draft, model, record), standing_of(self.kernel.ledger, model),
+                *promoted(draft, model, record), standing_of(draft.tx, model),
                 *impact(draft.get, model, record, act.now),
             )  # fmt: skip
             verdict = judge(checks)
@@ -213,7 +213,7 @@ class Registry:
             return
 
 
-def standing_of(ledger: Ledger, model: Ref) -> Check:
+def standing_of(ledger: Ledger | Transaction, model: Ref) -> Check:
     """Whether anything stands against a version: a quarantine, or that retention removed its bytes."""
     body = ledger.get("standing", _key(model))
     state = str(body["state"]) if body else "none"

@@ -213,8 +213,11 @@ def finish(draft: Draft, act: Act, ref: Ref, outcome: str, decision: str) -> Non
 def crown(draft: Draft, act: Act, endpoint: Endpoint, model: Ref, decision: str) -> None:
     """Points the champion at the model; what it pointed at before stays known, so that it can be rolled back.
 
-    Raises Conflict where somebody objects by now, or approvals that its tier asks for were withdrawn.
+    Raises Conflict where somebody objects by now, approvals that its tier asks for were withdrawn, or it is in quarantine.
     """
+    standing = standing_of(draft.tx, model)
+    if not standing.passed:
+        raise Conflict(f"{model} is {standing.seen}: it may not be promoted.", f"falaj model show {model}")
     refuse_unseparated(draft.tx, model)
     now = draft.get("alias", f"{endpoint.model}@champion") or {}
     before = [ref for ref in (*now.get("before", ()), now.get("model")) if ref and ref != str(model)]
