@@ -268,6 +268,24 @@ def test_what_a_failure_left_over_the_next_round_removes(house: House) -> None:
     assert house.ledger.get("expired", "quarantine/trips@1")["state"] == "removed"
 
 
+@pytest.mark.parametrize("scope", ["all", "dataset/trips", "quarantine/trips@1"])
+def test_what_a_failure_left_over_stays_while_a_hold_that_came_since_holds_it(house: House, scope: str) -> None:
+    asset = house.snapshot("quarantine/trips@1")
+    house.now += 2 * YEAR
+    house.blobs = Failing(house.blobs)
+    with pytest.raises(Unavailable):
+        retention(house).carry_out(WORKER)
+    house.blobs.is_away = False
+    hold = Ref("hold", "case")
+    house.holds.place(DPO, hold, scope=scope, reason="case", until=house.now + YEAR)
+    retention(house).carry_out(WORKER)
+    assert house.blobs.has(asset.digest)
+    for actor in (DPO, APPROVER):
+        house.holds.release(actor, hold, reason="settled")
+    retention(house).carry_out(WORKER)
+    assert not house.blobs.has(asset.digest)
+
+
 def test_more_digests_than_an_event_holds_are_kept_as_a_list(house: House) -> None:
     parts = [house.blobs.put(str(number).encode()) for number in range(900)]
     house.snapshot("quarantine/trips@1", orjson.dumps({"parts": [{"digest": digest} for digest in parts]}), parts=900)
