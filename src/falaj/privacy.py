@@ -148,11 +148,12 @@ class Privacy:
         governance = self.app.governance
         return (*governance.sealing.stores, self.exports, ConsentStore(self.app.ledger, governance.sealing.vault))
 
-    def permitted(self, contracts: Contracts) -> PermittedRows:
-        """The datasets as trainings read them: for `training`, and for whatever this installation uses data for."""
+    def permitted(self, contracts: Contracts, use: str = "training") -> PermittedRows:
+        """The datasets as they are read for a use: for `training` or `scoring`, and for whatever this installation uses data
+        for. Who is restricted or withdrew one of these is left out."""
         from falaj.stages.privacy.permitted import PermittedRows
 
-        purposes = {"training", str(self.app.settings.purpose)} - {""}
+        purposes = {use, str(self.app.settings.purpose)} - {""}
 
         def excluded() -> frozenset[str]:
             return frozenset().union(*(self.consent.excluded(purpose) for purpose in sorted(purposes)))
