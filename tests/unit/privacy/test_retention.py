@@ -410,3 +410,11 @@ def test_what_policy_keeps_does_not_keep_the_rest_of_the_round_from_going(house:
     done = found.carry_out(WORKER)
     assert done.removed == ("quarantine/visits@1",)
     assert "HEALTH-KEEP" in done.refused["dataset/trips@1"]
+
+
+@pytest.mark.parametrize("word", ["health", "Health", " HEALTH ", "phi", "Bank_Confidential", "bank confidential"])
+def test_a_law_keeps_what_it_is_about_however_the_contract_writes_it(house: House, word: str) -> None:
+    house.snapshot("dataset/trips@1", classification=word)
+    house.snapshot("dataset/trips@2", column_classes=[word])
+    house.now += 2 * YEAR
+    assert states(retention(house, *SHORT)) == {"dataset/trips@1": "floor", "dataset/trips@2": "floor"}

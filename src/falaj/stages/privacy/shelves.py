@@ -17,7 +17,7 @@ from falaj.stages.privacy.lives import Lives
 from falaj.stages.privacy.names import DIGEST
 from falaj.stages.privacy.rules import Item
 
-CLASS_OF: Mapping[str, str] = {"health": "health_record", "bank-confidential": "consumer_data"}
+CLASS_OF: Mapping[str, str] = {"health": "health_record", "phi": "health_record", "bank-confidential": "consumer_data"}
 """Class of data → class of things to be kept."""
 NOT_ROWS = frozenset({"contract", "contract_version", "code", "environment", "recipe"})
 """Labels whose digests are about no rows: what was read and by which rules stays provable when the rows are gone."""
@@ -174,7 +174,8 @@ def data_classes(labels: Mapping[str, Any]) -> set[str]:
     for name in ("classes", "column_classes", "classification"):
         value = labels.get(name, ())
         given |= {value} if isinstance(value, str) else {str(each) for each in value}
-    return {CLASS_OF[each] for each in given if each in CLASS_OF}
+    plain = {each.strip().lower().replace("_", "-").replace(" ", "-") for each in given}  # as a contract's author wrote it
+    return {CLASS_OF[each] for each in plain if each in CLASS_OF}
 
 
 def _model_item(
