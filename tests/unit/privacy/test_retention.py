@@ -418,3 +418,19 @@ def test_a_law_keeps_what_it_is_about_however_the_contract_writes_it(house: Hous
     house.snapshot("dataset/trips@2", column_classes=[word])
     house.now += 2 * YEAR
     assert states(retention(house, *SHORT)) == {"dataset/trips@1": "floor", "dataset/trips@2": "floor"}
+
+
+def test_what_was_derived_of_health_data_is_kept_as_long_unless_its_contract_says_what_it_holds(house: House) -> None:
+    house.snapshot("dataset/visits@1", classification="health")
+    derived(house, "dataset/days@1", "dataset/visits@1")
+    derived(house, "dataset/weeks@1", "dataset/days@1")
+    derived(house, "dataset/counts@1", "dataset/weeks@1", classification="internal")
+    house.now += 2 * YEAR
+    found = states(retention(house, *SHORT))
+    assert [found[f"dataset/{name}@1"] for name in ("visits", "days", "weeks", "counts")] == ["floor", "floor", "floor", "due"]
+
+
+def derived(house: House, ref: str, *inputs: str, **labels: str) -> None:
+    house.snapshot(ref, **labels)
+    body = house.ledger.get("asset", ref)
+    house.put("asset", ref, {**body, "inputs": list(inputs)})

@@ -26,7 +26,7 @@ from falaj.stages.privacy.holds import holding
 from falaj.stages.privacy.outcome import Outcome, names_of, place_of, resolve, tally
 from falaj.stages.privacy.receipts import Notary, issue
 from falaj.stages.privacy.requests import identity_check
-from falaj.stages.privacy.shelves import data_classes
+from falaj.stages.privacy.shelves import classes_behind
 from falaj.stages.privacy.stores import about
 from falaj.stages.privacy.terms import Term
 from falaj.stages.privacy.waivers import granted
@@ -288,7 +288,7 @@ class Subjects:
     def _classes(self, finding: Finding) -> set[str]:
         ref = place_of(finding)
         asset = self.kernel.ledger.get("asset", str(ref)) if ref is not None and ref.version else None
-        return data_classes(asset["labels"]) if asset else set()
+        return classes_behind(self.kernel.ledger, asset) if asset else set()
 
     def _event(self, body: Mapping[str, Any]) -> int:
         about = Ref("subject", body["token"])
