@@ -35,8 +35,8 @@ class Replay:
     def replay(self, act: Act, subject: Ref, *, tokens: Sequence[Any], receipt: Mapping[str, Any] | None = None) -> int:
         """Destroys their keys once more, before anything is read with them. How many keys there were.
 
-        Only of people who were erased: as the ledger has it, or, where it is older than the erasure, as the receipt proves. A
-        first erasure has its request, its approvals, its holds and its floors, and this is no way around them.
+        Only of people who were erased: as the ledger or the vault has it, or, where both are older than the erasure, as the
+        receipt proves. A first erasure has its request, its approvals, its holds and its floors, and this is no way around them.
 
         Raises InvalidInput for what is no token, for more than 200 at once and for somebody who was not erased.
         """
@@ -46,10 +46,11 @@ class Replay:
             raise InvalidInput(
                 f"A token has 64 hexadecimal digits, and at most {MOST_TOKENS} are taken at once.", "take them from receipts."
             )
-        strange = [token for token in tokens if token != shown and self.kernel.ledger.get("erased", token) is None]
+        strange = {token for token in tokens if token != shown and self.kernel.ledger.get("erased", token) is None}
+        strange -= self.vault.erased() if strange else frozenset()
         if strange:
             raise InvalidInput(
-                f"{len(strange)} of these people were not erased, as far as the ledger knows.",
+                f"{len(strange)} of these people were not erased, as far as ledger and vault know.",
                 "falaj subject replay --receipt … shows that somebody was; falaj subject erase erases.",
             )
         gone = self.vault.shred(tokens)
