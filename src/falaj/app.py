@@ -95,7 +95,11 @@ class App:
         if self.settings.host == "memory":
             memory: Host = open_adapter("host", "memory")
             return memory
-        options = {**serving_options(self.settings), **self.access.door(), **self.governance.residency.told()}
+        return self.host_told(self.governance.residency.told())
+
+    def host_told(self, told: Mapping[str, str]) -> Host:
+        """The host, whose endpoints are told this of where they may connect to; without anything, to this machine alone."""
+        options = {**serving_options(self.settings), **self.access.door(), **told}
         if self.settings.online not in ("lmdb", "memory"):
             url = absolute(str(self.settings.online_url))
             options |= {"online_scheme": str(self.settings.online), "online_url": url, "project": str(self.settings.name)}

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from falaj.core.errors import Conflict, InvalidInput
+from falaj.core.errors import Conflict, FalajError, InvalidInput
 
 if TYPE_CHECKING:
     from falaj.app import App
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from falaj.stages.governance.trace import Trace
     from falaj.stages.governance.witnessing import Witnesses
     from falaj.stages.registry.dossier import Dossier
+    from falaj.stages.rollouts.endpoints import Endpoints
     from falaj.stages.rollouts.kills import Kills
     from falaj.stages.rollouts.recalls import Recalls
 
@@ -159,17 +160,33 @@ class Governance:
         demands = self.policing.demands
         return Evidence(app.kernel, app.blobs, app.state / "exports", sign, shown, archive_programs(), check, demands)
 
+    def stopping(self) -> Kills:
+        """The kill switch where nothing else can be opened: the project's code is broken, or residency lets nobody serve.
+
+        It can stop what is served and nothing more, for it declares no endpoint that could be taken back into use.
+        """
+        from falaj.stages.rollouts.endpoints import Endpoints
+
+        try:
+            return self.kills
+        except FalajError:
+            host = self.app.host if self.app.settings.host == "memory" else self.app.host_told({})
+            return self._kills(Endpoints(self.app.kernel, host, {}, self.app.access.allowed))
+
     @cached_property
     def kills(self) -> Kills:
         """The kill switch of the endpoints, and its drill."""
+        return self._kills(self.app.rollouts.place)
+
+    def _kills(self, place: Endpoints) -> Kills:
         from falaj.inference.auth import hmac_of
         from falaj.rehearsal import Rehearsal, wall
         from falaj.stages.rollouts.kills import Kills
 
         app = self.app
         pepper = (app.state / "keys" / "pepper").read_bytes()
-        rehearsal = Rehearsal(app.host, lambda key: hmac_of(pepper, key.encode()), app.access.trust)
-        return Kills(app.rollouts.place, app.predictions_of, wall, rehearsal)
+        rehearsal = Rehearsal(place.host, lambda key: hmac_of(pepper, key.encode()), app.access.trust)
+        return Kills(place, app.predictions_of, wall, rehearsal)
 
     @cached_property
     def recalls(self) -> Recalls:

@@ -11,7 +11,7 @@ from falaj.core.moments import length
 from falaj.core.ref import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from falaj.app import App
@@ -138,9 +138,13 @@ class Privacy:
 
     @cached_property
     def replay(self) -> Replay:
+        from falaj.stages.privacy.receipts import erased_by
         from falaj.stages.privacy.replay import Replay
 
-        return Replay(self.app.kernel, self.app.governance.sealing.vault)
+        app = self.app
+        return Replay(
+            app.kernel, app.governance.sealing.vault, lambda receipt: erased_by(receipt, self._signed, app.governance.verifier)
+        )
 
     @cached_property
     def exports(self) -> ExportStore:
@@ -168,11 +172,12 @@ class Privacy:
         governance = self.app.governance
         return (*governance.sealing.stores, self.exports, ConsentStore(self.app.ledger, governance.sealing.vault))
 
-    def permitted(self, contracts: Contracts) -> PermittedRows:
-        """The datasets as trainings read them: for `training`, and for whatever this installation uses data for."""
+    def permitted(self, contracts: Contracts, use: str = "training") -> PermittedRows:
+        """The datasets as they are read for a use: for `training` or `scoring`, and for whatever this installation uses data
+        for. Who is restricted or withdrew one of these is left out."""
         from falaj.stages.privacy.permitted import PermittedRows
 
-        purposes = {"training", str(self.app.settings.purpose)} - {""}
+        purposes = {use, str(self.app.settings.purpose)} - {""}
 
         def excluded() -> frozenset[str]:
             return frozenset().union(*(self.consent.excluded(purpose) for purpose in sorted(purposes)))
@@ -187,8 +192,13 @@ class Privacy:
 
     def verify(self, envelope: Mapping[str, Any]) -> Decision:
         """Whether a receipt was signed here and its event is in the ledger."""
-        from falaj.adapters.local.signing import checker, load_public
         from falaj.stages.privacy.receipts import verify
 
-        public = load_public(self.app.state / "keys" / "receipt.ed25519.pub")
-        return verify(envelope, checker(public), self.app.governance.verifier)
+        return verify(envelope, self._signed, self.app.governance.verifier)
+
+    @property
+    def _signed(self) -> Callable[[bytes, bytes], bool]:
+        """Checks with the public key of this project's receipts."""
+        from falaj.adapters.local.signing import checker, load_public
+
+        return checker(load_public(self.app.state / "keys" / "receipt.ed25519.pub"))

@@ -108,10 +108,10 @@ class Residency:
     def admit(self, found: Sequence[Destination]) -> None:
         """Raises Denied, after the refusal was recorded, unless everything may be there; Unavailable where a name has no address.
 
-        What is on this machine and of which no place speaks passes, and so does a ledger in a file: `zone verify` judges them,
-        and policy judges who reads them.
+        What is on this machine's own disks and of which no place speaks passes, and so does a ledger in a file: `zone verify`
+        judges them, and policy judges who reads them. A folder on a disk that another machine lends is no folder of this one.
         """
-        here = all(one.is_here for one in found)
+        here = all(one.is_here and (found[0].what == "ledger" or self.mounted(one).is_here) for one in found)
         if here and (found[0].what == "ledger" or not self.places.folders):
             return  # also with a table [places] that cannot be read: whoever mends it needs the project open
         for one in (*found, *(proxies() if any(d.hosts or d.bucket for d in found) else ())):

@@ -160,16 +160,18 @@ def _dataset(app: App, model: Ref, asked: Mapping[str, Any]) -> Table:
     since, until = _moment(asked["since"]), _moment(asked.get("until") or app.kernel.now())
     training = app.project.trainings.get(str(app.registry.get(model)["training"]))
     prepare = training.prepare if training is not None and training.spine == name else None
-    assets = app.contracts.assets(name, since, until)
+    permitted = app.governance.privacy.permitted(app.contracts, "scoring")
+    assets, without = permitted.assets(name, since, until), sorted(permitted.excluded())
 
     def pieces() -> Iterator[pl.DataFrame]:
         start = since
         while start < until:
-            rows = app.contracts.frame(name, since=start, until=min(start + DAY, until))
+            rows = permitted.frame(name, since=start, until=min(start + DAY, until))
             start += DAY
             yield prepare(rows) if prepare is not None else rows
 
     about = {"dataset": name, "since": iso(since), "until": iso(until), "assets": [[str(a.ref), a.digest] for a in assets]}
+    about |= {"without": digest_of(without)} if without else {}
     code = app.project.code if prepare is not None else ""
     return Table(pieces, digest_of({**about, "prepare": code}), tuple(asset.ref for asset in assets))
 

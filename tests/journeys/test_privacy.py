@@ -19,6 +19,7 @@ from falaj.api.routes import build_api
 from falaj.app import SETUP, App, init_project, open_app
 from falaj.cli.main import main
 from falaj.core.errors import Denied
+from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.operations import OPERATIONS
 from falaj.stages.privacy.names import Names
@@ -215,7 +216,7 @@ def test_the_policy_also_denies_what_is_held(folder: Path) -> None:
     with opened(folder) as app:
         do(app, "hold", "place", "case-1", scope="dataset/visits", reason="case", until=NOW + 90 * DAY)
     with open_app(folder, {**settings(folder), "policy": "cedar"}) as app:
-        remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger)
+        remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger, app.blobs)
         with pytest.raises(Denied, match="legal hold"):
             remover.expire(WORKER, Ref.parse("dataset/visits@1"), names=names)
 
@@ -281,3 +282,20 @@ def test_the_record_of_processing_is_made_from_the_ledger(app: App) -> None:
     assert (entry["dataset"], entry["owner"], entry["rows"]) == ("visits", "clinic", 200)
     assert "personal" in entry["classes"]
     assert any("life_of_model + 5y" in line for line in entry["kept"])
+
+
+def test_a_scoring_of_a_dataset_leaves_out_whoever_is_restricted(app: App) -> None:
+    from falaj.scoring import _dataset
+
+    model, asked = Ref("model", "none", "1"), {"dataset": "visits", "since": NOW - 9000 * DAY, "until": NOW}
+    with app.ledger.transaction() as tx:
+        body = {"ref": str(model), "training": "none"}
+        tx.append(Event("model.register", model, OPERATOR, NOW, {}, (Change("model", "none@1", body),)))
+    whole = _dataset(app, model, asked)
+    people = [row for piece in whole.pieces() for row in piece["emirates_id"]]
+    assert {PERSON, OTHER} <= set(people)
+    do(app, "subject", "restrict", person=PERSON, reason="contested")
+    do(app, "subject", "withdraw", person=OTHER, purpose="scoring")
+    left = _dataset(app, model, asked)
+    assert set(people) - {row for piece in left.pieces() for row in piece["emirates_id"]} == {PERSON, OTHER}
+    assert left.digest != whole.digest

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from falaj.adapters.local.policy import RolePolicy
-from falaj.adapters.local.signing import SigningKey, sign_envelope
+from falaj.adapters.local.signing import SigningKey, checker, sign_envelope, verifier
 from falaj.adapters.memory.blobs import MemoryBlobs
 from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.adapters.memory.vault import MemoryVault
@@ -25,7 +25,7 @@ from falaj.stages.privacy import clocks, terms
 from falaj.stages.privacy.affected import Affected
 from falaj.stages.privacy.consent import Consent
 from falaj.stages.privacy.holds import Holds
-from falaj.stages.privacy.receipts import Notary
+from falaj.stages.privacy.receipts import Notary, erased_by
 from falaj.stages.privacy.replay import Replay
 from falaj.stages.privacy.requests import Requests
 from falaj.stages.privacy.stores import ConsentStore, ExportStore
@@ -124,8 +124,11 @@ class House:
         self.consent = Consent(self.kernel)
         self.requests = Requests(self.kernel, clocks.shipped())
         self.affected = Affected(self.kernel)
-        self.replay = Replay(self.kernel, self.vault)
+        self.replay = Replay(self.kernel, self.vault, self._proven)
         self.subjects = self.opened()
+
+    def _proven(self, receipt: Mapping[str, Any]) -> tuple[int, str]:
+        return erased_by(receipt, checker(self.key.public_key), verifier(self.ledger.vkey))
 
     def opened(self, stores: Sequence[SubjectStore] = ()) -> Subjects:
         found = (*stores, self.register, self.exports, ConsentStore(self.ledger, self.vault))

@@ -11,7 +11,7 @@ _REASON = Argument("reason", "why, for whoever asks later", required=True)
 
 
 def _kill(asked: Asked) -> Any:
-    seen = asked.app.governance.kills.kill(asked.actor, asked.about, reason=asked["reason"])
+    seen = asked.app.governance.stopping().kill(asked.actor, asked.about, reason=asked["reason"])
     return {
         "endpoint": asked.about,
         "out_of_use": True,

@@ -193,9 +193,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "subject",
         "replay",
-        "Erases the people of these tokens once more, after a restore.",
-        lambda a: privacy(a).replay.replay(a.actor, Ref("subject", "all"), tokens=a["tokens"]),
-        arguments=(Argument("tokens", "from receipts, 64 hexadecimal digits each", "list", required=True),),
+        "Erases people who were erased once more, after a restore.",
+        lambda a: privacy(a).replay.replay(a.actor, Ref("subject", "all"), tokens=a["tokens"], receipt=a["receipt"]),
+        arguments=(
+            Argument("tokens", "of people whose erasure the ledger has, 64 hexadecimal digits each", "list", ()),
+            Argument("receipt", "of an erasure that the ledger does not have, as falaj receipt show gave it", "object"),
+        ),
     ),
     Operation(
         "request",

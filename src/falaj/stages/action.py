@@ -189,6 +189,7 @@ def action(verb: str) -> Callable[[Callable[Concatenate[S, Act, Ref, P], R]], Ca
 
 
 def _named(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Ref]:
-    """The refs that a call names, also as the values of a mapping."""
+    """The refs that a call names, also as the values of a mapping, and those that an argument says that it `uses`."""
     for value in (*args, *kwargs.values()):
-        yield from (ref for ref in (value.values() if isinstance(value, Mapping) else (value,)) if isinstance(ref, Ref))
+        named = value.values() if isinstance(value, Mapping) else (value, *getattr(value, "uses", ()))
+        yield from (ref for ref in named if isinstance(ref, Ref))

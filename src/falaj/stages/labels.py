@@ -64,8 +64,7 @@ class Labels:
             raise InvalidInput(f"The labels of {ref} are not readable.")
         classes, purposes = set(_classes(own)), [_texts(own["purposes"])] if own.get("purposes") else []
         if not classes:  # a contract that says what a derived dataset holds knows better than what it was made of
-            for source in self._sources(ref, asset):
-                below = (self._asset(source) or {}).get("labels") or {}
+            for below in self._below(ref, asset, {ref.bare}):
                 classes |= set(_classes(below))
                 if below.get("purposes"):
                     purposes.append(_texts(below["purposes"]))
@@ -74,9 +73,19 @@ class Labels:
             told["zone"] = asset["zone"]
         if purposes:  # what came of several sources may be used for what all of them may be used for
             told["purposes"] = sorted(set(purposes[0]).intersection(*purposes[1:]))
-        if own.get("state"):
-            told["state"] = str(own["state"])
         return told
+
+    def _below(self, ref: Ref, asset: Body | None, seen: set[Ref]) -> Iterator[Body]:
+        """The labels of what it was made of, and of what that was made of where it does not say itself what it holds."""
+        for source in self._sources(ref, asset):
+            if source in seen:
+                continue
+            seen.add(source)
+            found = self._asset(source)
+            labels = (found or {}).get("labels") or {}
+            yield labels
+            if not _classes(labels):
+                yield from self._below(source, found, seen)
 
     def _sources(self, ref: Ref, asset: Body | None) -> Iterator[Ref]:
         """Each dataset below it once, as it stands now."""

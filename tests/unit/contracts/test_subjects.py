@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 
 from falaj.ports.subjects import Finding
+from falaj.stages.contracts import odcs
+from falaj.stages.contracts.keeping import _column_classes
 from falaj.stages.contracts.subjects import RowsOfSubjects
 from tests.kits.clinic import CONTRACT, DAY, NORA, VISITS, Clinic, emirates_id, visits
 
@@ -108,3 +110,16 @@ def test_drafts_of_killed_loads_are_swept(clinic: Clinic) -> None:
     visits(5).write_parquet(left / "part-000000.parquet")
     assert snapshots.erase(emirates_id(3)) == [Finding("snapshots", "drafts of loads that were killed", 1, readable=False)]
     assert not left.exists()
+
+
+def test_refused_rows_are_of_the_classes_of_their_columns_as_well(clinic: Clinic) -> None:
+    stores(clinic)
+    for kind in ("dataset", "quarantine"):
+        (_, body), *_ = clinic.kernel.ledger.find("asset", prefix=f"{kind}/visits@")
+        assert body["labels"]["column_classes"] == ["health", "personal"]
+
+
+def test_however_many_classes_there_are_none_is_left_out_that_a_law_speaks_of() -> None:
+    columns = "".join(f"      - {{name: c{n}, logicalType: string, classification: a{n:02}}}\n" for n in range(30))
+    contract = odcs.read((CONTRACT.partition("    quality:")[0] + columns).encode(), "visits.odcs.yaml")
+    assert {"health", "personal"} <= set(_column_classes(contract)["column_classes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.stages.governance.asof import State, history, state_at, terms, told
 from falaj.stages.rollouts.kills import Kills, Measured
+from falaj.stages.rollouts.service import Rollouts
 from tests.kits.rollouts import ANNA, DAY, ENDPOINT, GOOD, NEW, T0, Place
 
 OMAR = Actor("omar", "person", ("operator",))
@@ -68,6 +70,22 @@ def test_an_action_that_took_long_does_not_count_before_it_was_committed(steps: 
         state = state_at(events, at)
         assert state.records == seen[state.events]
         assert all(one <= at for one in asked[: state.events])
+
+
+def test_what_took_an_hour_was_not_so_within_that_hour() -> None:
+    """A deployment that was asked for at noon and committed at one answered nobody at half past twelve."""
+    place = Place()
+    place.now = START
+    kernel = place.rollouts.kernel
+    late = iter([START, START + timedelta(hours=1)])
+    slow = replace(place.rollouts.place, kernel=replace(kernel, now=lambda: next(late, START + timedelta(hours=1))))
+    Rollouts(slow).deploy(ANNA, ENDPOINT, model=GOOD, reason="it loads long")
+    events = list(place.ledger.events())
+    deployed = next(one for one in events if one.verb == "endpoint.deploy")
+    assert (deployed.at, deployed.facts["took_ms"]) == (START, 3_600_000)
+    assert ("endpoint", "delay") not in state_at(events, START + timedelta(minutes=30)).records
+    assert ("endpoint", "delay") in state_at(events, START + timedelta(hours=1)).records
+    assert [term.since for term in terms(events)] == [START + timedelta(hours=1)]
 
 
 def test_a_record_says_who_wrote_it_last_until_it_is_gone() -> None:

@@ -160,7 +160,7 @@ def test_a_version_that_ever_served_is_never_removed(house: House) -> None:
     assert "forever" in done.refused["model/delay@1"]
     assert house.blobs.has(weights)
     decision = work.ModelRemover(house.kernel, house.blobs, ModelShelf(house.ledger, house.blobs), (*house.terms, *SHORT)).expire(
-        DPO, Ref.parse("model/delay@1"), names=Names(house.ledger)
+        DPO, Ref.parse("model/delay@1"), names=Names(house.ledger, house.blobs)
     )
     assert decision.verdict == "deny"
     assert house.blobs.has(weights)
@@ -205,7 +205,7 @@ def test_a_hold_that_comes_between_the_plan_and_the_removing_counts(house: House
     plan = found.plan()
     assert plan[0].decision.allowed
     house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=house.now + YEAR)
-    decision = found.removers[0].expire(WORKER, plan[0].item.ref, names=Names(house.ledger))
+    decision = found.removers[0].expire(WORKER, plan[0].item.ref, names=Names(house.ledger, house.blobs))
     assert decision.verdict == "deny"
     assert house.blobs.has(digest)
     assert house.ledger.get("expired", "quarantine/trips@1") is None
@@ -214,7 +214,7 @@ def test_a_hold_that_comes_between_the_plan_and_the_removing_counts(house: House
 def test_a_reference_that_comes_between_counts(house: House) -> None:
     digest = house.snapshot("quarantine/trips@1", b"rows").digest
     house.now += 2 * YEAR
-    found, names = retention(house), Names(house.ledger)
+    found, names = retention(house), Names(house.ledger, house.blobs)
     house.snapshot("dataset/trips@5", b"rows")
     assert found.removers[0].expire(WORKER, Ref.parse("quarantine/trips@1"), names=names).allowed
     assert house.blobs.has(digest)
@@ -268,6 +268,24 @@ def test_what_a_failure_left_over_the_next_round_removes(house: House) -> None:
     assert house.ledger.get("expired", "quarantine/trips@1")["state"] == "removed"
 
 
+@pytest.mark.parametrize("scope", ["all", "dataset/trips", "quarantine/trips@1"])
+def test_what_a_failure_left_over_stays_while_a_hold_that_came_since_holds_it(house: House, scope: str) -> None:
+    asset = house.snapshot("quarantine/trips@1")
+    house.now += 2 * YEAR
+    house.blobs = Failing(house.blobs)
+    with pytest.raises(Unavailable):
+        retention(house).carry_out(WORKER)
+    house.blobs.is_away = False
+    hold = Ref("hold", "case")
+    house.holds.place(DPO, hold, scope=scope, reason="case", until=house.now + YEAR)
+    retention(house).carry_out(WORKER)
+    assert house.blobs.has(asset.digest)
+    for actor in (DPO, APPROVER):
+        house.holds.release(actor, hold, reason="settled")
+    retention(house).carry_out(WORKER)
+    assert not house.blobs.has(asset.digest)
+
+
 def test_more_digests_than_an_event_holds_are_kept_as_a_list(house: House) -> None:
     parts = [house.blobs.put(str(number).encode()) for number in range(900)]
     house.snapshot("quarantine/trips@1", orjson.dumps({"parts": [{"digest": digest} for digest in parts]}), parts=900)
@@ -314,7 +332,7 @@ def test_a_segment_of_the_prediction_log_goes_after_five_years_and_its_seal_stay
 
 def test_what_is_not_there_cannot_be_removed(house: House) -> None:
     with pytest.raises(NotFound):
-        retention(house).removers[0].expire(DPO, Ref.parse("dataset/nothing@1"), names=Names(house.ledger))
+        retention(house).removers[0].expire(DPO, Ref.parse("dataset/nothing@1"), names=Names(house.ledger, house.blobs))
 
 
 def test_every_kind_of_record_is_known_to_name_blobs_or_not() -> None:
@@ -350,3 +368,69 @@ def test_a_round_ends_where_it_is_told_to(house: House) -> None:
     house.now += 2 * YEAR
     assert len(retention(house).carry_out(WORKER, most=2).removed) == 2
     assert len(retention(house).carry_out(WORKER).removed) == 3
+
+
+def test_what_two_snapshots_share_stays_while_one_of_them_is_kept(house: House) -> None:
+    from falaj.core.codec import canonical
+
+    parts = [house.blobs.put(text.encode()) for text in ("monday", "tuesday", "wednesday")]
+
+    def listed(*digests: str) -> bytes:
+        return canonical(
+            {"form": "falaj.parts/1", "rows": 3, "columns": {}, "parts": [{"digest": d, "rows": 1} for d in digests]}
+        )
+
+    house.snapshot("dataset/trips@1", listed(*parts[:2]), parts=2)
+    house.now += YEAR
+    house.snapshot("dataset/trips@2", listed(*parts[1:]), parts=2)
+    house.now += 10 * DAY
+    assert retention(house, *SHORT).carry_out(WORKER).removed == ("dataset/trips@1",)
+    assert [house.blobs.has(digest) for digest in parts] == [False, True, True]
+
+
+def test_what_policy_keeps_does_not_keep_the_rest_of_the_round_from_going(house: House) -> None:
+    from dataclasses import replace as changed
+
+    from falaj.adapters.cedar.policies import Source
+    from falaj.adapters.cedar.policy import CedarPolicy
+    from falaj.adapters.local.policy import GROUPS, ROLES
+    from falaj.packs import load
+
+    sources = [Source(pack.id, pack.policies) for pack in load("ae-baseline,health-ae")]
+    house.kernel = changed(
+        house.kernel, policy=CedarPolicy(roles=ROLES, groups=GROUPS, sources=sources, place=("uae-onshore", "care"))
+    )
+    house.snapshot("dataset/trips@1", classes=["health"])
+    house.snapshot("quarantine/visits@1")
+    house.now += 60 * YEAR
+    found = retention(house)
+    for remover in found.removers:  # only what the house itself wants gone: of the laws it is policy that keeps the rows
+        remover.terms = (*SHORT, Term("quarantine", "tenant", None, bound("1y"), "tenant"))
+    found.terms = found.removers[0].terms
+    done = found.carry_out(WORKER)
+    assert done.removed == ("quarantine/visits@1",)
+    assert "HEALTH-KEEP" in done.refused["dataset/trips@1"]
+
+
+@pytest.mark.parametrize("word", ["health", "Health", " HEALTH ", "phi", "Bank_Confidential", "bank confidential"])
+def test_a_law_keeps_what_it_is_about_however_the_contract_writes_it(house: House, word: str) -> None:
+    house.snapshot("dataset/trips@1", classification=word)
+    house.snapshot("dataset/trips@2", column_classes=[word])
+    house.now += 2 * YEAR
+    assert states(retention(house, *SHORT)) == {"dataset/trips@1": "floor", "dataset/trips@2": "floor"}
+
+
+def test_what_was_derived_of_health_data_is_kept_as_long_unless_its_contract_says_what_it_holds(house: House) -> None:
+    house.snapshot("dataset/visits@1", classification="health")
+    derived(house, "dataset/days@1", "dataset/visits@1")
+    derived(house, "dataset/weeks@1", "dataset/days@1")
+    derived(house, "dataset/counts@1", "dataset/weeks@1", classification="internal")
+    house.now += 2 * YEAR
+    found = states(retention(house, *SHORT))
+    assert [found[f"dataset/{name}@1"] for name in ("visits", "days", "weeks", "counts")] == ["floor", "floor", "floor", "due"]
+
+
+def derived(house: House, ref: str, *inputs: str, **labels: str) -> None:
+    house.snapshot(ref, **labels)
+    body = house.ledger.get("asset", ref)
+    house.put("asset", ref, {**body, "inputs": list(inputs)})

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from falaj.adapters.local.signing import checker
+from falaj.adapters.memory.blobs import MemoryBlobs
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
+from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.ports.subjects import Finding
 from falaj.stages.privacy.outcome import resolve
@@ -350,3 +352,121 @@ def test_person_and_token_have_to_be_the_same(house: House) -> None:
             call(DPO, house.subjects.subject(T2), person=T1)
     with pytest.raises(NotFound):
         house.subjects.get("nothing")
+
+
+@pytest.mark.parametrize("scope", ["dataset/visits@1", "dataset/visits", "all"])
+def test_a_hold_on_one_snapshot_keeps_the_person_in_it_for_as_long_as_it_holds(house: House, scope: str) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope=scope, reason="case", until=START + YEAR)
+    decision = house.erase(T1)
+    assert decision.verdict == "hold"
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    house.subjects.carry_out(WORKER, "r1")
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    assert house.ledger.get("erased", house.subjects.subject(T1).name) is None
+
+
+def test_an_erasure_of_somebody_else_is_not_approved_by_this_request(tmp_path: Path) -> None:
+    house = House(tmp_path, approvals=2)
+    for person in (T1, T2):
+        house.register.add(person, "note")
+    request = Ref("request", "r1")
+    house.requests.open(DPO, request, token=house.subjects.subject(T1).name, kind="erasure")
+    house.requests.approve(APPROVER, request, reason="checked")
+    with pytest.raises(Conflict, match="somebody else"):
+        house.erase(T2)
+    assert [f.readable for f in house.register.find(T2)] == [True, True]
+    house.requests.open(DPO, Ref("request", "r2"), token=house.subjects.subject(T2).name, kind="access")
+    house.requests.approve(APPROVER, Ref("request", "r2"), reason="checked")
+    with pytest.raises(Conflict, match="access"):
+        house.erase(T2, "r2")
+    assert [f.readable for f in house.register.find(T2)] == [True, True]
+
+
+class Meanwhile(MemoryBlobs):
+    """Somebody places a hold between the search of the stores and the event."""
+
+    def __init__(self, house: list[House]) -> None:
+        super().__init__()
+        self.house = house
+
+    def put(self, data: bytes) -> str:
+        for house in self.house:
+            if house.ledger.get("hold", "case") is None:
+                house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=START + YEAR)
+        return super().put(data)
+
+
+def test_a_hold_that_comes_while_the_stores_are_searched_counts(tmp_path: Path) -> None:
+    there: list[House] = []
+    house = House(tmp_path, blobs=Meanwhile(there))
+    house.register.add(T1, "note")
+    there.append(house)
+    with pytest.raises(Conflict, match="ask again"):
+        house.erase(T1)
+    assert house.ledger.get("erased", house.subjects.subject(T1).name) is None
+    assert house.erase(T1).verdict == "hold"
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("place", "scope"),
+    [
+        ("endpoint/delay segment 17", "predictions/delay@000017"),
+        ("endpoint/delay segment 17", "predictions/delay"),
+        ("candidate/delay@run-1 holdout", "model/delay@1"),
+        ("dataset/visits@1", "model/delay@1"),
+        ("quarantine/visits@1", "dataset/visits@1"),
+    ],
+)
+def test_a_hold_on_what_rests_on_the_data_holds_the_person_as_retention_does(house: House, place: str, scope: str) -> None:
+    house.model("model/delay@1", "dataset/visits@1")
+    house.register.add("T-3", "note", place)
+    house.holds.place(DPO, Ref("hold", "case"), scope=scope, reason="case", until=START + YEAR)
+    assert house.erase("T-3").verdict == "hold"
+    assert any(f.readable for f in house.register.find("T-3"))
+
+
+def test_a_hold_on_another_snapshot_keeps_nobody(house: House) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope="dataset/visits@2", reason="case", until=START + YEAR)
+    assert house.erase(T1).allowed
+
+
+def test_replay_is_no_way_around_an_erasure_of_somebody_who_was_not_erased(house: House) -> None:
+    house.holds.place(DPO, Ref("hold", "case"), scope="all", reason="case", until=START + YEAR)
+    token = house.subjects.subject(T1).name
+    for actor in (DPO, WORKER):
+        with pytest.raises(InvalidInput, match="were not erased"):
+            house.replay.replay(actor, Ref("subject", "all"), tokens=[token])
+    assert [f.readable for f in house.register.find(T1)] == [True, True]
+    assert house.ledger.get("erased", token) is None
+
+
+def test_a_receipt_shows_to_a_ledger_that_forgot_it_that_somebody_was_erased(house: House) -> None:
+    from falaj.adapters.memory.vault import MemoryVault
+    from falaj.stages.privacy.replay import Replay
+
+    house.erase(T1)
+    envelope = read(house.blobs.get(house.subjects.get("r1")["receipts"][-1]["digest"]))
+    token, everybody = house.subjects.subject(T1).name, Ref("subject", "all")
+    house.put("erased", token, {})
+    with house.ledger.transaction() as tx:  # as the older ledger has it
+        tx.append(Event("test.forget", everybody, DPO, START, {}, (Change("erased", token, None),)))
+    old = Replay(house.kernel, MemoryVault(), house.replay.proven)
+    with pytest.raises(InvalidInput, match="were not erased"):
+        old.replay(DPO, everybody, tokens=[token])
+    old.replay(DPO, everybody, tokens=[], receipt=envelope)
+    assert token in old.vault.erased()
+    assert house.ledger.get("erased", token) is not None
+    old.admit(DPO, Ref("subject", token), reason="they came back")
+    with pytest.raises(InvalidInput, match="taken in again"):
+        old.replay(DPO, everybody, tokens=[], receipt=envelope)
+    with pytest.raises(InvalidInput, match="not proven"):
+        old.replay(DPO, everybody, tokens=[], receipt={**envelope, "payload": "e30="})
+
+
+def test_a_receipt_of_a_restriction_erases_nobody(house: House) -> None:
+    house.register.add(T1, "lab", "dataset/visits@2")
+    assert house.erase(T1).verdict == "hold"
+    envelope = read(house.blobs.get(house.subjects.get("r1")["receipts"][-1]["digest"]))
+    with pytest.raises(InvalidInput, match="ended otherwise"):
+        house.replay.replay(DPO, Ref("subject", "all"), tokens=[], receipt=envelope)

@@ -20,7 +20,7 @@ from falaj.stages.action import Kernel
 from falaj.stages.registry.approvals import Approvals
 from falaj.stages.registry.demands import WINDOWS, YEAR
 from falaj.stages.registry.dossier import Description, Dossier, Foreign
-from falaj.stages.registry.impact import assessment, impact, refuse_unready, test_checks
+from falaj.stages.registry.impact import assessment, classes_of, impact, refuse_unready, test_checks
 from tests.kits.life import APPROVER, AT, MODEL, SERVICE, Life, life
 
 test_checks.__test__ = False  # type: ignore[attr-defined]  # a rule, not a test
@@ -175,3 +175,13 @@ def test_what_is_no_digest_and_no_version_is_refused(world: Life) -> None:
         made.test(LINA, VERSION, kind="luck", report=REPORT, passed=True, reason="x")
     with pytest.raises(NotFound):
         made.dpia(DPO, Ref("model", "delay", "9"), digest=REPORT)
+
+
+def test_people_in_data_that_was_derived_twice_are_people() -> None:
+    assets = {
+        "dataset/weeks@1": {"labels": {"rows": 3}, "inputs": ["dataset/days@1"]},
+        "dataset/days@1": {"labels": {}, "inputs": ["dataset/visits@1", "dataset/weeks@1"]},
+        "dataset/visits@1": {"labels": {"classification": "Health"}, "inputs": []},
+    }
+    found = classes_of(lambda _kind, key: assets.get(key), {"asset": {"inputs": ["dataset/weeks@1"]}})
+    assert found == {"health"}

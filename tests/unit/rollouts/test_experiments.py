@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.actor import Actor
+from falaj.core.decision import Decision
+from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound
+from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.inference.router import split_of
-from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, Breaking, Place
+from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, T0, Breaking, Place
 
 VARIANTS = {"b": NEW, "c": OTHER}
 WEIGHTS = {"b": 0.3, "c": 0.2}
@@ -158,3 +164,52 @@ def test_the_record_of_a_long_experiment_stays_small() -> None:
             ANNA, ENDPOINT, weights={"b": (n % 40 + 1) / 100, "c": (n * 7 % 40 + 1) / 100}, reason="r" * 120
         )
     assert max(len(canonical(encode(event))) for event in place.ledger.events()) < 48_000
+
+
+def quarantined(place: Place, model: Ref) -> None:
+    with place.ledger.transaction() as tx:
+        change = Change("standing", f"{model.name}@{model.version}", {"state": "quarantined"})
+        tx.append(Event("model.quarantine", model, ANNA, T0, {}, (change,)))
+
+
+def test_a_variant_that_was_quarantined_meanwhile_does_not_become_the_champion() -> None:
+    place = begun()
+    quarantined(place, NEW)
+    with pytest.raises(Conflict, match="quarantined"):
+        place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="b", reason="b it is")
+    assert place.champion() == "1"
+    assert place.rollouts.experiments.unsplit(ANNA, ENDPOINT, winner="champion", reason="back") == GOOD
+
+
+def test_a_standby_that_was_quarantined_meanwhile_does_not_become_the_champion() -> None:
+    place = Place()
+    place.deploy()
+    place.rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason="next")
+    quarantined(place, NEW)
+    with pytest.raises(Conflict, match="quarantined"):
+        place.rollouts.switches.switch(ANNA, ENDPOINT, model=NEW, reason="now")
+    assert (place.arms(), place.champion()) == ({"champion": "1", "standby": "2"}, "1")
+
+
+class Author:
+    """Keeps one person from releasing one model, and from nothing else."""
+
+    def __init__(self, model: Ref) -> None:
+        self.model = model
+
+    def decide(self, actor: Actor, verb: str, subject: Ref, labels: Any) -> Decision:
+        is_kept = subject == self.model and verb in ("endpoint.split", "endpoint.switch", "endpoint.deploy")
+        return Decision(subject, "policy", "deny" if is_kept else "allow", actor=actor, reason="its author")
+
+
+def test_whoever_may_not_release_a_variant_neither_gives_it_more_callers_nor_crowns_it() -> None:
+    place = begun()
+    kernel = replace(place.rollouts.kernel, policy=Author(NEW))
+    own = replace(place.rollouts.experiments, place=replace(place.rollouts.place, kernel=kernel))
+    with pytest.raises(Denied):
+        own.unsplit(ANNA, ENDPOINT, winner="b", reason="mine")
+    with pytest.raises(Denied):
+        own.weigh(ANNA, ENDPOINT, weights={"b": 0.8, "c": 0.1}, reason="mine")
+    assert place.shares() == {str(GOOD): 0.5, str(NEW): 0.3, str(OTHER): 0.2}
+    own.weigh(ANNA, ENDPOINT, weights={"b": 0.1, "c": 0.2}, reason="less of it")
+    assert own.unsplit(ANNA, ENDPOINT, winner="champion", reason="none of them") == GOOD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from falaj.core.actor import Actor
 from falaj.core.errors import Conflict, InvalidInput, NotFound, Unavailable
+from falaj.core.event import Change, Event
+from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
 from falaj.ports.predictions import Cursor
 from falaj.stages.rollouts.kills import DRILL, Kills, Measured, drill_due, judge_drill, last_answer_ms, may_revive
-from tests.kits.rollouts import ANNA, ENDPOINT, NEW, T0, Breaking, Place
+from tests.kits.rollouts import ANNA, ENDPOINT, GOOD, NEW, T0, Breaking, Place
 
 OMAR = Actor("omar", "person", ("approver",))
 GOOD_DRILL = Measured(60, 20, refused=21, answered=22)
@@ -152,6 +155,48 @@ def test_a_drill_while_it_is_out_of_use_is_refused_and_changes_nothing() -> None
     kills(place).kill(ANNA, ENDPOINT, reason="stop")
     with pytest.raises(Conflict, match="answers nobody"):
         kills(place).drill(ANNA, ENDPOINT, confirm="delay")
+    assert killed(place)["by"] == "anna"
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_kill_that_comes_in_the_middle_of_a_drill_stays_and_is_whose_it_is(call: int) -> None:
+    place = Place()
+    place.deploy()
+    times = iter(range(1, 10))
+
+    def wall() -> datetime:
+        if next(times) == call:
+            kills(place).kill(OMAR, ENDPOINT, reason="in earnest")
+        return place.now
+
+    switch = replace(kills(place), wall=wall)
+    switch.drill(ANNA, ENDPOINT, confirm="delay")
+    assert (killed(place).get("by"), killed(place).get("reason")) == ("omar", "in earnest")
+    record: Any = place.ledger.get("endpoint", "delay")
+    assert record["wanted"]["killed"] == dict(killed(place))
+    assert not kills(place).revive(OMAR, ENDPOINT, reason="fine").allowed
+
+
+def test_what_is_served_can_be_stopped_when_the_project_declares_it_no_more() -> None:
+    place = Place()
+    place.deploy()
+    switch = kills(place)
+    bare = replace(switch, place=replace(switch.place, declared={}))
+    bare.kill(ANNA, ENDPOINT, reason="it was forgotten")
+    assert killed(place)["by"] == "anna"
+    with pytest.raises(Conflict, match="Nothing is served"):
+        bare.kill(ANNA, Ref("endpoint", "nothing"), reason="stop")
+
+
+def test_a_model_that_was_quarantined_meanwhile_is_not_taken_back_into_use() -> None:
+    place = Place()
+    place.deploy()
+    kills(place).kill(ANNA, ENDPOINT, reason="it harms people")
+    with place.ledger.transaction() as tx:
+        change = Change("standing", f"{GOOD.name}@{GOOD.version}", {"state": "quarantined"})
+        tx.append(Event("model.quarantine", GOOD, OMAR, T0, {}, (change,)))
+    refused = kills(place).revive(OMAR, ENDPOINT, reason="fine")
+    assert [(check.name, check.seen) for check in refused.failed] == [(f"standing of {GOOD}", "quarantined")]
     assert killed(place)["by"] == "anna"
 
 

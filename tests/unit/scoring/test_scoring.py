@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from falaj.core.actor import Actor
+from falaj.core.decision import Decision
 from falaj.core.errors import Bug, Conflict, Denied, InvalidInput
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
@@ -262,3 +264,20 @@ def test_no_label_or_feature_of_the_future_is_read(world: tuple[Life, Ref], tmp_
     score(made, model, job(made, model, tmp_path / "out", early), "score-early")
     vectors, _ = made.features.training_frame(RECIPE, early)
     assert np.isnan(vectors[:, RECIPE.names.index("sky_now.temp")]).all()
+
+
+def test_policy_is_asked_about_the_rows_that_are_read_and_not_of_the_model_alone(world: tuple[Life, Ref], tmp_path: Path) -> None:
+    made, model = world
+    asked: list[str] = []
+
+    class Kept:
+        def decide(self, actor: Actor, verb: str, subject: Ref, labels: Any) -> Decision:
+            asked.append(str(subject))
+            return Decision(subject, "policy", "deny" if subject.name == "patients" else "allow", actor=actor)
+
+    given = job(made, model, tmp_path / "out", rows(10))
+    dear = replace(given, table=replace(given.table, inputs=(Ref("dataset", "patients", "3"), Ref("dataset", "patients", "4"))))
+    with pytest.raises(Denied):
+        Scoring(replace(made.kernel, policy=Kept()), made.blobs).score(SERVICE, model, job=dear, run_id="score-9")
+    assert asked == [str(model), "dataset/patients"]
+    assert not (tmp_path / "out").exists()

@@ -151,3 +151,25 @@ def test_the_state_is_what_stands_against_the_use_of_it(world: World) -> None:
     assert "state" not in world.of("endpoint/delay")
     world.put("endpoint", "delay", {"wanted": {"arms": [], "killed": {"by": "anna"}}})
     assert world.of("endpoint/delay")["state"] == "killed"
+
+
+def test_what_a_contract_calls_its_state_lifts_nothing(world: World) -> None:
+    world.asset("dataset/trips@1", classification="health", state="past-retention")
+    assert "state" not in world.of("dataset/trips@1")
+
+
+def test_classes_come_through_whatever_lies_between(world: World) -> None:
+    """A dataset that was derived from a derived one is about the people of the first."""
+    world.asset("dataset/people@1", classification="health", purposes=["care"])
+    world.asset("dataset/days@1", inputs=("dataset/people@1",))
+    world.asset("dataset/weeks@1", inputs=("dataset/days@1",))
+    for name in ("people", "days", "weeks"):
+        world.put("head", f"dataset/{name}", {"version": 1})
+    for ref in ("dataset/days@1", "dataset/weeks@1", "dataset/weeks"):
+        told = world.of(ref)
+        assert (told["classes"], told["purposes"]) == (["health"], ["care"])
+    world.asset("dataset/ring@1", inputs=("dataset/ring-two@1",))
+    world.asset("dataset/ring-two@1", inputs=("dataset/ring@1",))
+    for name in ("ring", "ring-two"):
+        world.put("head", f"dataset/{name}", {"version": 1})
+    assert world.of("dataset/ring@1")["classes"] == []

@@ -17,14 +17,18 @@ from falaj.app import App, init_project, open_app
 from falaj.cli.key import who
 from falaj.config import TABLE, load
 from falaj.core.actor import Actor
+from falaj.core.codec import encode
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
+from falaj.core.event import Change, Event
 from falaj.core.moments import moment
 from falaj.core.ref import Ref
 from falaj.loci import READ_ELSEWHERE, destinations_of
 from falaj.operations import OPERATIONS
+from falaj.ports.host import Arm, Wanted
 from falaj.probing import probed
 from falaj.stages.governance.residency.destinations import LOCI
 from falaj.stages.governance.residency.service import ALL, ATTESTATION
+from falaj.stages.rollouts.endpoints import Held
 from tests.kits.foreign import abroad
 
 PAPER = "sha256:" + "b" * 64
@@ -368,6 +372,20 @@ def test_a_network_disk_is_where_its_host_is(tmp_path: Path, monkeypatch: pytest
         assert do(app, "zone.verify").allowed
 
 
+def test_nothing_is_put_on_a_disk_whose_host_nobody_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from falaj import residency
+    from falaj.adapters.local.mounts import Mount
+
+    with opened(tmp_path) as app:
+        assert app.blobs.put(b"at home")
+    monkeypatch.setattr(residency, "mount_of", lambda *_: Mount("/", "nfs4", "10.9.0.1:/export"))
+    for places in ({}, {"10.9.0.0/16": "eu"}):
+        with opened(tmp_path, places=places) as app, pytest.raises(Denied, match=r"10\.9\.0\.1|nobody|where"):
+            _ = app.blobs
+    with opened(tmp_path, places={"10.9.0.0/16": "uae-onshore"}) as app:
+        assert app.blobs.put(b"at home")
+
+
 @pytest.mark.slow
 def test_a_bucket_is_asked_where_it_is(tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import urllib.request
@@ -475,3 +493,24 @@ def test_the_registry_is_shown_with_its_status(tmp_path: Path) -> None:
         assert {"zones", "regions", "classes"} == set(known)
         assert all(rule.status for rule in known["classes"])
         assert Ref("zone", "all") == ALL
+
+
+def test_an_endpoint_can_be_stopped_with_a_broken_project_and_where_residency_lets_nothing_be_served(tmp_path: Path) -> None:
+    arm = {"role": "champion", "model": "model/delay@1", "digest": "sha256:1", "share": 1.0, "release": "release/delay@1"}
+    wanted = Wanted("delay", 3, (Arm(**arm),), "salt", 0.5)
+    with opened(tmp_path) as app, app.ledger.transaction() as tx:
+        changes = (
+            Change("endpoint", "delay", encode(Held(wanted))),
+            Change("model", "delay@1", {"ref": "model/delay@1", "manifest": {"payload": ""}, "gate": "allow"}),
+        )
+        tx.append(Event("endpoint.deploy", Ref("endpoint", "delay"), AMAL, app.kernel.now(), {}, changes))
+    with opened(tmp_path, modules="nothing_there") as app:
+        told = do(app, "endpoint.kill", "delay", AMAL, reason="it harms people")
+        assert told["out_of_use"]
+        assert app.ledger.get("endpoint", "delay")["wanted"]["killed"]["by"] == "amal"
+        with pytest.raises(NotFound):
+            do(app, "endpoint.revive", "delay", OMAR, reason="fine")
+    with opened(tmp_path, host="process", online="redis", online_url="redis://store.example:6379/0") as app:
+        with pytest.raises((Denied, Unavailable)):
+            _ = app.host
+        assert app.governance.stopping().place.declared == {}

@@ -17,6 +17,7 @@ from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.late import Late
 from falaj.stages.contracts.load import Judged
+from falaj.stages.contracts.personal import CLASSES
 from falaj.stages.contracts.profile import merge, profile
 from falaj.stages.contracts.sealed import Admitted, Sealing, sealing
 from falaj.stages.contracts.snapshots import Snapshots, Written, recut, sampled
@@ -92,10 +93,11 @@ class Keeping:
         return self.snapshots.write(recut(frames(), self.part_rows), spans, like, by=by)
 
     def labels(self, load: Load, *, since: datetime | None) -> dict[str, Any]:
-        """What the good and the bad rows of a load have in common."""
+        """What the good and the bad rows of a load have in common: who is refused is a patient as well."""
         contract = load.contract
         return {
             **contract.labels,
+            **_column_classes(contract),
             "contract": self.blobs.put(load.written),
             "contract_version": contract.version,
             "owner": contract.owner,
@@ -106,10 +108,9 @@ class Keeping:
 
     def shape(self, contract: Contract, good: Written) -> dict[str, Any]:
         """What the good rows look like: names and types, the periods they cover, and the digest of their profile."""
-        classes = sorted({column.classification for column in contract.columns if column.classification})
         return {
             **good.labels,
-            **({"column_classes": classes[:20]} if classes else {}),
+            **_column_classes(contract),
             "profile": self.blobs.put(canonical(good.profile)),
         }
 
@@ -144,3 +145,10 @@ def after(head: Head, load: Load, good: Written) -> Head:
         head, version=head.version + 1, watermark=load.until, known_rows=head.known_rows + good.rows,
         load_version=head.version + 1, load_rows=load.judged.rows, **later,
     )  # fmt: skip
+
+
+def _column_classes(contract: Contract) -> dict[str, list[str]]:
+    """The classes of the columns, those that speak of people first: where there are too many, no law is forgotten."""
+    classes = {column.classification for column in contract.columns if column.classification}
+    ordered = sorted(classes, key=lambda word: (word.strip().lower() not in CLASSES, word))
+    return {"column_classes": sorted(ordered[:20])} if ordered else {}

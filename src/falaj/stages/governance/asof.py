@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from falaj.core.event import Change, Event
 from falaj.core.moments import iso
+from falaj.core.skim import took_ms
 from falaj.stages.vouching import opens
 
 Body = Mapping[str, Any]
@@ -80,15 +81,20 @@ class Term:
         return self.until is None
 
 
+def committed_at(event: Event) -> datetime:
+    """When the event came into the ledger, to the second: from then on what it changed was so."""
+    return event.at + timedelta(milliseconds=max(took_ms(event.facts), 0))
+
+
 def until(events: Iterable[Event], at: datetime) -> Iterator[Event]:
     """The events that had been committed at that moment.
 
-    An event's time is when its action was asked for, and one that trained for an hour is committed an hour later; but leaves
-    stand in the order in which they were committed. So the first event that was asked for later than `at` ends what counts:
-    whatever stands behind it came later too, whatever time it carries.
+    An event's time is when its action was asked for, and one that trained for an hour is committed an hour later: `took_ms` says
+    how much later, where it is a second or more. Leaves stand in the order in which they were committed. So the first event that
+    was committed later than `at` ends what counts: whatever stands behind it came later too, whatever time it carries.
     """
     for event in events:
-        if event.at > at:
+        if committed_at(event) > at:
             return
         yield event
 
@@ -243,8 +249,8 @@ def set_of(event: Event) -> str:
 def _begun(endpoint: str, arm: Body, event: Event) -> Term:
     by, policies = str(event.actor), set_of(event)
     where = arm["model"], arm["role"], arm["digest"], arm["release"]
-    return Term(endpoint, *where, since=event.at, by=by, event=event.seq, verb=event.verb, policy_set=policies)
+    return Term(endpoint, *where, since=committed_at(event), by=by, event=event.seq, verb=event.verb, policy_set=policies)
 
 
 def _ended(term: Term, event: Event) -> Term:
-    return replace(term, until=event.at, ended_by=str(event.actor), ended_verb=event.verb)
+    return replace(term, until=committed_at(event), ended_by=str(event.actor), ended_verb=event.verb)

@@ -15,6 +15,7 @@ from falaj.core.ref import Ref
 from falaj.stages.contracts.columns import column_lineage
 from falaj.stages.contracts.spec import Dataset, Derived
 from falaj.stages.features.spec import View, WindowView
+from falaj.stages.governance.asof import until
 from falaj.stages.rollouts.spec import Endpoint
 from falaj.stages.training.spec import Training
 
@@ -82,9 +83,7 @@ class Declared:
 def as_of(events: Iterable[Event], at: datetime) -> Records:
     """The records as they were at that time, from the events alone."""
     state: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for event in events:
-        if event.at > at:
-            break
+    for event in until(events, at):
         for change in event.changes:
             if change.body is None:
                 state.get(change.kind, {}).pop(change.key, None)

@@ -11,10 +11,9 @@ from falaj.core.decision import Check, Decision, Verdict
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.subjects import Finding
-from falaj.stages.privacy.outcome import Outcome, place_of, tally, told
+from falaj.stages.privacy.outcome import MOST_REFS, Outcome, place_of, tally, told
 
 SHRED, MODELS, FORGET, DONE = "shred", "models", "forget", "done"
-MOST_REFS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,8 @@ class Plan:
 def record_of(plan: Plan, request: str, at: datetime, by: str, identity: str) -> dict[str, Any]:
     """The record of an erasure that begins now."""
     outcome = plan.outcome
-    refs = sorted({str(ref.bare) for finding in plan.findings if (ref := place_of(finding)) is not None})
+    places = {ref for finding in plan.findings if (ref := place_of(finding)) is not None}
+    refs = sorted(map(str, places if len(places) <= MOST_REFS else {ref.bare for ref in places}))
     return {
         "id": request, "token": plan.token, "identity": identity, "by": by, "at": iso(at), "outcome": outcome.kind,
         "told": told(outcome), "until": iso(outcome.until) if outcome.until else None, "conflicts": list(outcome.conflicts),

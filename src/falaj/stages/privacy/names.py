@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from falaj.core.errors import Conflict, NotFound
+from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -26,8 +28,9 @@ BLOBLESS = frozenset(
 class Names:
     """digest → what names it. Read once for a round; `among` looks at what was written since as well."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self.ledger = ledger
+        self.blobs = blobs
         signed = ledger.checkpoints()
         self._seq = signed[-1].size - 1 if signed else -1
         """Events up to here are in the records that are read below; later ones may be, and are read again."""
@@ -48,5 +51,14 @@ class Names:
 
     def _add(self, key: str, body: Mapping[str, Any]) -> None:
         owner = str(body.get("ref") or body.get("subject") or key)
-        for digest in DIGEST.findall(json.dumps(body)):
+        for digest in (*DIGEST.findall(json.dumps(body)), *self._parts(body)):
             self._owners.setdefault(digest, set()).add(owner)
+
+    def _parts(self, body: Mapping[str, Any]) -> list[str]:
+        """Of a snapshot in parts the record names a list alone, and two snapshots that begin with the same rows share parts."""
+        if "parts" not in (body.get("labels") or {}):
+            return []
+        try:
+            return [str(part["digest"]) for part in json.loads(self.blobs.get(str(body["digest"])))["parts"]]
+        except (NotFound, Conflict, ValueError, KeyError, TypeError):  # it was removed, or nobody can read it any more
+            return []

@@ -17,6 +17,8 @@ from falaj.stages.privacy.terms import LAW, Term
 
 MOST_LISTED = 100
 """So many places stand in an event; of more it holds their number."""
+MOST_REFS = 300
+"""So many places an erasure remembers with their versions; of more only the names, and of very many some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,24 @@ def place_of(finding: Finding) -> Ref | None:
         return Ref.parse(finding.place.split(" ")[0])
     except InvalidInput:
         return None
+
+
+def names_of(token: str, places: Sequence[Ref], scopes: Iterable[str]) -> list[Ref]:
+    """The names under which a hold may mean one person's data that is in these places.
+
+    A place without a version is any of its versions: what is not known exactly is held.
+    """
+    names = [Ref("subject", token), *places]
+    for ref in places:
+        if ref.kind == "quarantine":
+            names.append(Ref("dataset", ref.name, ref.version))
+        elif ref.kind == "endpoint":  # a segment of its log
+            names.append(Ref("predictions", ref.name))
+        elif ref.kind == "candidate":
+            names.append(Ref("model", ref.name))
+    whole, is_cut = {ref for ref in names if ref.version is None}, len(places) >= MOST_REFS
+    held = [Ref.parse(scope) for scope in scopes if scope != "all"]
+    return [*names, *(ref for ref in held if ref.kind != "subject" and (is_cut or ref.bare in whole))]
 
 
 def tally(findings: Iterable[Finding]) -> list[dict[str, Any]]:

@@ -124,6 +124,19 @@ def verify(envelope: Mapping[str, Any], signed: Callable[[bytes, bytes], bool], 
     return Decision(ref, "receipt", verdict, tuple(checks), reason="proven" if verdict == "allow" else "NOT proven")
 
 
+def erased_by(envelope: Mapping[str, Any], signed: Callable[[bytes, bytes], bool], ledger: Verifier) -> tuple[int, str]:
+    """The number of the event, and the token, of a receipt that proves an erasure. Raises InvalidInput for any other."""
+    decision = verify(envelope, signed, ledger)
+    if not decision.allowed:
+        raise InvalidInput(f"The receipt is not proven: {decision.reason}.", "give it as it was handed out.")
+    payload = json.loads(open_envelope(envelope, PAYLOAD_TYPE, signed))
+    if payload.get("outcome") != "erase" or payload.get("told") != "erased":
+        raise InvalidInput(
+            f"The receipt is of a request that ended otherwise: {payload.get('told')}.", "nobody was erased by it."
+        )
+    return int(payload["event"]["index"]), str(payload["token"])
+
+
 def _event(payload: Mapping[str, Any], ledger: Verifier) -> list[Check]:
     event = payload["event"]
     leaf, path = _bytes(event["leaf"]), [_bytes(node) for node in event["path"]]

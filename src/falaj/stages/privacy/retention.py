@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from falaj.core.actor import Actor
 from falaj.core.codec import canonical
 from falaj.core.decision import Decision
-from falaj.core.errors import Conflict, NotFound
+from falaj.core.errors import Conflict, Denied, NotFound
 from falaj.core.ref import Ref
 from falaj.ports.blobs import Blobs
 from falaj.stages.action import Act, Draft, Kernel, action
 from falaj.stages.privacy.holds import holding
+from falaj.stages.privacy.lives import Lives
 from falaj.stages.privacy.names import Names
 from falaj.stages.privacy.rules import Item, Ruling, Waiver, disputes, effective, limits_of, rule
 from falaj.stages.privacy.shelves import Shelf
@@ -137,7 +139,7 @@ class Retention:
 
     def carry_out(self, actor: Actor, *, most: int = 10_000) -> Applied:
         """Removes what is due, at most so many things, and finishes what an earlier round began."""
-        names = Names(self.kernel.ledger)
+        names = Names(self.kernel.ledger, self.blobs)
         removed: list[str] = []
         refused: dict[str, str] = {}
         for ruling in self.plan():
@@ -146,7 +148,11 @@ class Retention:
             if ruling.decision.verdict == "deny":
                 refused[str(ruling.item.ref)] = ruling.decision.reason
             elif ruling.decision.allowed:
-                decision = self._remover(ruling.item.ref).expire(actor, ruling.item.ref, names=names)
+                try:
+                    decision = self._remover(ruling.item.ref).expire(actor, ruling.item.ref, names=names)
+                except Denied as exc:  # by policy, which knows of this thing alone: the others are due all the same
+                    refused[str(ruling.item.ref)] = exc.message
+                    continue
                 if decision.allowed:
                     removed.append(str(ruling.item.ref))
                 else:
@@ -162,8 +168,13 @@ class Retention:
 
     @action("retention.apply")
     def apply(self, act: Act, subject: Ref, *, unfinished: Sequence[Mapping[str, Any]], refused: int = 0) -> int:
-        """Removes whatever of it is still there, and records that nothing of it is left. How many files there were yet."""
-        names, files = Names(self.kernel.ledger), 0
+        """Removes whatever of it is still there, and records that nothing of it is left. How many files there were yet.
+
+        What is under a hold by now stays as it lies, and is looked at again when the hold is over.
+        """
+        names, files = Names(self.kernel.ledger, self.blobs), 0
+        holds, lives = self.kernel.ledger.find("hold"), Lives(self.kernel.ledger)
+        unfinished = [body for body in unfinished if not _is_held(Ref.parse(body["ref"]), holds, act.now, lives)]
         for body in unfinished:
             ref = Ref.parse(body["ref"])
             digests = body["digests"] if "digests" in body else json.loads(self.blobs.get(body["list"]))
@@ -182,3 +193,15 @@ class Retention:
             if ref.kind in remover.shelf.kinds:
                 return remover
         raise Conflict(f"Nothing here removes a {ref.kind}.", "falaj retention plan")
+
+
+def _is_held(ref: Ref, holds: list[tuple[str, Mapping[str, Any]]], now: datetime, lives: Lives) -> bool:
+    """By the names under which its shelf had it before it was said to be removed."""
+    names = [ref]
+    if ref.kind in ("dataset", "quarantine"):
+        names += [Ref("dataset", ref.name, ref.version), *lives.learned_from(ref)]
+    elif ref.kind == "predictions":
+        names.append(Ref("endpoint", ref.name))
+    elif ref.kind == "candidate":
+        names.append(Ref("model", ref.name))
+    return bool(holding(holds, names, now, has_people=ref.kind != "export"))

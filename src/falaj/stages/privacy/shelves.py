@@ -17,8 +17,9 @@ from falaj.stages.privacy.lives import Lives
 from falaj.stages.privacy.names import DIGEST
 from falaj.stages.privacy.rules import Item
 
-CLASS_OF: Mapping[str, str] = {"health": "health_record", "bank-confidential": "consumer_data"}
+CLASS_OF: Mapping[str, str] = {"health": "health_record", "phi": "health_record", "bank-confidential": "consumer_data"}
 """Class of data → class of things to be kept."""
+CLASSED = ("classes", "column_classes", "classification")
 NOT_ROWS = frozenset({"contract", "contract_version", "code", "environment", "recipe"})
 """Labels whose digests are about no rows: what was read and by which rules stays provable when the rows are gone."""
 
@@ -65,7 +66,7 @@ class DatasetShelf:
     def _item(self, kind: str, body: Mapping[str, Any], lives: Lives) -> Item:
         ref, labels = Ref.parse(body["ref"]), body["labels"]
         models = lives.learned_from(ref)
-        classes = {"dataset_snapshot" if kind == "dataset" else "quarantine", *data_classes(labels)}
+        classes = {"dataset_snapshot" if kind == "dataset" else "quarantine", *classes_behind(self.ledger, body)}
         classes |= {"training_snapshot"} if models else set()
         triggers = {"created": _moment(body.get("created_at")), "life_of_model": lives.end(models)}
         refs = (ref, Ref("dataset", ref.name, ref.version), *models)
@@ -168,13 +169,31 @@ def standing(ledger: Ledger, kind: str, prefix: str = "") -> Iterator[Mapping[st
             yield body
 
 
+def classes_behind(ledger: Ledger, asset: Mapping[str, Any]) -> set[str]:
+    """As `data_classes`; of a derived asset whose contract does not say what it holds, those of what it was derived of."""
+    found: set[str] = set()
+    left, seen = [asset], set[str]()
+    while left:
+        labels = left[-1].get("labels") or {}
+        inputs = left.pop().get("inputs") or ()
+        found |= data_classes(labels)
+        if any(labels.get(name) for name in CLASSED):
+            continue
+        for ref in {str(one) for one in inputs} - seen:
+            seen.add(ref)
+            below = ledger.get("asset", ref)
+            left += [below] if below is not None else []
+    return found
+
+
 def data_classes(labels: Mapping[str, Any]) -> set[str]:
     """The classes of things to be kept that the data's own classes make it: `health` makes a `health_record`."""
     given: set[str] = set()
-    for name in ("classes", "column_classes", "classification"):
+    for name in CLASSED:
         value = labels.get(name, ())
         given |= {value} if isinstance(value, str) else {str(each) for each in value}
-    return {CLASS_OF[each] for each in given if each in CLASS_OF}
+    plain = {each.strip().lower().replace("_", "-").replace(" ", "-") for each in given}  # as a contract's author wrote it
+    return {CLASS_OF[each] for each in plain if each in CLASS_OF}
 
 
 def _model_item(

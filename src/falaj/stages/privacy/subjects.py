@@ -23,10 +23,10 @@ from falaj.stages.privacy.affected import Affected, learned_from
 from falaj.stages.privacy.consent import milestones_of
 from falaj.stages.privacy.erasures import DONE, FORGET, MODELS, SHRED, Plan
 from falaj.stages.privacy.holds import holding
-from falaj.stages.privacy.outcome import Outcome, place_of, resolve, tally
+from falaj.stages.privacy.outcome import Outcome, names_of, place_of, resolve, tally
 from falaj.stages.privacy.receipts import Notary, issue
 from falaj.stages.privacy.requests import identity_check
-from falaj.stages.privacy.shelves import data_classes
+from falaj.stages.privacy.shelves import classes_behind
 from falaj.stages.privacy.stores import about
 from falaj.stages.privacy.terms import Term
 from falaj.stages.privacy.waivers import granted
@@ -109,9 +109,9 @@ class Subjects:
             kept.setdefault(finding.store, set()).update(self._classes(finding))
         classes = frozenset().union(*kept.values()) if kept else frozenset[str]()
         places = [ref for ref in map(place_of, found) if ref is not None]
-        outcome = self._outcome(token, classes, places)
         snapshots = [ref for ref in places if ref.kind == "dataset"]
         models = learned_from(ledger, snapshots, [ref for ref in places if ref.kind == "model"])
+        outcome = self._outcome(token, classes, (*places, *map(Ref.parse, models)))
         binding = {name for name, of in kept.items() if of and outcome.kind == "restrict"}
         keeps = frozenset(kept) if outcome.holds else frozenset(binding)
         return Plan(token, tuple(found), classes, outcome, tuple(models), keeps)
@@ -130,6 +130,7 @@ class Subjects:
             if before["token"] != subject.name:
                 raise Conflict(f"request/{request} is about somebody else.", "name another --request.")
             return erasures.verdict_of(before)
+        self._refuse_other(subject, request)
         decision = self._agreed(act, request)
         if not decision.allowed:
             with act.change() as draft:
@@ -139,6 +140,7 @@ class Subjects:
         body = erasures.record_of(self.plan(person), request, act.now, str(act.actor), identity)
         body["sealed"] = self._remember(request, person)
         with act.change() as draft:
+            self._refuse_stale(body)
             draft.put("erasure", request, body)
             self._bound(draft, body, act.now)
             shown = ("outcome", "until", "conflicts", "found", "models", "identity")
@@ -148,10 +150,11 @@ class Subjects:
     def carry_out(self, actor: Actor, request: str) -> Decision:
         """Does whatever is left of an erasure, and issues a receipt. Every step may be done again after a crash."""
         body = self.get(request)
+        is_held = body["state"] == "restricted" and bool(self._now_of(body).holds)
         if body["state"] == "restricted":
             body = self._reconsidered(actor, body)
         stores = {store.name: store for store in self.means.stores()}
-        for step in erasures.left(body, list(stores)):
+        for step in () if is_held else erasures.left(body, list(stores)):
             if step == MODELS:
                 for model in body["models"]:
                     self.affected.mark(actor, Ref.parse(model), request=request)
@@ -170,6 +173,8 @@ class Subjects:
             body = draft.get("erasure", request)
             assert body is not None  # an erasure is never removed
             body = {**body, "steps": {**body["steps"], step: {"at": iso(act.now), **told}}}
+            if step == "due" and self._now_of(body).kind == "restrict":
+                raise Conflict(f"Something keeps what request/{request} is about by now.", "falaj hold list")
             if step == "due":
                 body = {**body, "state": "erasing", "outcome": "erase", "until": None}
                 self._bound(draft, body, act.now)
@@ -236,6 +241,25 @@ class Subjects:
         said[act.actor.name] = act.actor.roles
         return approvals.enough(subject, "erasure-approval", said, needed=self.approvals_needed)
 
+    def _refuse_other(self, subject: Ref, request: str) -> None:
+        """An approval is of one person's erasure; a request about somebody else, or for something else, carries none."""
+        asked = self.kernel.ledger.get("request", request)
+        if asked is None:
+            return
+        if asked["token"] != subject.name:
+            raise Conflict(f"request/{request} is about somebody else.", "name another --request.")
+        if asked["kind"] != "erasure" or asked["state"] != "open":
+            raise Conflict(
+                f"request/{request} is {asked['state']}, for {asked['kind']}.", "open one for erasure: falaj request open"
+            )
+
+    def _refuse_stale(self, body: Mapping[str, Any]) -> None:
+        """Under the write lock: the stores may have been searched for long, and a hold have come meanwhile."""
+        outcome = self._now_of(body)
+        if outcome.kind == "restrict" and list(outcome.conflicts) != body["conflicts"]:
+            self.means.blobs.delete(body["sealed"])
+            raise Conflict("Something came that keeps the person's data while it was looked for.", "ask again.")
+
     def _bound(self, draft: Any, body: Mapping[str, Any], now: datetime) -> None:
         """From the event on, whoever asks is told: erased, or not to be used."""
         token = body["token"]
@@ -251,20 +275,20 @@ class Subjects:
         return self.advance(actor, Ref("subject", body["token"]), request=body["id"], step="due")
 
     def _now_of(self, body: Mapping[str, Any]) -> Outcome:
-        return self._outcome(body["token"], body["classes"], [Ref.parse(text) for text in body["refs"]])
+        return self._outcome(body["token"], body["classes"], [Ref.parse(text) for text in (*body["refs"], *body["models"])])
 
     def _outcome(self, token: str, classes: Sequence[str] | frozenset[str], places: Sequence[Ref]) -> Outcome:
+        """`places`: where the person's data is, and the models that learned from it: a hold on those holds what they rest on."""
         ledger, now = self.kernel.ledger, self.kernel.now()
-        refs = [Ref("subject", token), *places]
-        refs += [Ref("dataset", ref.name, ref.version) for ref in places if ref.kind == "quarantine"]
-        holds = holding(ledger.find("hold"), refs, now)
+        placed = ledger.find("hold")
+        holds = holding(placed, names_of(token, places, [str(body["scope"]) for _, body in placed]), now)
         facts = (granted(ledger.find("waiver")), now)
         return resolve(frozenset(classes), self.terms, milestones_of(ledger, token), holds=holds, facts=facts)
 
     def _classes(self, finding: Finding) -> set[str]:
         ref = place_of(finding)
         asset = self.kernel.ledger.get("asset", str(ref)) if ref is not None and ref.version else None
-        return data_classes(asset["labels"]) if asset else set()
+        return classes_behind(self.kernel.ledger, asset) if asset else set()
 
     def _event(self, body: Mapping[str, Any]) -> int:
         about = Ref("subject", body["token"])

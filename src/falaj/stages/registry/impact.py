@@ -87,9 +87,20 @@ def classes_of(get: Get, record: Body) -> frozenset[str]:
     found: set[str] = set()
     for fields in _manifest(record).get("classification", {}).values():
         found.update(fields.values())
-    for ref in record["asset"].get("inputs") or ():
-        labels = (get("asset", str(ref)) or {}).get("labels") or {}
-        found.update(_texts(labels.get("classification")), _texts(labels.get("column_classes")), _texts(labels.get("classes")))
+    left, seen = [str(ref) for ref in record["asset"].get("inputs") or ()], set[str]()
+    while left:
+        ref = left.pop()
+        if ref in seen:
+            continue
+        seen.add(ref)
+        asset = get("asset", ref) or {}
+        labels = asset.get("labels") or {}
+        own = {*_texts(labels.get("classification")), *_texts(labels.get("column_classes")), *_texts(labels.get("classes"))} - {
+            ""
+        }
+        found |= own
+        if not own:  # derived, by a contract that does not say what it holds: what it was derived of does
+            left += [str(one) for one in asset.get("inputs") or ()]
     return frozenset(name.strip().lower() for name in found if name)
 
 

@@ -96,7 +96,7 @@ class Registry:
         record = self.get(model)
         with act.change() as draft:
             checks = (
-                *promoted(draft, model, record, act.actor.name), standing_of(self.kernel.ledger, model),
+                *promoted(draft, model, record, act.actor.name), standing_of(draft.tx, model),
                 *impact(draft.get, model, record, act.now, demands=self.demands),
             )  # fmt: skip
             verdict = judge(checks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,9 +85,12 @@ class Experiments:
     def weigh(self, act: Act, subject: Ref, *, weights: Mapping[str, float], reason: str) -> Mapping[str, Any]:
         """Gives every variant its new weight; no more units change their model than the weights differ by. Returns the record.
 
-        Raises Conflict where no experiment is under way, InvalidInput for weights that cannot be met.
+        Policy is asked whether each variant that gets more may be given callers. Raises Conflict where no experiment is under
+        way, InvalidInput for weights that cannot be met.
         """
         endpoint = self.place.one(subject)
+        before = {role.removeprefix(VARIANT): share for role, (_, share) in self._arms(endpoint).items()}
+        self._ask(act, endpoint, [name for name, weight in weights.items() if weight > before.get(name, 0.0)])
         with act.change() as draft:
             held, record = _under_way(draft, endpoint)
             decided(draft, act, "weigh", reason)
@@ -102,8 +105,12 @@ class Experiments:
 
     @action("endpoint.unsplit")
     def unsplit(self, act: Act, subject: Ref, *, winner: str, reason: str) -> Ref:
-        """Ends the experiment: everybody is answered by the winner, a variant's name or `champion`. Returns its model."""
+        """Ends the experiment: everybody is answered by the winner, a variant's name or `champion`. Returns its model.
+
+        To give everybody back to the champion is everybody's who may end it; of a variant policy is asked as of any release.
+        """
         endpoint = self.place.one(subject)
+        self._ask(act, endpoint, [winner])
         with act.change() as draft:
             held, record = _under_way(draft, endpoint)
             arms = _won(held.wanted.arms, winner)
@@ -119,6 +126,20 @@ class Experiments:
             draft.note(experiment=record["ref"], winner=winner, model=new.model, reason=reason)
         self.place.serve(held.wanted)
         return Ref.parse(new.model)
+
+    def _arms(self, endpoint: Endpoint) -> Mapping[str, tuple[str, float]]:
+        """Role → model and share, of what is served now."""
+        record = self.kernel.ledger.get("endpoint", endpoint.name) or {}
+        arms = (record.get("wanted") or {}).get("arms", ())
+        return {str(arm["role"]): (str(arm["model"]), float(arm["share"])) for arm in arms}
+
+    def _ask(self, act: Act, endpoint: Endpoint, names: Sequence[str]) -> None:
+        """Raises Denied where policy keeps whoever acts from giving callers to one of these variants. Their models never change
+        while the experiment is under way."""
+        arms = self._arms(endpoint)
+        for name in names:
+            if VARIANT + name in arms:
+                act.kernel.ask(act.actor, "endpoint.split", Ref.parse(arms[VARIANT + name][0]))
 
     def show(self, subject: Ref) -> Mapping[str, Any]:
         record = self.kernel.ledger.get("experiment", key_of(subject))

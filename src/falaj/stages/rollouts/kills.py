@@ -29,6 +29,8 @@ from falaj.stages.rollouts.endpoints import Endpoints, Held, keep, served
 
 SLO, DRILL = BUILT_IN.slo, BUILT_IN.drill
 """What holds where the packs in force say nothing else."""
+REHEARSED = "a drill"
+"""The reason of a kill that is over by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +174,13 @@ class Kills:
     def _live(self, act: Act, subject: Ref) -> Measured:
         """A crash in between leaves it out of use, which is the safe side."""
         begun = self.wall()
-        held = self._out_of_use(act, subject, {"by": act.actor.name, "at": iso(begun), "reason": "a drill"})
+        own = {"by": act.actor.name, "at": iso(begun), "reason": REHEARSED}
+        held = self._out_of_use(act, subject, own)
         seen = self._measured(held.wanted, begun)
         with act.change() as draft:
             now = served(draft, subject.name)
-            if now.wanted.revision == held.wanted.revision:  # somebody may have killed it in earnest meanwhile
+            is_ours = held.wanted.killed == own and now.wanted.revision == held.wanted.revision
+            if is_ours:  # somebody may have killed it in earnest meanwhile, or a moment before
                 held = replace(now, wanted=replace(now.serving(now.wanted.arms).wanted, killed={}))
                 keep(draft, held)
             draft.note(drill="over")
@@ -190,8 +194,9 @@ class Kills:
 
     def _out_of_use(self, act: Act, subject: Ref, killed: Mapping[str, str]) -> Held:
         with act.change() as draft:
-            held = served(draft, self.place.one(subject).name)
-            killed = held.wanted.killed or killed
+            held = served(draft, subject.name)  # whatever the project declares by now: what is served can be stopped
+            if held.wanted.killed and held.wanted.killed["reason"] != REHEARSED:  # a drill is over by itself, and nobody's word
+                killed = held.wanted.killed
             held = replace(held, wanted=replace(held.serving(held.wanted.arms).wanted, killed=killed))
             keep(draft, held)
             draft.note(reason=killed["reason"], models=[arm.model for arm in held.wanted.arms])

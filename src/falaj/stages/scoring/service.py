@@ -70,6 +70,12 @@ class Job:
     params: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def uses(self) -> tuple[Ref, ...]:
+        """What policy is asked about beside the model: each dataset once, as it stands now, and the files."""
+        read = (ref.bare if ref.kind == "dataset" else ref for ref in (*self.table.inputs, *self.state))
+        return tuple(dict.fromkeys(read))
+
+    @property
     def plan(self) -> str:
         """The digest of all that the output depends on."""
         scorer = self.scorer

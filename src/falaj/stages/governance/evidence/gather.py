@@ -9,7 +9,7 @@ from typing import Any
 from falaj.core.errors import NotFound
 from falaj.core.event import Event
 from falaj.core.ref import Ref
-from falaj.stages.governance.asof import State, Term, terms
+from falaj.stages.governance.asof import State, Term, committed_at, terms
 from falaj.stages.governance.evidence.legal import legal_of
 
 Body = Mapping[str, Any]
@@ -83,7 +83,7 @@ def _wanted(
     subjects = {str(model), str(record.get("candidate") or ""), f"run/{record['run']}" if record.get("run") else ""}
     subjects |= {f"rollout/{key}" for key, body in state.find("rollout") if str(model) in (body["champion"], body["challenger"])}
     endpoints = {term.endpoint for term in served}
-    turns = {(term.since, term.event) for term in served}
+    turns = {term.event for term in served}
     ends = {(term.endpoint, term.until, term.ended_verb) for term in served if term.until is not None}
     bare = {snapshot.partition("@")[0] for snapshot in snapshots}
     attested = ""
@@ -92,10 +92,12 @@ def _wanted(
         subject = str(event.subject)
         if event.verb == "evidence.make":  # that somebody looked at it is not about it
             continue
-        is_end = any(change.kind == "endpoint" and (change.key, event.at, event.verb) in ends for change in event.changes)
+        is_end = any(
+            change.kind == "endpoint" and (change.key, committed_at(event), event.verb) in ends for change in event.changes
+        )
         if (
             subject in subjects
-            or (event.at, event.seq) in turns
+            or event.seq in turns
             or is_end
             or (event.verb in ("endpoint.kill", "endpoint.revive", "endpoint.drill") and event.subject.name in endpoints)
             or any(owned(change.kind, change.key, model) or (change.kind, change.key) in legal for change in event.changes)
