@@ -147,8 +147,14 @@ def _now() -> str:
 
 
 def _people(bank: Bank) -> None:
+    """A key that may approve waits until somebody confirms it who did not hand it out; the first of them needs nobody."""
     for name, role in PEOPLE.items():
-        bank.keys[name] = bank.do("setup", "key", "create", name, "--roles", role, "--kind", "person")["key"]
+        made = bank.do("setup", "key", "create", name, "--roles", role, "--kind", "person")
+        bank.keys[name] = made["key"]
+        if bank.tried(name, "identity", "show")[0] != 0:
+            identity = made["key"].split("_")[1]
+            assert "confirm" in bank.tried(name, "identity", "show")[1]
+            bank.do("noura", "key", "confirm", identity, "--reason", "known in person")
     bank.keys["booking"] = bank.do("omar", "key", "create", "booking", "--roles", "caller", "--kind", "service")["key"]
 
 
