@@ -158,7 +158,10 @@ def test_no_door_of_the_control_plane_opens_to_anybody_who_has_no_business_there
             nonlocal tries
             tries += 1
             method, path = place_of(name, walked[name])
-            answer = client.request(method, path, headers=headers)
+            # Whoever shows wrong keys has to wait; these come from an address of their own each.
+            here = f"127.1.{tries // 250}.{tries % 250 + 1}"
+            with httpx.Client(transport=httpx.HTTPTransport(local_address=here), base_url=client.base_url, timeout=20) as caller:
+                answer = caller.request(method, path, headers=headers)
             if answer.status_code != status or set(answer.json()) != {"error"}:
                 wrong.append(f"{name}, {kind}: {answer.status_code} {answer.text[:200]}")
 
