@@ -20,7 +20,6 @@ import pytest
 from falaj.adapters.local.policy import ROLES
 from falaj.adapters.local.signing import open_key
 from falaj.adapters.local.tokens import mint, publish
-from falaj.api.attempts import BURST
 from falaj.api.routes import build_api, doors_of
 from falaj.app import open_app
 from falaj.inference.server import ROUTES
@@ -161,17 +160,17 @@ def test_no_door_of_the_control_plane_opens_to_anybody_who_has_no_business_there
             nonlocal tries
             tries += 1
             method, path = place_of(name, walked[name])
-            answer = client.request(method, path, headers=headers)
+            # Whoever shows wrong keys has to wait; these come from an address of their own each.
+            here = f"127.1.{tries // 250}.{tries % 250 + 1}"
+            with httpx.Client(transport=httpx.HTTPTransport(local_address=here), base_url=client.base_url, timeout=20) as caller:
+                answer = caller.request(method, path, headers=headers)
             if answer.status_code not in statuses or set(answer.json()) != {"error"}:
                 wrong.append(f"{name}, {kind}: {answer.status_code} {answer.text[:200]}")
 
-        assert len(strangers) < BURST
-        for headers in strangers.values():
-            assert client.get("/v1/keys", headers=headers).status_code == 401
         for name, operation in guarded.items():
             assert operation is not None
             for kind, headers in strangers.items():
-                expect(name, kind, headers, 401, 429)  # soon they have to wait, and are not even looked at
+                expect(name, kind, headers, 401)
             small = [role for role in ROLES if not set(operation.needs) & ROLES[role]]
             assert "caller" in small, f"a caller may {operation.needs}"
             for role in small:

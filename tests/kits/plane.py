@@ -47,10 +47,22 @@ class Plane:
         self.address = urlsplit(self._url())
 
     def ask(
-        self, method: str, target: str, body: Any = None, *, key: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        peer: str = "127.0.0.1",
     ) -> Answer:
-        """`target` goes out as it is; a `key` of "" sends none, None the operator's. `headers` replace what would be sent."""
-        connection = http.client.HTTPConnection(str(self.address.hostname), self.address.port or 80, timeout=20)
+        """`target` goes out as it is, from the address `peer` of this machine.
+
+        A `key` of "" sends none, None the operator's. `headers` replace what would be sent.
+        """
+        connection = http.client.HTTPConnection(
+            str(self.address.hostname), self.address.port or 80, timeout=20, source_address=(peer, 0)
+        )
         given = {name.lower(): value for name, value in (headers or {}).items()}
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         own = {"host": self.address.netloc, "authorization": f"Bearer {self.key if key is None else key}"}

@@ -128,9 +128,9 @@ def test_two_projects_are_born_with_different_keys_and_nothing_else(plane: Plane
 
 @attack("cross-tenant access")
 def test_a_key_of_one_project_is_nothing_in_another(plane: Plane, other: Plane) -> None:
-    seen = [plane.ask(method, path, {} if method == "POST" else None, key=other.key).status for method, path in routes()]
-    assert seen[0] == 401
-    assert set(seen) <= {401, 429}, "whoever shows a wrong key again and again waits for the answer"
+    for number, (method, path) in enumerate(routes()):
+        peer = f"127.2.0.{number % 250 + 1}"  # whoever shows a wrong key again and again has to wait
+        assert plane.ask(method, path, {} if method == "POST" else None, key=other.key, peer=peer).status == 401, path
 
 
 @attack("redirect and rebinding")

@@ -55,7 +55,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 def test_a_snapshot_with_health_data_is_removed_by_nobody_and_the_attempt_is_recorded(app: App) -> None:
     assert "health" in app.kernel.rule(OPERATOR, "dataset.read", VISITS).labels["classes"]
-    remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger)
+    remover, names = app.governance.privacy.retention.removers[0], Names(app.ledger, app.blobs)
     for actor in (DPO, WORKER):
         with pytest.raises(Denied, match="no snapshot of it is removed as a whole") as caught:
             remover.expire(actor, VISITS, names=names)
@@ -66,7 +66,7 @@ def test_a_snapshot_with_health_data_is_removed_by_nobody_and_the_attempt_is_rec
 
 
 def test_what_holds_none_is_for_retention_to_judge(app: App) -> None:
-    judged = app.governance.privacy.retention.removers[0].expire(DPO, PLAIN, names=Names(app.ledger))
+    judged = app.governance.privacy.retention.removers[0].expire(DPO, PLAIN, names=Names(app.ledger, app.blobs))
     assert judged.rule == "retention"
 
 
