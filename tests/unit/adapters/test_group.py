@@ -205,6 +205,23 @@ def test_a_commit_that_is_interrupted_interrupts_its_thread_and_fails_the_others
     assert crowd.first(count).result(20) == 1
 
 
+def test_nobody_whose_commit_was_interrupted_is_told_that_nothing_was_kept(disk: Disk, crowd: Crowd) -> None:
+    """The interruption may come after the store has kept it: whoever tries again would do it twice."""
+    commit = disk.commit
+
+    def kept_and_interrupted(batch: Batch) -> None:
+        commit(batch)
+        raise KeyboardInterrupt
+
+    disk.commit = kept_and_interrupted  # type: ignore[method-assign]
+    futures = [crowd.first(count), crowd.then(count)]
+    crowd.release.set()
+    error = futures[0].exception(20)
+    assert disk.size == 2
+    assert isinstance(error, Unavailable)
+    assert (error.facts, error.hint) == ({"outcome": "unknown"}, "look before you do it again.")
+
+
 def test_a_block_that_raises_leaves_nothing_and_costs_the_others_nothing(disk: Disk, crowd: Crowd) -> None:
     futures = [crowd.first(count), crowd.then(fail), crowd.then(count)]
     crowd.release.set()
