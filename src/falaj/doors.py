@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,11 @@ def keyring(folder: Path, pepper: bytes, settings: ServerSettings) -> Keyring:
         (settings.tokens_claim, settings.tokens_roles),
     )  # fmt: skip
     if settings.tokens_issuer:
+        issuers[-1] = replace(
+            issuers[-1], clients=frozenset(settings.tokens_clients.split()),
+            types=frozenset(settings.tokens_types.split()) or issuers[-1].types,
+            longest_s=settings.tokens_longest_s or issuers[-1].longest_s,
+        )  # fmt: skip
         library()  # now, and not while the first of its holders waits
     return Keyring(folder / "keys.json", pepper, JwtTokens(issuers) if issuers else None)
 

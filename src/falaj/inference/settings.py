@@ -75,6 +75,12 @@ class ServerSettings:
     tokens_claim: str = "roles"
     tokens_roles: str = ""
     """`value=role value=role`."""
+    tokens_clients: str = ""
+    """To whom its tokens must have been issued (`client_id` or `azp`); empty for anybody. With it no ID token is taken."""
+    tokens_types: str = ""
+    """What the header of its tokens may call itself; empty for JWT and at+jwt."""
+    tokens_longest_s: float = 0.0
+    """How far their beginning and end may be apart; 0: as far as they like. None ends more than a day from now."""
     timeout_ms: int = 0
     """After so long nobody waits for an answer, where the caller does not say; 0: never."""
     trace_url: str = ""

@@ -50,6 +50,12 @@ class Issuer:
     """Which claim tells the roles: a list of texts, or one text of words."""
     roles: Mapping[str, str] | None = None
     """The claim's value → a role here; any other value gives none. None: the values are roles of this project."""
+    clients: frozenset[str] = frozenset()
+    """To whom a token must have been issued (RFC 9068 section 2.2), and then no ID token is taken; empty for anybody."""
+    types: frozenset[str] = frozenset({"jwt", "at+jwt"})
+    """What a token's header may call itself, in small letters."""
+    longest_s: float = float("inf")
+    """How far its beginning and its end may be apart; its end is never further away than LONGEST_S."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ class JwtTokens:
         if (
             header.get("alg") != key.algorithm
             or not isinstance(kind, str)
-            or kind.lower() not in ("jwt", "at+jwt")
+            or kind.lower() not in key.issuer.types
             or not header.keys().isdisjoint(("crit", "b64", "zip"))
         ):
             raise Unauthenticated("The token is signed in a way that is not taken here.", "EdDSA, ES256 and RS256 are.")
@@ -167,11 +173,26 @@ def _token(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Token:
         raise Unauthenticated("The token is not good yet.", "set the clock right, here or at its issuer.")
     if until > now + LONGEST_S + LEEWAY_S:
         raise Unauthenticated(f"The token is good for more than {LONGEST_S / 3600:.0f} h.", "ask for one that ends sooner.")
+    if until - begins > issuer.longest_s + LEEWAY_S:
+        raise Unauthenticated(
+            f"The token is good for more than {issuer.longest_s / 60:.0f} min.", "ask for one that ends sooner."
+        )
+    if issuer.clients:
+        _check_client(claims, issuer.clients)
     if "cnf" in claims:
         raise Unauthenticated("The token is bound to its sender, which is not checked here.", "ask for a bearer token.")
     jti = claims.get("jti", "")
     actor = Actor(name, "service", _roles(claims.get(issuer.claim), issuer.roles))
     return Token(actor, jti if isinstance(jti, str) else "", issued if issued is not None else begins, until + LEEWAY_S)
+
+
+def _check_client(claims: Mapping[str, Any], clients: frozenset[str]) -> None:
+    """Raises Unauthenticated for an ID token, and for one that was issued to somebody who may not come here."""
+    if not claims.keys().isdisjoint(("nonce", "at_hash", "c_hash")):
+        raise Unauthenticated("An ID token opens nothing.", "send the access token.")
+    client = claims.get("client_id", claims.get("azp"))
+    if not isinstance(client, str) or client not in clients or claims.get("azp", client) != client:
+        raise Unauthenticated("The token was issued to another client (client_id).", _HINT)
 
 
 def _roles(given: Any, mapped: Mapping[str, str] | None) -> tuple[str, ...]:

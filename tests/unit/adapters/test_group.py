@@ -237,6 +237,23 @@ def test_who_is_interrupted_while_it_waits_for_the_commit_holds_up_nobody() -> N
         assert sum(not other.locked() for other in others) == (2 if is_woken else 0)
 
 
+def test_nobody_whose_commit_was_interrupted_is_told_that_nothing_was_kept(disk: Disk, crowd: Crowd) -> None:
+    """The interruption may come after the store has kept it: whoever tries again would do it twice."""
+    commit = disk.commit
+
+    def kept_and_interrupted(batch: Batch) -> None:
+        commit(batch)
+        raise KeyboardInterrupt
+
+    disk.commit = kept_and_interrupted  # type: ignore[method-assign]
+    futures = [crowd.first(count), crowd.then(count)]
+    crowd.release.set()
+    error = futures[0].exception(20)
+    assert disk.size == 2
+    assert isinstance(error, Unavailable)
+    assert (error.facts, error.hint) == ({"outcome": "unknown"}, "look before you do it again.")
+
+
 def test_a_block_that_raises_leaves_nothing_and_costs_the_others_nothing(disk: Disk, crowd: Crowd) -> None:
     futures = [crowd.first(count), crowd.then(fail), crowd.then(count)]
     crowd.release.set()

@@ -172,3 +172,30 @@ def test_endpoints_are_told_of_the_provider_and_its_keys_are_put_where_they_read
     names = (told["tokens_issuer"], told["tokens_audience"], told["tokens_jwks"])
     (issuer,) = issuers_of(None, *names, (told["tokens_claim"], told["tokens_roles"]))
     assert dict(issuer.roles or {})["risk"] == "approver"
+
+
+def test_what_opens_nothing_here_opens_nothing_at_an_endpoint(app: App, op: Op, tmp_path: Path) -> None:
+    from falaj.core.errors import Unauthenticated
+    from falaj.doors import keyring
+    from falaj.inference.settings import ServerSettings
+    from falaj.ports.identity import Credential
+
+    settings = ServerSettings("noshow", "blobs", "online", "key.pub", "pepper", **app.access.door())
+    app.access.oidc.provider.refresh()  # type: ignore[union-attr]
+    (tmp_path / "keys.json").write_text("{}")
+    ring = keyring(tmp_path, b"p" * 32, settings)
+    ring.look()
+    good = op.signed(op.claims())
+    assert ring.actor(good.encode()).name == app.access.identity.authenticate(Credential(good)).name
+    now = int(op.claims()["iat"])
+    for wrong in (
+        op.signed(op.claims(client_id="another", azp="another")),
+        op.signed(op.claims(client_id="another")),
+        op.signed(op.claims(nonce="n")),
+        op.signed(op.claims(exp=now + 3600)),
+        op.signed(op.claims(), typ="JWT"),
+    ):
+        with pytest.raises(Unauthenticated):
+            app.access.identity.authenticate(Credential(wrong))
+        with pytest.raises(Unauthenticated):
+            ring.actor(wrong.encode())

@@ -230,4 +230,7 @@ def _again(failure: BaseException) -> BaseException:
         return type(failure)(failure.message, failure.hint, **failure.facts)
     if isinstance(failure, Exception):
         return Bug(f"The ledger's commit failed: {type(failure).__name__}: {failure}")
-    return Unavailable("The commit that this change shared with others was broken off.", "try again.")
+    return Unavailable(
+        "The commit that this change shared with others was broken off: it is not known whether the change was kept.",
+        "look before you do it again.", outcome="unknown",
+    )  # fmt: skip

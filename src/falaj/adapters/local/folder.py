@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from falaj.adapters.local.signing import sync_folder
 from falaj.core.codec import encode
 from falaj.core.errors import Unavailable
 from falaj.ports.host import Wanted
@@ -38,6 +39,7 @@ def write_json(path: Path, body: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+        sync_folder(path.parent)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
