@@ -69,6 +69,8 @@ kind: DataContract
 id: c11c
 version: 1.0.0
 status: active
+customProperties:
+  - {property: purposes, value: [care]}
 schema:
   - name: visits
     properties:
@@ -119,6 +121,8 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         "name": "clinic",
         "serve_port": 0,
         "serve_grpc": "off",
+        "zone": "uae-onshore",
+        "purpose": "care",
     }
     init_project(folder, given)
     with open_app(folder, given) as app:
