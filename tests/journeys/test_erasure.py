@@ -123,8 +123,6 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         "name": "clinic",
         "serve_port": 0,
         "serve_grpc": "off",
-        "zone": "uae-onshore",
-        "purpose": "care",
     }
     init_project(folder, given)
     with open_app(folder, given) as app:
