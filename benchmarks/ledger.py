@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.figure import Figure
 from falaj.adapters.ledgers.batch import Batch, BatchTransaction
+from falaj.adapters.local.keys import OneKey
 from falaj.adapters.local.ledger import SqliteLedger
 from falaj.adapters.local.signing import SigningKey, verifier
 from falaj.core.actor import Actor
@@ -210,7 +211,7 @@ def postgresql(place: Path) -> Iterator[Any]:
 
     place.chmod(0o711)
     with postgresql_server(place / "server", 0, "-c", "fsync=on") as url:
-        ledger = PostgresLedger(url, "bench", key=SigningKey.generate(), busy_seconds=30)
+        ledger = PostgresLedger(url, "bench", keys=OneKey(SigningKey.generate()), busy_seconds=30)
         yield ledger
         ledger.close()
 

@@ -9,7 +9,7 @@ long way, by `event_of`, which also says what is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any
@@ -38,8 +38,16 @@ _REF = rf"{_NAME}/{_NAME}(?:@[A-Za-z0-9][A-Za-z0-9_.\-]{{0,79}})?"
 _HEAD = re.compile(rf'\{{"actor":(\{{[^{{}}]*\}}),"at":"({_AT})","changes":\[')
 _CHANGE = re.compile(rf',"key":"{_TEXT}","kind":"{_TEXT}"\}}(,\{{"body":|\],"facts":)')
 _TAIL = re.compile(rf',"seq":(0|[1-9][0-9]{{0,14}}),"subject":"({_REF})","trace":"{_TEXT}","verb":"{_TEXT}"\}}')
+_PLAIN = re.compile(
+    _HEAD.pattern + rf'\{{"body":(\{{[^{{}}\\]*\}}),"key":"{_TEXT}","kind":"{_TEXT}"\}}\],"facts":(\{{.*\}})' + _TAIL.pattern
+)
+"""The commonest leaf in one look: one change, whose body has no body in it."""
 _LONGEST_INTEGER = 15
 """Digits of an integer that is below 2**53 whatever they are."""
+
+
+_entry: Callable[[Sequence[Any]], Entry] = Entry._make
+"""As the constructor, for a third of the time."""
 
 
 class _Unusual(Exception):
@@ -70,6 +78,11 @@ def took_ms(facts: Any) -> int:
 
 def _skim(text: str) -> Entry:
     """Each value has to be written again as exactly the text that it was read from, or it is not as RFC 8785 asks."""
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None and text.isascii() and plain[1] in _ACTORS:
+        found = _at_once(plain)
+        if found is not None:
+            return found
     head = _HEAD.match(text)
     if head is None or head[1] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
         raise _Unusual
@@ -98,6 +111,24 @@ def _skim(text: str) -> Entry:
     if tail is None or ".." in tail[2]:
         raise _Unusual
     return Entry(int(tail[1]), tail[4], tail[2], head[2], changes, took_ms(facts) if '"took_ms":' in text else 0)
+
+
+def _at_once(plain: re.Match[str]) -> Entry | None:
+    """What a plain leaf says; None where it has to be looked at piece by piece.
+
+    Body and facts are read and written again together. That is as strict as apart: with an even number of quotation marks, no
+    escape and its two braces at its ends, the body ends where it ends, so that the rest is the facts and nothing else.
+    """
+    _actor, at, body, key, kind, facts, seq, subject, _trace, verb = plain.groups()
+    if body.count('"') & 1 or ".." in subject:
+        return None
+    both = f"[{body},{facts}]"
+    value, end = _scan(both, 0)
+    if end != len(both) or len(value) != 2 or type(value[1]) is not dict or "".join(_rewrite(value, 0)) != both:
+        return None
+    datetime.fromisoformat(at)
+    took = took_ms(value[1]) if '"took_ms":' in facts else 0
+    return _entry((int(seq), verb, subject, at, [(kind, key, body.encode())], took))
 
 
 def _integer(text: str) -> int:

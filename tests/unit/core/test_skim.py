@@ -160,3 +160,29 @@ def test_no_more_actors_are_remembered_than_there_is_room_for() -> None:
     assert len(skim._ACTORS) == skim._MOST_ACTORS
     skim._ACTORS.clear()
     skim._ACTORS.update(before)
+
+
+@pytest.mark.parametrize(
+    ("body", "facts"),
+    [
+        ('{"a":"}', '{"},{"x":1}'),  # only together would they read as two objects
+        ('{"a":"}', '{"}'),
+        ('{"a":1,"a":1}', "{}"),
+        ('{"b":1,"a":1}', "{}"),
+        ('{"a": 1}', "{}"),
+        ("{}", '{"a":{}},"seq":1,"x":{}'),
+        ("{}", '{"b":1},{"a":1}'),
+    ],
+)
+def test_body_and_facts_that_are_read_together_are_read_as_strictly_as_apart(body: str, facts: str) -> None:
+    head = (
+        '{"actor":{"grant":"","kind":"person","name":"a","roles":[],"zone":"local"},"at":"2013-05-01T09:30:00.000Z","changes":['
+    )
+    tail = ',"seq":1,"subject":"model/a","trace":"","verb":"a.b"}'
+    good = f'{head}{{"body":{{"a":1}},"key":"k","kind":"t"}}],"facts":{{"n":1}}{tail}'.encode()
+    assert entry_of(good) == the_long_way(good)  # from here on the actor is known
+    assert entry_of(good) == the_long_way(good)
+    leaf = f'{head}{{"body":{body},"key":"k","kind":"t"}}],"facts":{facts}{tail}'.encode()
+    assert the_long_way(leaf) is None
+    with pytest.raises(InvalidInput):
+        entry_of(leaf)

@@ -70,25 +70,25 @@ class Walk:
         if hashed != stored_hash:
             self.fault("hashes", f"event {seq} does not have the hash that is stored for it")
         try:
-            entry = entry_of(leaf)
+            told_seq, told_verb, told_subject, told_at, changes, took_ms = entry_of(leaf)
         except FalajError as exc:
             self.fault("leaves", f"event {seq} cannot be read: {exc.message}")
         else:
             if self.events == self.covered:
-                self.uncovered_since = entry.at
-            if entry.seq != seq:
-                self.fault("leaves", f"event {seq} says of itself that it is number {entry.seq}")
-            if entry.verb != verb or entry.subject != subject or entry.at != at:
+                self.uncovered_since = told_at
+            if told_seq != seq:
+                self.fault("leaves", f"event {seq} says of itself that it is number {told_seq}")
+            if told_verb != verb or told_subject != subject or told_at != at:
                 self.fault("leaves", f"event {seq} is filed under another verb, subject or time than it says")
-            for kind, key, body in entry.changes:
+            for kind, key, body in changes:
                 if body is None:
                     self.state.pop((kind, key), None)
                 else:
                     self.state[kind, key] = sha256(body).digest()
-            if entry.took_ms or entry.at < self.clock.latest:
-                self.clock.tick(seq, entry.at, entry.took_ms)
+            if took_ms or told_at < self.clock.latest:
+                self.clock.tick(seq, told_at, took_ms)
             else:
-                self.clock.latest = entry.at  # nearly always so; the call would cost as much as the comparison
+                self.clock.latest = told_at  # nearly always so; the call would cost as much as the comparison
         hashes.append(hashed)
         self.events += 1
         if len(hashes) == _AT_ONCE or self.events in self.sizes:
