@@ -27,6 +27,8 @@ class Policing:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self.allowed: dict[str, float] = {}
+        """right → until when the worker need not ask for it again, in seconds of a clock that never goes back."""
 
     @cached_property
     def policy(self) -> Policy:
