@@ -50,6 +50,18 @@ class Lives:
     def _gone(self) -> frozenset[str]:
         return frozenset(key for key, _ in self.ledger.find("expired", prefix="model/"))
 
+    @cached_property
+    def _left(self) -> dict[str, list[datetime]]:
+        """model → the ends of its releases, and when the name of the champion went on to another. Read once: a round asks about
+        every snapshot that each of them learned from."""
+        found: dict[str, list[datetime]] = {}
+        for _, body in self.ledger.find("release"):
+            found.setdefault(str(body["model"]), []).append(moment(body.get("outcome_at") or body["at"]))
+        for event in self.ledger.events(verb="model."):
+            if event.facts.get("left"):
+                found.setdefault(str(event.facts["left"]), []).append(moment(event.at))
+        return found
+
     def learned_from(self, snapshot: Ref) -> tuple[Ref, ...]:
         """The registered versions, kept or not, that were trained on that snapshot."""
         return tuple(Ref.parse(text) for text in sorted(self._learned.get(str(snapshot), ())))
@@ -65,7 +77,5 @@ class Lives:
             return moment(record["at"]) if record else None
         if model in self.alive or model not in self.served:
             return None
-        ends = [moment(body.get("outcome_at") or body["at"]) for _, body in self.ledger.find("release") if body["model"] == model]
-        left = [moment(event.at) for event in self.ledger.events(verb="model.") if event.facts.get("left") == model]
         since = [body["created_at"] for body in (self._models.get(model),) if body]
-        return max([*ends, *left, *(moment(text) for text in since)], default=None)
+        return max([*self._left.get(model, ()), *(moment(text) for text in since)], default=None)
