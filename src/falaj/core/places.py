@@ -121,7 +121,7 @@ class Places:
     def reaching(self, zone: str) -> str:
         """Which addresses are in the zone, as `within` reads it, the first match first: `-127.0.0.2/32 +127.0.0.0/8`."""
         own = [(network, self.home) for network in LOOPBACK]
-        found = sorted((*self.networks, *own), key=_size)  # sorted keeps what is declared of a loopback network before ours
+        found = (*sorted(self.networks, key=_size), *own)  # whatever is declared comes before ours, as in `of_address`
         return " ".join(f"{'+' if there == zone else '-'}{network}" for network, there in found)
 
 

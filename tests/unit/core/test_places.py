@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from falaj.core.errors import InvalidInput
@@ -130,6 +130,7 @@ def _first(address: IPv4Address | IPv6Address, length: int) -> str:
     return str(ip_network((address, length), strict=False).network_address)
 
 
+@example({"0.0.0.0/1": "local", "0.0.0.0/0": "local"}, IPv4Address("127.0.0.0"), "uae-onshore")  # wider than the loopback network
 @given(networks=NETWORKS, address=ADDRESS, home=st.sampled_from(ZONES))
 def test_an_address_that_no_network_holds_is_unknown_unless_it_is_this_machine(
     networks: dict[str, str], address: IPv4Address | IPv6Address, home: str
