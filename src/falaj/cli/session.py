@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,16 +37,12 @@ def read(path: Path) -> Mapping[str, Any] | None:
 
 def write(path: Path, body: Mapping[str, Any]) -> None:
     """The whole file or none of it, mode 0600 in a folder of mode 0700. Raises Unavailable where it cannot be written."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    from falaj.adapters.local.signing import write_over
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.parent.chmod(0o700)
-        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_over(path, json.dumps(body).encode())
     except OSError as exc:
         raise Unavailable(f"{path} cannot be written: {exc.strerror}.", "check who owns it, or set XDG_CONFIG_HOME.") from exc
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from falaj.adapters.local.signing import open_secret, write_once
+from falaj.adapters.local.signing import open_secret, write_once, write_over
 from falaj.core.errors import InvalidInput
 
 LIFE = timedelta(hours=1)
@@ -68,7 +66,7 @@ class Authority:
         names = [x509.UniformResourceIdentifier(identity_of(self.project, service)), *map(_name, wanted)]
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = self._sign(builder, names, usage)
-        _replace(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
+        write_over(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
         return True
 
     def admit(self, request: bytes, service: str, now: datetime, life: timedelta | None = None) -> bytes:
@@ -191,13 +189,3 @@ def _new_key() -> bytes:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

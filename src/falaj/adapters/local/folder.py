@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from falaj.adapters.local.signing import sync_folder
+from falaj.adapters.local.signing import write_over
 from falaj.core.codec import encode
 from falaj.core.errors import Unavailable
 from falaj.ports.host import Wanted
@@ -31,18 +30,7 @@ def write_json(path: Path, body: Any) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == data:
             return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    write_over(path, data)
 
 
 @contextlib.contextmanager

@@ -156,6 +156,25 @@ def write_once(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_over(path: Path, data: bytes) -> None:
+    """Writes a file that only its owner reads, in the place of whatever was there: whole or not at all, and durably.
+
+    Raises OSError.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder durable, as fsync makes the bytes of a file durable."""
     handle = os.open(folder, os.O_RDONLY)

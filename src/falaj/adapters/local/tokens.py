@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from falaj.adapters.local.signing import SigningKey
+from falaj.adapters.local.signing import SigningKey, write_over
 
 
 def mint(claims: Mapping[str, Any], key: SigningKey) -> str:
@@ -48,13 +46,7 @@ def publish(path: Path, key: SigningKey) -> Path:
     data = json.dumps(body, sort_keys=True).encode()
     if path.is_file() and path.read_bytes() == data:
         return path
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_over(path, data)
     return path
 
 
