@@ -109,9 +109,9 @@ class Journey:
         return [dict(record) for _, record in self.app.predictions_of("noshow").follow(Cursor())]
 
 
-@pytest.fixture(scope="module")
-def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
-    folder = tmp_path_factory.mktemp("clinic")
+@pytest.fixture
+def journey(tmp_path: Path) -> Iterator[Journey]:
+    folder = tmp_path
     (folder / "clinic_project.py").write_text(PROJECT)
     (folder / "visits.odcs.yaml").write_text(CONTRACT)
     given = {
@@ -142,7 +142,15 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
     sys.modules.pop("clinic_project", None)
 
 
-def test_the_server_reads_sealed_features_and_logs_sealed_requests(journey: Journey) -> None:
+def test_a_person_is_served_found_and_erased_from_every_store(journey: Journey) -> None:
+    """One journey, since each part of it stands on what the one before it left."""
+    _asked_with_sealed_features_and_logged_sealed(journey)
+    _nobody_is_named_in_any_file(journey)
+    _in_every_store_and_erased_from_all_of_them_at_once(journey)
+    _the_audit_trail_and_the_snapshots_still_verify(journey)
+
+
+def _asked_with_sealed_features_and_logged_sealed(journey: Journey) -> None:
     one, two = journey.ask(WHO), journey.ask(OTHER)
     assert one["missing_views"] == two["missing_views"] == []
     first, second = journey.records()
@@ -151,7 +159,7 @@ def test_the_server_reads_sealed_features_and_logs_sealed_requests(journey: Jour
     assert second["request"]["emirates_id"] == OTHER
 
 
-def test_before_and_after_erasure_no_file_names_anybody(journey: Journey) -> None:
+def _nobody_is_named_in_any_file(journey: Journey) -> None:
     there = everything(journey.app.state)
     for who in (WHO, OTHER, *(emirates_id(n) for n in range(150))):
         assert who not in there
@@ -159,7 +167,7 @@ def test_before_and_after_erasure_no_file_names_anybody(journey: Journey) -> Non
     assert "visits" in there, "the search finds what lies in clear"
 
 
-def test_a_person_is_in_every_store_and_erased_from_all_of_them_at_once(journey: Journey) -> None:
+def _in_every_store_and_erased_from_all_of_them_at_once(journey: Journey) -> None:
     app = journey.app
     stores, vault = app.governance.sealing.stores, app.governance.sealing.vault
     found = {store.name: store.find(WHO) for store in stores}
@@ -186,7 +194,7 @@ def test_a_person_is_in_every_store_and_erased_from_all_of_them_at_once(journey:
     assert WHO not in everything(app.state)
 
 
-def test_the_audit_trail_and_the_snapshots_still_verify(journey: Journey) -> None:
+def _the_audit_trail_and_the_snapshots_still_verify(journey: Journey) -> None:
     app = journey.app
     app.audit.checkpoint(SERVICE, Ref("ledger", "local"))
     for record in journey.records():

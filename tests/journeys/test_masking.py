@@ -30,9 +30,9 @@ CLASSES = {
 }
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    found = Installation(tmp_path_factory.mktemp("state"))
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Installation]:
+    found = Installation(tmp_path)
     found.store()
     wanted = replace(found.wanted(found.arm(classification=CLASSES)), mask={"class:restricted": "hash", "distance": "drop"})
     found.keys_of = found.key("app", "caller")
@@ -45,7 +45,12 @@ def bytes_of(folder: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_no_masked_value_is_in_any_file_of_the_endpoint(place: Installation) -> None:
+def test_a_masked_value_is_nowhere_and_the_log_says_what_it_was_written_without(place: Installation) -> None:
+    _nothing_masked_is_in_any_file(place)
+    _labels_find_the_hashed_unit(place)
+
+
+def _nothing_masked_is_in_any_file(place: Installation) -> None:
     request = {
         **REQUEST, "flight_id": SECRETS[0], "tailnum": SECRETS[1], "mail": SECRETS[2], SECRETS[3]: 1, "distance": 98765.25,
     }  # fmt: skip
@@ -72,7 +77,7 @@ def test_no_masked_value_is_in_any_file_of_the_endpoint(place: Installation) -> 
         assert json.dumps(secret).strip('"').encode() not in held
 
 
-def test_the_log_says_what_it_was_written_without_and_labels_find_the_hashed_unit(place: Installation) -> None:
+def _labels_find_the_hashed_unit(place: Installation) -> None:
     records = [record for _, record in SegmentPredictions(place.folder / "segments").follow()]
     made = [record for record in records if record["kind"] == "prediction"]
     assert len(made) == 5

@@ -49,7 +49,7 @@ def test_the_champion_is_scored_with_its_own_recipe_on_the_same_rows(world: Life
     """Both recipes differ; the same model again loses nothing against itself."""
     found = named(world.judged(world.candidate("r-same")))
     assert found["roc_auc_vs_champion"].seen.startswith("0.0000 [0.0000, 0.0000]")
-    assert named(world.judged(Ref("candidate", "delay", "r-blind"))) != found
+    assert named(world.judged(world.candidate("r-other", "blind"))) != found
 
 
 def test_too_strict_a_floor_denies_one_in_reach_holds(world: Life) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -129,8 +130,10 @@ def test_a_link_out_of_the_project_is_not_followed(app: App, tmp_path: Path) -> 
 
 
 def predicted(app: App, *trips: str) -> None:
+    """A log of these predictions alone."""
     folder = app.state / "serving" / "delay" / "segments"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     log, mask = PredictionLog(folder), mask_of(app, "delay")
 
     def lines(segment: int, row: int) -> list[bytes]:
