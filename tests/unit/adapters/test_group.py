@@ -5,10 +5,12 @@ The interleavings are forced: a store that waits inside its commit, and a queue 
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -205,36 +207,140 @@ def test_a_commit_that_is_interrupted_interrupts_its_thread_and_fails_the_others
     assert crowd.first(count).result(20) == 1
 
 
-def test_who_is_interrupted_while_it_waits_for_the_commit_holds_up_nobody() -> None:
-    """Also where it was to wake others: its ticket is withdrawn, or it wakes them on its way out."""
+class Interrupted:
+    """The ticket of a thread that is interrupted while it waits for the commit: before or after it is told something."""
 
-    class Interrupted:
-        def __init__(self, ticket: threading.Lock, is_woken: bool) -> None:
-            self.ticket, self.is_woken = ticket, is_woken
+    def __init__(self, is_told: bool) -> None:
+        self.is_told, self._lock = is_told, closed()
 
-        def acquire(self) -> None:
-            if self.is_woken:
-                self.ticket.acquire()
-            raise KeyboardInterrupt
+    def acquire(self) -> None:
+        if self.is_told:
+            assert self._lock.acquire(timeout=20)
+        raise KeyboardInterrupt
 
-        def release(self) -> None:
-            self.ticket.release()
+    def release(self) -> None:
+        self._lock.release()
 
-    for is_woken in (False, True):
-        lock = threading.Lock()
-        lock.acquire()
-        group = groups.OpenGroup(Disk().begin())
-        others = [threading.Lock() for _ in range(5)]
-        for other in others:
-            other.acquire()
-        ticket: Any = Interrupted(lock, is_woken)
-        group.tickets = [*others, ticket]
-        if is_woken:
-            group.tickets.pop().release()
-        with pytest.raises(KeyboardInterrupt):
-            group.wait(ticket)
-        assert ticket not in group.tickets
-        assert sum(not other.locked() for other in others) == (2 if is_woken else 0)
+
+def closed() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_who_is_interrupted_while_it_waits_for_the_commit_holds_up_nobody(disk: Disk, group: Group, is_told: bool) -> None:
+    """Its ticket is withdrawn, or it wakes the next on its way out; and those after it count on it no longer."""
+    with group._door:
+        group._taken = True
+    ahead = group.join()
+    one, two = closed(), closed()
+    ticket: Any = Interrupted(is_told)
+    ahead.members = 3
+    ahead.tickets.extend([ticket, one, two] if is_told else [one, ticket, two])
+    group._commit()
+    assert group._coming == 3
+    with pytest.raises(KeyboardInterrupt):
+        group._wait_for(ahead, ticket)
+    assert ticket not in ahead.tickets
+    assert [one.locked(), two.locked()] == [False, is_told]
+    for waiting in (one, two):
+        group._wait_for(ahead, waiting)
+    assert (group._coming, group._taken) == (0, False)
+    with group.transaction() as tx:
+        count(tx)
+
+
+def test_who_is_interrupted_before_the_commit_leaves_it_to_the_others(disk: Disk, group: Group) -> None:
+    with group._door:
+        group._taken, group._coming = True, 1
+    left = group.join()
+    left.members = 1
+    ticket: Any = Interrupted(is_told=False)
+    assert group._hand_on(left, ticket)
+    with pytest.raises(KeyboardInterrupt):
+        group._wait_for(left, ticket)
+    assert (disk.commits, list(left.tickets), group._taken) == ([], [], False)
+    settled = groups.OpenGroup(left.batch)
+    group._seen(settled)  # the last of those before is awake: nobody is left to commit but itself
+    assert (disk.commits, group._taken, group._open) == ([[]], False, None)
+
+
+def test_who_is_interrupted_as_the_turn_comes_to_it_commits_for_the_others(disk: Disk, group: Group) -> None:
+    with group._door:
+        group._taken, group._coming = True, 1
+    left = group.join()
+    left.members = 2
+    ticket: Any = Interrupted(is_told=True)
+    other = closed()
+    assert group._hand_on(left, ticket)
+    left.tickets.append(other)
+    group._seen(groups.OpenGroup(left.batch))
+    with pytest.raises(KeyboardInterrupt):
+        group._wait_for(left, ticket)
+    assert (disk.commits, other.locked(), group._coming) == ([[]], False, 1)
+    group._wait_for(left, other)
+    assert (group._coming, group._taken) == (0, False)
+
+
+def test_a_group_stays_open_until_the_last_who_was_told_of_the_one_before_is_seen(disk: Disk, group: Group) -> None:
+    """They find the turn free, and need not be woken for it a second time."""
+    before = groups.OpenGroup(disk.begin())
+    disk.rollback()
+    group._coming = 2
+    with ThreadPoolExecutor(2) as pool:
+        crowd = Crowd(group, pool)
+        one = crowd.first(count)
+        crowd.release.set()
+        wait_for(lambda: not group._taken)
+        assert (one.done(), disk.commits) == (False, [])
+        group._seen(before)
+        two = crowd.first(count)
+        wait_for(lambda: not group._taken)
+        assert (one.done(), two.done(), disk.commits) == (False, False, [])
+        group._seen(before)
+        assert [one.result(20), two.result(20)] == [1, 2]
+    assert disk.commits == [[0, 1]]
+
+
+def test_a_crowd_that_writes_fails_and_pauses_ends_and_every_acknowledged_write_is_there(
+    disk: Disk, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST", 7)
+    commit, told = disk.commit, list[str]()
+
+    def sometimes(batch: Batch) -> None:
+        if len(disk.commits) % 11 == 10 and disk.rollbacks < 40:
+            raise Unavailable("The disk is full.")
+        commit(batch)
+
+    disk.commit = sometimes  # type: ignore[method-assign]
+
+    def write(name: int) -> None:
+        chance = random.Random(name)
+        for n in range(60):
+            key = f"{name}-{n}"
+            with suppress(Unavailable, ZeroDivisionError):
+                if chance.random() < 0.05:
+                    with group.alone() as batch:
+                        assert batch.frontier.size == disk.size
+                    continue
+                with group.transaction() as tx:
+                    tx.append(event("a.b", "model/delay", put(key, n=n)))
+                    if chance.random() < 0.2:
+                        raise ZeroDivisionError
+                told.append(key)
+            if chance.random() < 0.2:
+                time.sleep(chance.random() / 200)
+
+    threads = [threading.Thread(target=write, args=(name,), daemon=True) for name in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(told) == sorted(key for _, key in disk.records)
+    assert (group._coming, group._taken, group._open, disk.is_held) == (0, False, None, False)
 
 
 def test_nobody_whose_commit_was_interrupted_is_told_that_nothing_was_kept(disk: Disk, crowd: Crowd) -> None:

@@ -1,8 +1,12 @@
 """Group: threads that write at once take turns and share one commit; each returns when its own writes are durable.
 
 Making a commit durable takes milliseconds, whatever is in it. So the transactions of one process go into one batch, one after
-another, first come first served, for as long as somebody is waiting; whoever finds nobody behind it commits for all. A lone
-writer finds nobody, and commits at once: nothing here ever waits for company.
+another, first come first served, for as long as somebody is waiting or on its way back from the last commit; whoever finds
+nobody behind it commits for all. A lone writer finds nobody, and commits at once.
+
+Threads that wait for the turn have to be woken twice, once for it and once for the result, and to wake a thread takes as long
+as to write an event. So those who are told of a commit one after the other find the turn free as they come by, and the group
+stays open until the last of them was seen.
 
 A transaction sees what those before it in its group have written, as if they were committed. So it shares their fate: if the
 commit fails, it fails for each of them, and also a block that raised after it saw such writes learns that they never happened.
@@ -37,8 +41,10 @@ class Group:
         """Guards the queue and the turn, for a moment each."""
         self._queue: deque[threading.Lock] = deque()
         self._taken = False
+        self._coming = 0
+        """Members of committed groups that have not been seen since."""
         self._open: OpenGroup | None = None
-        """The group that is being filled; touched by whoever has the turn."""
+        """The group that is being filled; touched by whoever has the turn. While nobody has it, somebody is coming."""
         self._here = threading.local()
 
     def transaction(self) -> AbstractContextManager[BatchTransaction]:
@@ -94,20 +100,10 @@ class Group:
             self._abandon()  # it has seen nothing but what is committed
             return
         group.members += 1
-        following = None
-        if not group.is_full():
-            with self._door:
-                if self._queue:
-                    following = self._queue.popleft()
-                    group.tickets.append(ticket)
-        if following is not None:
-            following.release()
-            group.wait(ticket)
+        if self._hand_on(group, ticket):
+            self._wait_for(group, ticket)
         else:
-            try:
-                self._settle()
-            finally:
-                self._pass_on()
+            self._commit()
         if group.failure is not None:
             raise _again(group.failure) from (raised or group.failure)
 
@@ -133,11 +129,72 @@ class Group:
 
     def _abandon(self) -> None:
         """Gives the turn back without having written anything."""
+        if not self._hand_on(self._open):
+            self._commit()
+
+    def _hand_on(self, group: OpenGroup | None, ticket: threading.Lock | None = None) -> bool:
+        """Gives the turn to the next in the queue, or to whoever comes by first. False: the caller has to commit now."""
         with self._door:
-            following = self._queue.popleft() if self._queue else None
+            following = None
+            if self._queue and not (group and group.is_full()):
+                following = self._queue.popleft()
+            elif self._coming and group and group.members and not group.is_full():
+                self._taken = False
+            else:
+                return False
+            if group and ticket:
+                group.tickets.append(ticket)
         if following is not None:
             following.release()
-            return
+        return True
+
+    def _wait_for(self, group: OpenGroup, ticket: threading.Lock) -> None:
+        """Until the group is settled, by another or, where the turn comes back, by this thread."""
+        while True:
+            try:
+                ticket.acquire()
+            except BaseException:
+                self._give_up(group, ticket)
+                raise
+            if group.is_settled:
+                self._seen(group)
+                return
+            if not self._hand_on(group, ticket):
+                self._commit()
+                return
+
+    def _give_up(self, group: OpenGroup, ticket: threading.Lock) -> None:
+        """The thread was interrupted. What it was told meanwhile, others rely on."""
+        was_told = False
+        with self._door:
+            is_settled = group.is_settled
+            try:
+                group.tickets.remove(ticket)
+            except ValueError:
+                was_told = True
+        if is_settled:
+            self._seen(group)
+        elif was_told:
+            self._abandon()
+
+    def _seen(self, group: OpenGroup) -> None:
+        """A member of a settled group is awake: it wakes the next, and is waited for no longer."""
+        group.wake()
+        leader = None
+        with self._door:
+            self._coming -= 1
+            left = self._open
+            if self._coming or self._taken or left is None:
+                return
+            self._taken = True
+            if left.tickets:
+                leader = left.tickets.popleft()
+        if leader is not None:
+            leader.release()
+        else:
+            self._commit()
+
+    def _commit(self) -> None:
         try:
             self._settle()
         finally:
@@ -159,6 +216,9 @@ class Group:
             if not isinstance(exc, Exception):
                 raise
         finally:
+            with self._door:
+                group.is_settled = True
+                self._coming += len(group.tickets)
             group.wake()
 
     def _pass_on(self) -> None:
@@ -176,28 +236,17 @@ class OpenGroup:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.members = 0
-        self.tickets: list[threading.Lock] = []
+        self.tickets: deque[threading.Lock] = deque()
+        """Of the members who wait to be told."""
         self.failure: BaseException | None = None
+        self.is_settled = False
         self._until = time.monotonic() + LONGEST_S
 
-    def wait(self, ticket: threading.Lock) -> None:
-        """Until the commit; then wakes others who wait for it."""
-        try:
-            ticket.acquire()
-        except BaseException:
-            with suppress(ValueError):
-                self.tickets.remove(ticket)  # not woken yet, so that nobody relies on it
-                raise
-            self.wake()
-            raise
-        self.wake()
-
     def wake(self) -> None:
-        """Two of those who wait, each of which wakes two more. All at once they would stand in each other's way for a third
-        of the time, since only one of them can run."""
-        for _ in range(2):
-            with suppress(IndexError):
-                self.tickets.pop().release()
+        """The next one of those who wait, who wakes the one after it. All at once they would stand in each other's way for a
+        third of the time, since only one of them can run."""
+        with suppress(IndexError):
+            self.tickets.popleft().release()
 
     def is_full(self) -> bool:
         return self.members >= MOST or self.batch.size >= LARGEST or time.monotonic() >= self._until
