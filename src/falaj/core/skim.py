@@ -25,7 +25,7 @@ except ImportError:  # pragma: no cover  # another Python than CPython
     c_make_encoder = c_make_scanner = None
 
 _ACTORS: set[str] = set()
-"""Texts of actors that were read the long way once. There are as many actors as people and programs."""
+"""How leaves begin whose actors were read the long way once. There are as many actors as people and programs."""
 _MOST_ACTORS = 4096
 _HIGH = re.compile("[\ue000-\U0010ffff]")
 """Keys with these are sorted otherwise by UTF-16 code units than by code points (RFC 8785, section 3.2.3)."""
@@ -39,9 +39,9 @@ _HEAD = re.compile(rf'\{{"actor":(\{{[^{{}}]*\}}),"at":"({_AT})","changes":\[')
 _CHANGE = re.compile(rf',"key":"{_TEXT}","kind":"{_TEXT}"\}}(,\{{"body":|\],"facts":)')
 _TAIL = re.compile(rf',"seq":(0|[1-9][0-9]{{0,14}}),"subject":"({_REF})","trace":"{_TEXT}","verb":"{_TEXT}"\}}')
 _PLAIN = re.compile(
-    _HEAD.pattern + rf'\{{"body":(\{{[^{{}}\\]*\}}),"key":"{_TEXT}","kind":"{_TEXT}"\}}\],"facts":(\{{.*\}})' + _TAIL.pattern
+    rf',"at":"({_AT})","changes":\[\{{"body":(\{{[^}}]*\}}),"key":"{_TEXT}","kind":"{_TEXT}"\}}\],"facts":(\{{.*\}}){_TAIL.pattern}'
 )
-"""The commonest leaf in one look: one change, whose body has no body in it."""
+"""The commonest leaf behind its actor, in one look: one change, whose body has no body in it."""
 _LONGEST_INTEGER = 15
 """Digits of an integer that is below 2**53 whatever they are."""
 
@@ -66,7 +66,7 @@ def _long_way(leaf: bytes) -> Entry:
     event = event_of(leaf)
     changes = [(c.kind, c.key, None if c.body is None else canonical(encode(c.body))) for c in event.changes]
     if len(_ACTORS) < _MOST_ACTORS:
-        _ACTORS.add(canonical(encode(event.actor)).decode())
+        _ACTORS.add('{"actor":' + canonical(encode(event.actor)).decode())
     return Entry(event.seq, event.verb, str(event.subject), iso(event.at), changes, took_ms(event.facts))
 
 
@@ -78,13 +78,14 @@ def took_ms(facts: Any) -> int:
 
 def _skim(text: str) -> Entry:
     """Each value has to be written again as exactly the text that it was read from, or it is not as RFC 8785 asks."""
-    plain = _PLAIN.fullmatch(text)
-    if plain is not None and text.isascii() and plain[1] in _ACTORS:
-        found = _at_once(plain)
+    behind = text.find("}") + 1
+    if text[:behind] in _ACTORS and text.isascii() and "\\" not in text:
+        plain = _PLAIN.fullmatch(text, behind)
+        found = None if plain is None else _at_once(plain)
         if found is not None:
             return found
     head = _HEAD.match(text)
-    if head is None or head[1] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
+    if head is None or text[: head.end(1)] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
         raise _Unusual
     datetime.fromisoformat(head[2])
     changes: list[tuple[str, str, bytes | None]] = []
@@ -119,8 +120,8 @@ def _at_once(plain: re.Match[str]) -> Entry | None:
     Body and facts are read and written again together. That is as strict as apart: with an even number of quotation marks, no
     escape and its two braces at its ends, the body ends where it ends, so that the rest is the facts and nothing else.
     """
-    _actor, at, body, key, kind, facts, seq, subject, _trace, verb = plain.groups()
-    if body.count('"') & 1 or ".." in subject:
+    at, body, key, kind, facts, seq, subject, _trace, verb = plain.groups()
+    if body.count('"') & 1 or body.find("{", 1) > 0 or ".." in subject:
         return None
     both = f"[{body},{facts}]"
     value, end = _scan(both, 0)

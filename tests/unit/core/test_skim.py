@@ -170,6 +170,8 @@ def test_no_more_actors_are_remembered_than_there_is_room_for() -> None:
         ('{"a":1,"a":1}', "{}"),
         ('{"b":1,"a":1}', "{}"),
         ('{"a": 1}', "{}"),
+        ('{"a":{"b":1}', '{"c":1}}'),
+        ('{"a":"\n"}', "{}"),
         ("{}", '{"a":{}},"seq":1,"x":{}'),
         ("{}", '{"b":1},{"a":1}'),
     ],
@@ -186,3 +188,10 @@ def test_body_and_facts_that_are_read_together_are_read_as_strictly_as_apart(bod
     assert the_long_way(leaf) is None
     with pytest.raises(InvalidInput):
         entry_of(leaf)
+
+
+@pytest.mark.parametrize("body", [{"a": "{"}, {"a": "}"}, {"a": '},"key":"k"'}, {"a": {"b": 1}}, {"a": "\n"}, {"a": "\\"}, {}])
+def test_braces_and_escapes_in_a_body_are_read_as_the_long_way_reads_them(body: dict[str, Any]) -> None:
+    for name in ("a", "a}", 'a"}', "{"):
+        leaf = leaf_of(Event("a.b", Ref("a", "b"), Actor(name), AT, {"n": 1}, (Change("k", "x", body),), seq=3))
+        assert [entry_of(leaf), entry_of(leaf)] == [the_long_way(leaf)] * 2

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 
 from falaj.core.errors import FalajError, InvalidInput
 from falaj.core.ref import Ref
 from falaj.ports.evidence import Evidence, Evident
 from falaj.stages.action import Act, Kernel, action
-from falaj.stages.governance.rules import Walk
+from falaj.stages.governance.rules import Walk, held
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def look(evidence: Evidence) -> Rebuilt:
     wrong, missing = list[str](), dict(walk.state)
     with suppress(FalajError):  # what cannot be read is missing
         for record in evidence.records():
-            if missing.pop((record.kind, record.key), None) != sha256(record.body).digest():
+            if missing.pop((record.kind, record.key), None) != held(record.body):
                 wrong.append(f"{record.kind} {record.key}")
     wrong += [f"{kind} {key}" for kind, key in missing]
     return Rebuilt(len(walk.state), len(wrong), tuple(wrong[:5]))
