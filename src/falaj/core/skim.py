@@ -15,6 +15,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from falaj.core.codec import canonical, encode
+from falaj.core.errors import InvalidInput
 from falaj.core.leaf import Entry, event_of
 from falaj.core.moments import iso
 
@@ -39,13 +40,12 @@ _HEAD = re.compile(rf'\{{"actor":(\{{[^{{}}]*\}}),"at":"({_AT})","changes":\[')
 _CHANGE = re.compile(rf',"key":"{_TEXT}","kind":"{_TEXT}"\}}(,\{{"body":|\],"facts":)')
 _TAIL = re.compile(rf',"seq":(0|[1-9][0-9]{{0,14}}),"subject":"({_REF})","trace":"{_TEXT}","verb":"{_TEXT}"\}}')
 _PLAIN = re.compile(
-    rf',"at":"({_AT})","changes":\[\{{"body":(\{{[^}}]*\}}),"key":"{_TEXT}","kind":"{_TEXT}"\}}\],"facts":(\{{.*\}}){_TAIL.pattern}'
+    rf',"at":"({_AT})","changes":\[\{{"body":(\{{[^}}]*\}}),"key":"{_TEXT}","kind":"{_TEXT}"\}}\],"facts":(\{{[^}}]*\}}){_TAIL.pattern}'
 )
-"""The commonest leaf behind its actor, in one look: one change, whose body has no body in it."""
+"""The commonest leaf behind its actor, in one look: one change; neither its body nor the facts have a body in them."""
 _LONGEST_INTEGER = 15
 """Digits of an integer that is below 2**53 whatever they are."""
-
-
+_NOT_YET = InvalidInput("This leaf was not read.")
 _entry: Callable[[Sequence[Any]], Entry] = Entry._make
 """As the constructor, for a third of the time."""
 
@@ -56,10 +56,84 @@ class _Unusual(Exception):
 
 def entry_of(leaf: bytes) -> Entry:
     """What the leaf says of itself. Raises InvalidInput where `event_of` does."""
+    (found,) = entries_of((leaf,))
+    if isinstance(found, InvalidInput):
+        raise found
+    return found
+
+
+def entries_of(leaves: Sequence[bytes]) -> list[Entry | InvalidInput]:
+    """As `entry_of` of each, with the error where it would raise it. Some dozens at once are read in a fifth less time.
+
+    The bodies and facts of plain leaves are scanned and written again in one piece. That is as strict as one by one: each has an
+    even number of quotation marks, no escape, and no braces but at its ends, so that it ends where it ends.
+    """
+    found: list[Entry | InvalidInput] = []
+    others, late, pieces = list[int](), list[tuple[int, int]](), list[str]()
+    for place, leaf in enumerate(leaves):
+        plain = _plain(leaf)
+        if plain is None:
+            others.append(place)
+            found.append(_NOT_YET)
+            continue
+        at, body, key, kind, facts, seq, subject, _trace, verb = plain
+        if "took_ms" in facts:
+            late.append((place, len(pieces) + 1))
+        pieces.append(body)
+        pieces.append(facts)
+        found.append(_entry((int(seq), verb, subject, at, [(kind, key, body.encode())], 0)))
+    values = _read_again(f"[{','.join(pieces)}]")
+    if values is None:
+        others = list(range(len(leaves)))
+    else:
+        for place, piece in late:
+            found[place] = found[place]._replace(took_ms=took_ms(values[piece]))  # type: ignore[union-attr]
+    for place in others:
+        found[place] = _alone(leaves[place])
+    return found
+
+
+def _plain(leaf: bytes) -> tuple[str, ...] | None:
+    """Time, body, key, kind, facts, number, subject, trace and verb of a plain leaf; body and facts are still to be read."""
+    try:
+        text = leaf.decode("ascii")
+    except ValueError:
+        return None
+    behind = text.find("}") + 1
+    if text[:behind] not in _ACTORS or "\\" in text:
+        return None
+    plain = _PLAIN.fullmatch(text, behind)
+    if plain is None:
+        return None
+    parts = plain.groups()
+    at, body, _key, _kind, facts, _seq, subject, _trace, _verb = parts
+    if body.find("{", 1) > 0 or facts.find("{", 1) > 0 or body.count('"') & 1 or facts.count('"') & 1 or ".." in subject:
+        return None
+    try:
+        datetime.fromisoformat(at)
+    except ValueError:
+        return None
+    return parts
+
+
+def _read_again(text: str) -> list[Any] | None:
+    """The list that the text is; None where it is none or would not be written like that."""
+    try:
+        values, end = _scan(text, 0)
+        return values if end == len(text) and "".join(_rewrite(values, 0)) == text else None
+    except (_Unusual, ValueError, StopIteration, RecursionError):
+        return None
+
+
+def _alone(leaf: bytes) -> Entry | InvalidInput:
     try:
         return _skim(leaf.decode())
     except (_Unusual, ValueError, StopIteration, RecursionError):
+        pass
+    try:
         return _long_way(leaf)
+    except InvalidInput as exc:
+        return exc
 
 
 def _long_way(leaf: bytes) -> Entry:
@@ -78,12 +152,6 @@ def took_ms(facts: Any) -> int:
 
 def _skim(text: str) -> Entry:
     """Each value has to be written again as exactly the text that it was read from, or it is not as RFC 8785 asks."""
-    behind = text.find("}") + 1
-    if text[:behind] in _ACTORS and text.isascii() and "\\" not in text:
-        plain = _PLAIN.fullmatch(text, behind)
-        found = None if plain is None else _at_once(plain)
-        if found is not None:
-            return found
     head = _HEAD.match(text)
     if head is None or text[: head.end(1)] not in _ACTORS or (not text.isascii() and _HIGH.search(text)):
         raise _Unusual
@@ -112,24 +180,6 @@ def _skim(text: str) -> Entry:
     if tail is None or ".." in tail[2]:
         raise _Unusual
     return Entry(int(tail[1]), tail[4], tail[2], head[2], changes, took_ms(facts) if '"took_ms":' in text else 0)
-
-
-def _at_once(plain: re.Match[str]) -> Entry | None:
-    """What a plain leaf says; None where it has to be looked at piece by piece.
-
-    Body and facts are read and written again together. That is as strict as apart: with an even number of quotation marks, no
-    escape and its two braces at its ends, the body ends where it ends, so that the rest is the facts and nothing else.
-    """
-    at, body, key, kind, facts, seq, subject, _trace, verb = plain.groups()
-    if body.count('"') & 1 or body.find("{", 1) > 0 or ".." in subject:
-        return None
-    both = f"[{body},{facts}]"
-    value, end = _scan(both, 0)
-    if end != len(both) or len(value) != 2 or type(value[1]) is not dict or "".join(_rewrite(value, 0)) != both:
-        return None
-    datetime.fromisoformat(at)
-    took = took_ms(value[1]) if '"took_ms":' in facts else 0
-    return _entry((int(seq), verb, subject, at, [(kind, key, body.encode())], took))
 
 
 def _integer(text: str) -> int:

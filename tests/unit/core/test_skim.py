@@ -17,7 +17,7 @@ from falaj.core.event import Change, Event
 from falaj.core.leaf import Entry, event_of, leaf_of, written
 from falaj.core.moments import iso
 from falaj.core.ref import Ref
-from falaj.core.skim import entry_of
+from falaj.core.skim import entries_of, entry_of
 
 AT = datetime(2013, 5, 1, 9, 30, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
@@ -195,3 +195,44 @@ def test_braces_and_escapes_in_a_body_are_read_as_the_long_way_reads_them(body: 
     for name in ("a", "a}", 'a"}', "{"):
         leaf = leaf_of(Event("a.b", Ref("a", "b"), Actor(name), AT, {"n": 1}, (Change("k", "x", body),), seq=3))
         assert [entry_of(leaf), entry_of(leaf)] == [the_long_way(leaf)] * 2
+
+
+HEAD, TAIL = (
+    '{"actor":{"grant":"","kind":"person","name":"a","roles":[],"zone":"local"},"at":"2013-05-01T09:30:00.000Z","changes":[{"body":',
+    ',"seq":1,"subject":"model/a","trace":"","verb":"a.b"}',
+)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        # What one leaf opens another may close, so that all together would read as a list of as many objects.
+        [('{"a":1}', '{"x":[{"y":1}'), ('{"a":1}', '{"z":1}]}'), ('{"a":1}', '{"n":1},{"n":2},{"n":3}')],
+        [('{"a":1}', '{"q":"}'), ('{","x":"1}', '{"n":1}'), ('{"a":1}', '{"n":1},{"n":2}')],
+        [('{"a":1}', '{"n":1},{"n":2}'), ('{"a":1}', '{"q":"}'), ('{","x":"1}', '{"n":1}')],
+        [('{"a":{"b":1}', '{"c":1}}'), ('{"a":1}', '{"n":1}')],
+        [('{"a":[1}', '{"c":1]}'), ('{"a":1}', '{"n":1}')],
+    ],
+)
+def test_leaves_that_are_read_together_do_not_lend_each_other_what_they_lack(pieces: list[tuple[str, str]]) -> None:
+    leaves = [
+        f'{HEAD}{body},"key":"k","kind":"t"}}],"facts":{facts}{TAIL}'.encode() for body, facts in [('{"a":1}', "{}"), *pieces]
+    ]
+    entry_of(leaves[0])  # from here on the actor is known
+    found = [None if isinstance(entry, InvalidInput) else entry for entry in entries_of(leaves)]
+    assert found == [the_long_way(leaf) for leaf in leaves]
+    assert None in found
+
+
+@given(st.lists(events, min_size=1, max_size=6), st.data())
+def test_each_of_many_leaves_is_read_as_it_would_be_alone(some: list[Event], data: Any) -> None:
+    leaves = [leaf_of(event) for event in some]
+    for leaf in leaves:
+        entry_of(leaf)
+    place = data.draw(st.integers(0, len(leaves) - 1))
+    cut = data.draw(st.integers(0, len(leaves[place]) - 1))
+    leaves[place] = (
+        leaves[place][:cut] + data.draw(st.sampled_from([b"}", b'"', b"{", b"]", b"", b"0"])) + leaves[place][cut + 1 :]
+    )
+    found = [None if isinstance(entry, InvalidInput) else entry for entry in entries_of(leaves)]
+    assert found == [the_long_way(leaf) for leaf in leaves]

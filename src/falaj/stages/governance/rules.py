@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 
 from falaj.core.decision import Check, Decision, judge
 from falaj.core.errors import FalajError
+from falaj.core.leaf import Entry
 from falaj.core.merkle import EMPTY_ROOT, Frontier
 from falaj.core.moments import moment, short
 from falaj.core.note import Statement, Verifier
 from falaj.core.ref import Ref
-from falaj.core.skim import entry_of
+from falaj.core.skim import entries_of
 from falaj.core.succession import Succession
 from falaj.ports.evidence import Evidence, StoredEvent
 from falaj.ports.ledger import Checkpoint
@@ -22,6 +24,7 @@ from falaj.stages.governance.clock import Clock
 LEDGER = Ref("ledger", "local")
 _AT_ONCE = 4096
 """Hashes that go into the tree together: a few at a time would cost as much for the call as for the hashing."""
+_READ_TOGETHER = 64
 _SHORT = 256
 """Bytes of a body that is kept as it is: most are written over before they are compared, and never need a digest."""
 _UNSEEN = (
@@ -51,11 +54,19 @@ class Walk:
         """Takes the events in order. What the store raises meanwhile is a fault of theirs."""
         hashes: list[bytes] = []
         self._mark(hashes)
-        try:
-            for stored in events:
-                self._step(stored, hashes)
-        except FalajError as exc:
-            self.fault("sequence", f"event {self.events} cannot be read from the store: {exc.message}")
+        source, broken = iter(events), None
+        while broken is None:
+            some: list[StoredEvent] = []
+            try:
+                some.extend(islice(source, _READ_TOGETHER))
+            except FalajError as exc:
+                broken = exc
+            if not some:
+                break
+            for stored, entry in zip(some, entries_of([stored[1] for stored in some]), strict=True):
+                self._step(stored, entry, hashes)
+        if broken is not None:
+            self.fault("sequence", f"event {self.events} cannot be read from the store: {broken.message}")
         self.frontier.extend(hashes)
 
     def fault(self, name: str, text: str) -> None:
@@ -64,18 +75,17 @@ class Walk:
     def check(self, name: str, wanted: str, seen: str) -> Check:
         return Check(name, wanted, self.faults.get(name, seen), name not in self.faults)
 
-    def _step(self, stored: StoredEvent, hashes: list[bytes]) -> None:
+    def _step(self, stored: StoredEvent, entry: Entry | FalajError, hashes: list[bytes]) -> None:
         seq, leaf, stored_hash, verb, subject, at = stored
         if seq != self.events:
             self.fault("sequence", f"event {self.events} is missing or out of place, number {seq} stands there")
         hashed = sha256(b"\x00" + leaf).digest()  # as `leaf_hash`, whose call alone costs a tenth of the step
         if hashed != stored_hash:
             self.fault("hashes", f"event {seq} does not have the hash that is stored for it")
-        try:
-            told_seq, told_verb, told_subject, told_at, changes, took_ms = entry_of(leaf)
-        except FalajError as exc:
-            self.fault("leaves", f"event {seq} cannot be read: {exc.message}")
+        if isinstance(entry, FalajError):
+            self.fault("leaves", f"event {seq} cannot be read: {entry.message}")
         else:
+            told_seq, told_verb, told_subject, told_at, changes, took_ms = entry
             if self.events == self.covered:
                 self.uncovered_since = told_at
             if told_seq != seq:
