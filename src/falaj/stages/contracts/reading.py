@@ -60,6 +60,7 @@ class Datasets:
         self._open_source = open_source
         self.drafts = Drafts(drafts or folder / ".drafts")
         self.snapshots = Snapshots(kernel.ledger, blobs, vaults=vaults)
+        self._paths: dict[str, Path] = {}
         self._read: dict[str, tuple[bytes, Contract]] = {}
         self._plans: dict[str, tuple[Contract, pl.Schema, Plan]] = {}
 
@@ -245,9 +246,7 @@ class Datasets:
         return Head() if body is None else decode(Head, body)
 
     def _contract(self, declared: Dataset) -> tuple[bytes, Contract]:
-        path = (self.folder / declared.contract).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise InvalidInput(f"The contract {declared.contract!r} is outside the project.", "keep it in the project's folder.")
+        path = self._path(declared.contract)
         try:
             with path.open("rb") as file:
                 written = file.read(LARGEST + 1)
@@ -264,6 +263,16 @@ class Datasets:
                         f"{declared.contract} has no timestamp {column!r}, which the dataset {declared.name!r} names.", "add it."
                     )
             held = self._read[declared.name] = (written, contract)
+        return held
+
+    def _path(self, contract: str) -> Path:
+        """Asked several times a round, and to follow every link on the way costs more than to read the file."""
+        held = self._paths.get(contract)
+        if held is None:
+            held = (self.folder / contract).resolve()
+            if not held.is_relative_to(self.folder.resolve()):
+                raise InvalidInput(f"The contract {contract!r} is outside the project.", "keep it in the project's folder.")
+            self._paths[contract] = held
         return held
 
     def _ask(self, declared: Dataset, since: datetime | None, until: datetime) -> pl.DataFrame:
