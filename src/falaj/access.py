@@ -222,9 +222,11 @@ class Access:
                 "tokens_claim": self.pinned.claim,
             }
             told |= {"tokens_roles": pairs, "tokens_jwks": str((self.folder / "oidc.jwks").absolute())}
+            from falaj.adapters.oidc.provider import OLDEST_S
+
             # By the same rules as here: what opens nothing here opens nothing there.
             clients = sorted({self.pinned.client, *self.pinned.clients})
-            told |= {"tokens_clients": " ".join(clients), "tokens_longest_s": self.pinned.longest_s}
+            told |= {"tokens_clients": " ".join(clients), "tokens_longest_s": self.pinned.longest_s, "tokens_oldest_s": OLDEST_S}
             told |= {"tokens_types": " ".join(name for name in self.pinned.types if name)}
         elif is_set:
             told |= {f"tokens_{name}": str(self._get(f"serve_tokens_{name}")) for name in _TOKENS}

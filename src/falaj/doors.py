@@ -48,6 +48,7 @@ def keyring(folder: Path, pepper: bytes, settings: ServerSettings) -> Keyring:
             issuers[-1], clients=frozenset(settings.tokens_clients.split()),
             types=frozenset(settings.tokens_types.split()) or issuers[-1].types,
             longest_s=settings.tokens_longest_s or issuers[-1].longest_s,
+            oldest_s=settings.tokens_oldest_s or issuers[-1].oldest_s,
         )  # fmt: skip
         library()  # now, and not while the first of its holders waits
     return Keyring(folder / "keys.json", pepper, JwtTokens(issuers) if issuers else None)

@@ -81,6 +81,8 @@ class ServerSettings:
     """What the header of its tokens may call itself; empty for JWT and at+jwt."""
     tokens_longest_s: float = 0.0
     """How far their beginning and end may be apart; 0: as far as they like. None ends more than a day from now."""
+    tokens_oldest_s: float = 0.0
+    """So long after they were written its keys are believed; 0: for ever, where whoever set them keeps them fresh."""
     timeout_ms: int = 0
     """After so long nobody waits for an answer, where the caller does not say; 0: never."""
     trace_url: str = ""

@@ -10,7 +10,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Issuer:
     """What a token's header may call itself, in small letters."""
     longest_s: float = float("inf")
     """How far its beginning and its end may be apart; its end is never further away than LONGEST_S."""
+    oldest_s: float = float("inf")
+    """So long after its keys were written they are believed: whoever keeps them fresh may be away, and a key may be withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,16 @@ class JwtTokens:
         ):
             raise Unauthenticated("The token is signed in a way that is not taken here.", "EdDSA, ES256 and RS256 are.")
         claims = self._verified(text, str(kid), key)
-        return _token(claims, key.issuer, now)
+        token = _token(claims, key.issuer, now)
+        believed = self._written(key.issuer) + key.issuer.oldest_s
+        if now >= believed:
+            raise Unauthenticated("The keys of the token's issuer were not looked at for too long.", "the control plane does it.")
+        return replace(token, until=min(token.until, believed))
+
+    def _written(self, issuer: Issuer) -> float:
+        """When the keys were written that are held now, in seconds since 1970."""
+        stat = (self._seen or [])[self._issuers.index(issuer)]
+        return stat[0] / 1e9 if stat is not None else float("-inf")
 
     def _verified(self, text: bytes, kid: str, key: _Key) -> Mapping[str, Any]:
         jwt = library()

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -340,6 +341,28 @@ def test_a_key_that_leaves_the_key_set_takes_its_tokens_with_it(tmp_path: Path, 
     keyring.look()
     with pytest.raises(Unauthenticated, match="names no key"):
         keyring.actor(text)
+
+
+def test_keys_that_nobody_looked_at_for_too_long_open_nothing_also_to_who_is_remembered(tmp_path: Path) -> None:
+    """Whoever keeps them fresh may be away while the issuer withdraws one."""
+    path = tmp_path / "theirs.jwks"
+    write(path, public_jwk("ES256"))
+    os.utime(path, (NOW, NOW))
+    company = Issuer("https://id.example", "falaj", path, "groups", {"ml-callers": "caller"}, oldest_s=600.0)
+    clock = [float(NOW)]
+    keyring, text = ring(tmp_path, JwtTokens([company]), clock), theirs()
+    assert keyring.actor(text).roles == ("caller",)
+    clock[0] = NOW + 599.0
+    keyring.look()
+    assert keyring.actor(text)
+    clock[0] = NOW + 600.0
+    keyring.look()
+    with pytest.raises(Unauthenticated, match="not looked at for too long"):
+        keyring.actor(text)
+    os.utime(path, (NOW + 600, NOW + 600))
+    clock[0] += 1
+    keyring.look()
+    assert keyring.actor(text), "they are believed again once somebody looked"
 
 
 def test_a_clock_that_is_set_back_lets_no_token_live_longer(tmp_path: Path, tokens: JwtTokens) -> None:

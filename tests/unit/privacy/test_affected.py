@@ -44,6 +44,15 @@ def test_nobody_waits_longer_than_ninety_days(house: House) -> None:
             Affected(house.kernel, timedelta(days=days))
 
 
+def test_a_version_that_was_removed_stays_so_whatever_is_quarantined_and_justified(house: House) -> None:
+    marked(house)
+    house.put("standing", "delay@1", {"state": "expired"})
+    house.affected.quarantine(APPROVER, M, reason="unlawful training")
+    assert standing_of(house.ledger, M).seen == "expired"
+    house.affected.justify(DPO, M, reason="the board decided")
+    assert standing_of(house.ledger, M).seen == "expired"
+
+
 def test_a_version_in_quarantine_stands_against_promotion_until_it_is_justified(house: House) -> None:
     marked(house)
     assert standing_of(house.ledger, M).passed

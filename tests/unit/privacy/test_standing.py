@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from falaj.adapters.memory.host import MemoryHost
 from falaj.core.actor import Actor
 from falaj.core.codec import encode
 from falaj.core.errors import Conflict
 from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.stages.privacy.affected import Affected
-from falaj.stages.rollouts.endpoints import Endpoints
+from falaj.stages.rollouts.endpoints import passed
 from tests.kits.life import APPROVER, AT, SERVICE, Life, life
 
 DPO = Actor("hessa", "person", ("dpo",))
@@ -24,15 +23,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Life:
 
 def test_a_version_in_quarantine_is_neither_promoted_nor_served_until_it_is_justified(world: Life) -> None:
     model = world.registered("run-1")
-    affected, endpoints = Affected(world.kernel), Endpoints(world.kernel, MemoryHost(), {}, dict)
+    affected, ledger = Affected(world.kernel), world.kernel.ledger
     affected.quarantine(APPROVER, model, reason="unlawful training")
     decision = world.registry.promote(APPROVER, model, reason="x")
     assert (decision.verdict, [check.name for check in decision.failed]) == ("deny", ["standing"])
     assert world.registry.champion("delay") is None
     with pytest.raises(Conflict, match="is quarantined"):
-        endpoints.passed(model)
+        passed(ledger, model)
     affected.justify(DPO, model, reason="the board decided")
-    assert endpoints.passed(model)
+    assert passed(ledger, model)
     assert world.registry.promote(APPROVER, model, reason="x").allowed
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from falaj.adapters.memory.ledger import MemoryLedger
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
 from falaj.core.errors import Conflict, Denied, InvalidInput, NotFound
 from falaj.core.event import Change, Event
 from falaj.core.ref import Ref
 from falaj.inference.router import split_of
+from falaj.ports.ledger import Transaction
 from tests.kits.rollouts import ANNA, DENIED, ENDPOINT, GOOD, NEW, OTHER, T0, Breaking, Place
 
 VARIANTS = {"b": NEW, "c": OTHER}
@@ -170,6 +174,49 @@ def quarantined(place: Place, model: Ref) -> None:
     with place.ledger.transaction() as tx:
         change = Change("standing", f"{model.name}@{model.version}", {"state": "quarantined"})
         tx.append(Event("model.quarantine", model, ANNA, T0, {}, (change,)))
+
+
+def test_a_variant_that_was_quarantined_meanwhile_gets_no_more_callers_and_may_lose_them() -> None:
+    place = begun()
+    quarantined(place, NEW)
+    weigh = place.rollouts.experiments.weigh
+    with pytest.raises(Conflict, match="quarantined"):
+        weigh(ANNA, ENDPOINT, weights={**WEIGHTS, "b": WEIGHTS["b"] + 0.01}, reason="more of b")
+    record = weigh(ANNA, ENDPOINT, weights={**WEIGHTS, "b": 0.01}, reason="less of b")
+    assert record["weights"]["b"] == 0.01
+
+
+class Meanwhile(MemoryLedger):
+    """Does something between what a call reads first and the change that it commits."""
+
+    then: Callable[[], None] | None = None
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return super().transaction()
+
+
+@pytest.mark.parametrize("step", ["deploy", "start", "prepare", "split", "shadow"])
+def test_what_is_said_against_a_model_at_the_last_moment_counts(step: str) -> None:
+    ledger = Meanwhile()
+    place = Place(ledger=ledger)
+    place.deploy()
+    rollouts, before = place.rollouts, ledger.get("endpoint", "delay")
+    ledger.then = lambda: quarantined(place, NEW)
+    call: dict[str, Callable[[], object]] = {
+        "deploy": lambda: rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="x"),
+        "start": lambda: rollouts.start(ANNA, ENDPOINT, challenger=NEW),
+        "prepare": lambda: rollouts.switches.prepare(ANNA, ENDPOINT, model=NEW, reason="x"),
+        "split": lambda: rollouts.experiments.split(ANNA, ENDPOINT, variants={"b": NEW}, weights={"b": 0.1}, reason="x"),
+        "shadow": lambda: rollouts.shadows.shadow(ANNA, ENDPOINT, model=NEW, share=0.5, reason="x"),
+    }
+    with pytest.raises(Conflict, match="quarantined"):
+        call[step]()
+    assert ledger.then is None
+    assert ledger.get("endpoint", "delay") == before
+    assert place.arms() == {"champion": "1"}
 
 
 def test_a_variant_that_was_quarantined_meanwhile_does_not_become_the_champion() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from falaj.core.codec import canonical, decode, encode
 from falaj.core.errors import Conflict, NotFound, Unavailable
+from falaj.core.event import Change, Event
 from falaj.core.moments import millis
 from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
@@ -63,6 +64,19 @@ def test_only_one_rollout_at_a_time() -> None:
         place.rollouts.start(ANNA, ENDPOINT, challenger=NEW)
     with pytest.raises(Conflict, match="under way"):
         place.rollouts.deploy(ANNA, ENDPOINT, model=NEW, reason="hurry")
+
+
+def test_a_challenger_that_was_quarantined_meanwhile_gets_no_more_callers_and_can_be_ended() -> None:
+    place = Place()
+    rollout = place.begin()
+    with place.ledger.transaction() as tx:
+        change = Change("standing", f"{NEW.name}@{NEW.version}", {"state": "quarantined"})
+        tx.append(Event("model.quarantine", NEW, ANNA, T0, {}, (change,)))
+    with pytest.raises(Conflict, match="quarantined"):
+        live_through(place, rollout, (0.2, 0.15))
+    assert place.shares() == {str(GOOD): 0.9, str(NEW): 0.1}
+    place.rollouts.abort(ANNA, rollout, reason="it is in quarantine")
+    assert place.shares() == {str(GOOD): 1.0}
 
 
 def test_a_good_challenger_becomes_the_champion_in_one_change() -> None:

@@ -64,7 +64,10 @@ class Affected:
         """
         with act.change() as draft:
             self._known(draft, subject)
-            draft.put("standing", _key(subject), {"state": "quarantined", "at": act.now, "by": str(act.actor), "reason": reason})
+            standing = draft.get("standing", _key(subject))
+            if standing is None or standing["state"] == "quarantined":  # what was removed stays so, whatever is justified later
+                body = {"state": "quarantined", "at": act.now, "by": str(act.actor), "reason": reason}
+                draft.put("standing", _key(subject), body)
             draft.note(reason=approvals.words(reason))
 
     @action("model.justify")

@@ -68,26 +68,15 @@ class Endpoints:
             raise NotFound.named("endpoint", subject.name, self.declared)
         return self.declared[subject.name]
 
-    def model(self, model: Ref) -> Mapping[str, Any]:
-        body = self.kernel.ledger.get("model", key_of(model))
-        if body is None:
-            raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in self.kernel.ledger.find("model")])
-        return body
-
-    def passed(self, model: Ref) -> str:
-        """The digest of a model that its gates let pass. Raises Conflict for any other."""
-        body = self.model(model)
-        if body.get("gate") != "allow":
-            raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
-        refuse_withheld(self.kernel.ledger, model)
-        return str(body["asset"]["digest"])
-
-    def agreed(self, model: Ref, asking: str) -> str:
+    def agreed(self, draft: Draft, model: Ref, asking: str) -> str:
         """As `passed`, for a model that is to answer people: where it has a tier they have approved it and it has shown its tests
-        and its assessment, and nobody objects. `asking`: the name of whoever wants that."""
-        digest = self.passed(model)
-        refuse_unseparated(self.kernel.ledger, model, asking)
-        refuse_unready(self.kernel.ledger.get, model, self.kernel.now(), demands=self.demands)
+        and its assessment, and nobody objects. `asking`: the name of whoever wants that.
+
+        Asked inside the change that serves it: an approval that is withdrawn meanwhile does not count.
+        """
+        digest = passed(draft.tx, model)
+        refuse_unseparated(draft.tx, model, asking)
+        refuse_unready(draft.tx.get, model, self.kernel.now(), demands=self.demands)
         return digest
 
     def is_agreed(self, model: Ref) -> bool:
@@ -113,7 +102,10 @@ class Endpoints:
     def whole(self, wanted: Wanted) -> Wanted:
         """With the signed manifests, as a host needs them."""
         return replace(
-            wanted, arms=tuple(replace(arm, manifest=self.model(Ref.parse(arm.model))["manifest"]) for arm in wanted.arms)
+            wanted,
+            arms=tuple(
+                replace(arm, manifest=model_of(self.kernel.ledger, Ref.parse(arm.model))["manifest"]) for arm in wanted.arms
+            ),
         )
 
     def attempt(self, act: Act, wanted: Wanted, undo: Undo) -> None:
@@ -173,6 +165,22 @@ class Endpoints:
 
 
 # --- What is drafted into one change --------------------------------------------------------------------------------------
+
+
+def model_of(reader: Ledger | Transaction, model: Ref) -> Mapping[str, Any]:
+    body = reader.get("model", key_of(model))
+    if body is None:
+        raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in reader.find("model")])
+    return body
+
+
+def passed(reader: Ledger | Transaction, model: Ref) -> str:
+    """The digest of a model that its gates let pass. Raises Conflict for any other, and for one that is withheld."""
+    body = model_of(reader, model)
+    if body.get("gate") != "allow":
+        raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
+    refuse_withheld(reader, model)
+    return str(body["asset"]["digest"])
 
 
 def read(draft: Draft, name: str) -> Held | None:

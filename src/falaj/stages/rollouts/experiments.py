@@ -23,6 +23,7 @@ from falaj.stages.rollouts.endpoints import (
     key_of,
     new_arm,
     next_version,
+    refuse_withheld,
     release,
     served,
     undo_of,
@@ -55,10 +56,10 @@ class Experiments:
         endpoint = self.place.one(subject)
         if not 0 < len(variants) <= MOST:
             raise InvalidInput(f"There are {len(variants)} variants.", f"name 1 to {MOST}, as in b=delay@8.")
-        digests = {name: self.place.agreed(model, act.actor.name) for name, model in variants.items()}
         version = next_version(self.kernel.ledger, "experiment", endpoint.name)
         experiment = Ref("experiment", endpoint.name, str(version))
         with act.change(experiment) as draft:
+            digests = {name: self.place.agreed(draft, model, act.actor.name) for name, model in variants.items()}
             held = served(draft, endpoint.name)
             held.refuse_if_busy()
             if draft.get("experiment", key_of(experiment)) is not None:
@@ -86,13 +87,17 @@ class Experiments:
         """Gives every variant its new weight; no more units change their model than the weights differ by. Returns the record.
 
         Policy is asked whether each variant that gets more may be given callers. Raises Conflict where no experiment is under
-        way, InvalidInput for weights that cannot be met.
+        way, or one that gets more is in quarantine by now, InvalidInput for weights that cannot be met.
         """
         endpoint = self.place.one(subject)
         before = {role.removeprefix(VARIANT): share for role, (_, share) in self._arms(endpoint).items()}
-        self._ask(act, endpoint, [name for name, weight in weights.items() if weight > before.get(name, 0.0)])
+        grows = [name for name, weight in weights.items() if weight > before.get(name, 0.0)]
+        self._ask(act, endpoint, grows)
         with act.change() as draft:
             held, record = _under_way(draft, endpoint)
+            for name in grows:
+                if (arm := arm_of(held.wanted.arms, VARIANT + name)) is not None:
+                    refuse_withheld(draft.tx, Ref.parse(arm.model))
             decided(draft, act, "weigh", reason)
             held = held.serving(weighed(held.wanted.arms, weights))
             keep(draft, held)

@@ -25,6 +25,7 @@ from falaj.stages.rollouts.endpoints import (
     new_arm,
     next_version,
     read,
+    refuse_withheld,
     release,
     served,
     undo_of,
@@ -70,8 +71,8 @@ class Rollouts:
         and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(model, act.actor.name)
         with act.change() as draft:
+            digest = self.place.agreed(draft, model, act.actor.name)
             held = read(draft, endpoint.name) or _first(endpoint)
             held.refuse_if_busy()
             made = release(draft, act, endpoint, model, reason)
@@ -94,11 +95,11 @@ class Rollouts:
         it cannot be loaded, and then nothing has changed.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(challenger, act.actor.name)
         plan = _seeing(endpoint.rollout, slow_ms)
         version = next_version(self.kernel.ledger, "rollout", endpoint.name)
         rollout = Ref("rollout", endpoint.name, str(version))
         with act.change(rollout) as draft:
+            digest = self.place.agreed(draft, challenger, act.actor.name)
             held = served(draft, endpoint.name)
             held.refuse_if_busy()
             if draft.get("rollout", key_of(rollout)) is not None:
@@ -192,6 +193,8 @@ class Rollouts:
         held = read(draft, endpoint.name)
         if held is None or held.rollout != record["ref"]:
             raise Conflict(f"{record['ref']} is not what {endpoint.name} is rolling out.")
+        if status.is_live and status.share > decode(Status, record["status"]).share:
+            refuse_withheld(draft.tx, Ref.parse(record["challenger"]))  # it ends by a recall, and gets no more callers until then
         held = held.serving(shared(held.wanted.arms, status.share))
         keep(draft, replace(held, rollout=record["ref"] if status.is_live else None))
         if not status.is_live:

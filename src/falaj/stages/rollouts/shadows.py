@@ -9,7 +9,7 @@ from falaj.core.ref import Ref
 from falaj.ports.host import BUCKETS
 from falaj.stages.action import Act, Kernel, action
 from falaj.stages.rollouts.arms import arm_of, with_side, without
-from falaj.stages.rollouts.endpoints import Endpoints, decided, finish, gate, keep, new_arm, release, served, undo_of
+from falaj.stages.rollouts.endpoints import Endpoints, decided, finish, gate, keep, new_arm, passed, release, served, undo_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Shadows:
         if not 1 / BUCKETS <= share <= 1:
             raise InvalidInput(f"The share {share} must be from 0.0001 to 1.", f"falaj endpoint unshadow {subject.name} ends it.")
         endpoint = self.place.one(subject)
-        digest = self.place.passed(model)
         with act.change() as draft:
+            digest = passed(draft.tx, model)
             held = served(draft, endpoint.name)
             before = arm_of(held.wanted.arms, "shadow")
             key = decided(draft, act, "shadow", reason, (gate(str(model)),))

@@ -21,6 +21,7 @@ from falaj.stages.rollouts.endpoints import (
     gate,
     keep,
     new_arm,
+    passed,
     point,
     release,
     served,
@@ -47,8 +48,8 @@ class Switches:
         trying, and `switch` refuses until it is.
         """
         endpoint = self.place.one(subject)
-        digest = self.place.agreed(model, act.actor.name)
         with act.change() as draft:
+            digest = self.place.agreed(draft, model, act.actor.name)
             held = served(draft, endpoint.name)
             if champion_of(held.wanted.arms).model == str(model):
                 raise Conflict(f"{model} is the champion of {subject} already.")
@@ -144,7 +145,7 @@ class Switches:
     def _loaded(self, draft: Draft, act: Act, endpoint: Endpoint, what: tuple[Arms, Ref, str]) -> Arms:
         """`what`: the arms, the model that is to be loaded as their champion, and why."""
         arms, model, reason = what
-        digest = self.place.passed(model)
+        digest = passed(draft.tx, model)
         made = release(draft, act, endpoint, model, reason)
         return crowned(arms, new_arm("champion", model, digest, 1.0, made))
 
