@@ -55,6 +55,7 @@ def score(app: App, actor: Actor, model: Ref, asked: Mapping[str, Any], run_id: 
         () if is_online else tuple(asset.ref for view in recipe.views for asset in _behind(app, view)),
         iso(now) if is_online else "",
         {**params, "model": str(model)},
+        str(asked.get("endpoint") or "").removeprefix("endpoint/"),
     )
     run = run_id or f"score-{job.plan.removeprefix('sha256:')[:16]}"
     return Scoring(app.kernel, app.blobs).score(actor, model, job=job, run_id=run)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from falaj.core.actor import Actor
 from falaj.core.decision import Decision
 from falaj.core.errors import Bug, Conflict, Denied, InvalidInput
+from falaj.core.event import Change, Event
 from falaj.core.recipe import Recipe
 from falaj.core.ref import Ref
 from falaj.stages.scoring import rules, service
@@ -65,6 +66,47 @@ def score(made: Life, model: Ref, given: Job, run: str = "score-1") -> Ref:
 
 def output(folder: Path) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))])
+
+
+def stopped(made: Life, change: Change) -> None:
+    with made.kernel.ledger.transaction() as tx:
+        tx.append(Event("test.change", Ref("test", "x"), SERVICE, AT, {}, (change,)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (Change("standing", "delay@{}", {"state": "quarantined"}), "is quarantined"),
+        (Change("endpoint", "delay", {"wanted": {"killed": {"at": "now"}}}), "taken out of use"),
+    ],
+)
+def test_scoring_ends_with_the_part_in_which_the_model_is_stopped_and_goes_on_there(
+    world: tuple[Life, Ref], tmp_path: Path, change: Change, words: str
+) -> None:
+    made, model = world
+    change = replace(change, key=change.key.format(model.version))
+    table = rows()
+    given = job(made, model, tmp_path / "out", table, endpoint="delay")
+    looked = list[int]()
+
+    def look(recipe: Recipe, frame: pl.DataFrame) -> Any:
+        looked.append(frame.height)
+        if len(looked) == 2:
+            stopped(made, change)
+        return made.features.training_frame(recipe, frame)[0], [None] * frame.height
+
+    try:
+        with pytest.raises(Conflict, match=words):
+            score(made, model, replace(given, look=look))
+        with pytest.raises(Conflict, match=words):
+            score(made, model, replace(given, look=look))
+        assert len(looked) == 2
+    finally:
+        stopped(made, replace(change, body=None))
+    scores = score(made, model, replace(given, look=look))
+    assert len(looked) == 3, "the first two parts were there"
+    assert scores == score(made, model, given)
+    assert output(tmp_path / "out").height == 1200
 
 
 def test_every_row_has_the_score_that_the_recipe_and_the_model_give(world: tuple[Life, Ref], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from falaj.core.ref import Ref
 from falaj.core.run import Run
 from falaj.ports.blobs import Blobs
 from falaj.stages.action import Act, Kernel, action
+from falaj.stages.registry.service import standing_of
 from falaj.stages.scoring import rules
 from falaj.stages.scoring.parts import Parts
 from falaj.stages.scoring.rules import Named, Vectors
@@ -68,6 +69,8 @@ class Job:
     at: str = ""
     """When, where the features are those of now."""
     params: dict[str, Any] = field(default_factory=dict)
+    endpoint: str = ""
+    """In whose place it is scored; taken out of use, it scores nothing more."""
 
     @property
     def uses(self) -> tuple[Ref, ...]:
@@ -95,17 +98,19 @@ class Scoring:
         """Scores every row of the table into Parquet files, and returns the asset that they are.
 
         The same table, model and features again change nothing; what was cut short goes on where it stopped. Raises
-        Conflict where no gate let the model pass, where the folder holds something else or the input changed meanwhile.
+        Conflict where no gate let the model pass, where the folder holds something else or the input changed meanwhile, and as
+        soon as the model is in quarantine or the endpoint is taken out of use.
         """
         record = self.kernel.ledger.get("model", f"{model.name}@{model.version}") or {}
         if record.get("gate") != "allow":
             raise Conflict(f"No gate let {model} pass (it says {record.get('gate')!r}).", f"falaj model show {model}")
+        self._refuse_stopped(model, job)
         plan = job.plan
         scores = Ref("scores", model.name, plan.removeprefix("sha256:")[:16])
         parts = Parts(job.folder, plan)
         try:
             if not parts.is_whole or self.kernel.ledger.get("asset", str(scores)) is None:
-                self._score(job, parts)
+                self._score(model, job, parts)
                 self._record(act, job, parts, (model, scores, run_id))
         finally:
             parts.close()
@@ -132,11 +137,20 @@ class Scoring:
                 draft.put("run", run_id, ended)
             draft.note(scores=str(scores), digest=digest, rows=rows, problems=problems, run=run_id, inputs=len(inputs))
 
-    def _score(self, job: Job, parts: Parts) -> None:
+    def _refuse_stopped(self, model: Ref, job: Job) -> None:
+        standing = standing_of(self.kernel.ledger, model)
+        if not standing.passed:
+            raise Conflict(f"{model} is {standing.seen}: it scores nothing.", f"falaj model show {model}")
+        served = self.kernel.ledger.get("endpoint", job.endpoint) if job.endpoint else None
+        if served is not None and served["wanted"].get("killed"):
+            raise Conflict(f"endpoint/{job.endpoint} was taken out of use.", f"falaj endpoint show {job.endpoint}")
+
+    def _score(self, model: Ref, job: Job, parts: Parts) -> None:
         """Every part that is not there yet. At most a chunk of rows is held at once."""
         first = 0
         for number, chunk in enumerate(rules.in_chunks(job.table.pieces(), CHUNK)):
             if number >= len(parts.done):
+                self._refuse_stopped(model, job)
                 numbers = pl.Series(rules.ROW, range(first, first + chunk.height), dtype=pl.Int64)
                 made = _scored(job, chunk.with_columns(numbers))
                 parts.add(made, int(made[rules.PROBLEM].is_not_null().sum()))
