@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from falaj.adapters.cedar import policy as module
 from falaj.adapters.cedar.policies import Source
 from falaj.adapters.cedar.policy import CedarPolicy
 from falaj.adapters.cedar.question import Question, question
@@ -214,10 +215,52 @@ def test_an_engine_that_raises_lets_nothing_pass(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("gone")
 
     monkeypatch.setattr(cedarpy, "is_authorized", gone)
-    assert decide(AMAL).reason == "the policy could not be evaluated (RuntimeError)"
+    asked = CedarPolicy(roles=ROLES, groups=GROUPS)
+    assert asked.decide(AMAL, "model.promote", SUBJECT, NOTHING).reason == "the policy could not be evaluated (RuntimeError)"
 
 
 # --- every forbid of every pack ---
+
+
+def test_a_question_is_put_once_and_any_other_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of another person, verb or thing, nor with other labels or roles, nor of other policies."""
+    import cedarpy
+
+    real, put_to = cedarpy.is_authorized, list[Any]()
+    monkeypatch.setattr(cedarpy, "is_authorized", lambda *args: put_to.append(args) or real(*args))
+    asked = CedarPolicy(roles=ROLES, groups=GROUPS)
+    first = asked.decide(AMAL, "model.promote", SUBJECT, NOTHING)
+    assert asked.decide(AMAL, "model.promote", SUBJECT, NOTHING) == first
+    assert len(put_to) == 1
+    others = (
+        (replace(AMAL, name="omar"), "model.promote", SUBJECT, NOTHING),
+        (replace(AMAL, roles=("auditor",)), "model.promote", SUBJECT, NOTHING),
+        (AMAL, "model.approve", SUBJECT, NOTHING),
+        (AMAL, "model.promote", Ref("model", "delay", "8"), NOTHING),
+        (AMAL, "model.promote", SUBJECT, {**NOTHING, "held": True}),
+    )
+    for other in others:
+        before = len(put_to)
+        mine = asked.decide(*other)
+        assert len(put_to) == before + 1
+        assert mine == PLAIN.decide(*other)
+        assert asked.decide(*other).subject == other[2]
+    put_to.clear()
+    source = Source("own.cedar", '@id("own-1") forbid(principal, action, resource);', own=True)
+    assert asked.changed([source]).decide(AMAL, "model.promote", SUBJECT, NOTHING).verdict == "deny"
+    assert len(put_to) == 1
+    assert asked.decide(AMAL, "model.promote", SUBJECT, NOTHING) == first
+
+
+def test_an_error_is_not_remembered_and_no_more_answers_are_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_KNOWN", 3)
+    asked = CedarPolicy(roles=ROLES, groups=GROUPS)
+    for number in range(10):
+        assert asked.decide(AMAL, "model.promote", Ref("model", "delay", str(number)), NOTHING).allowed
+        assert len(asked._known) <= 3
+    before = dict(asked._known)
+    assert asked.decide(AMAL, "model.promote", SUBJECT, {**NOTHING, "tier": 7}).verdict == "deny"
+    assert asked._known == before
 
 
 def test_every_forbid_of_every_pack_has_its_pair_of_questions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from falaj.core.decision import Check, Decision
 from falaj.core.ref import Ref
 
 ROLE = "role."
+MOST_KNOWN = 2048
+"""Questions whose answers are kept; each is some 2 KB."""
 
 
 class CedarPolicy:
@@ -33,6 +36,8 @@ class CedarPolicy:
         self.roles, self.groups, self.place = roles, groups, place
         self.verbs = frozenset().union(*roles.values())
         self.set: Policies = build(roles, groups, sources)
+        self._known: dict[str, Any] = {}
+        """Question, as Cedar is given it → what it said."""
 
     def decide(self, actor: Actor, verb: str, subject: Ref, labels: Mapping[str, Any]) -> Decision:
         try:
@@ -49,7 +54,7 @@ class CedarPolicy:
         """What the policies say to a question that was put in Cedar's terms."""
         import cedarpy
 
-        seen = cedarpy.is_authorized(asked.request, self.set.handle, asked.entities, self.set.schema)
+        seen = self._said(asked)
         errors, ids = seen.diagnostics.errors, tuple(sorted(seen.diagnostics.reasons))
         if errors or seen.decision not in (cedarpy.Decision.Allow, cedarpy.Decision.Deny):
             why = _short(errors[0]) if errors else "there was no decision"
@@ -61,6 +66,23 @@ class CedarPolicy:
         reason = f"the role {granting[0]} may {asked.verb}" if granting else f"{ids[0]} permits {asked.verb}"
         check = Check("policy", f"a role that may {asked.verb}", reason, True)
         return Decision(subject, "policy", "allow", (check,), actor, None, reason, ids, self.set.digest)
+
+    def _said(self, asked: Question) -> Any:
+        """Cedar's answer. It rests on the question and these policies alone, neither on the time nor on what was asked before; so
+        a question that was answered is not put again, whole and to the letter as it is."""
+        import cedarpy
+
+        request, entities = asked.request, asked.entities
+        text = json.dumps([request, entities])
+        known = self._known.get(text)
+        if known is None:
+            known = cedarpy.is_authorized(request, self.set.handle, entities, self.set.schema)
+            if known.diagnostics.errors:
+                return known
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[text] = known
+        return known
 
     def changed(self, sources: Sequence[Source]) -> CedarPolicy:
         """The same installation with other packs or policies. Raises InvalidInput as the constructor does."""
