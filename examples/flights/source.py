@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 _UTC = pl.Datetime("ms", "UTC")
@@ -35,9 +36,9 @@ def planes(since: datetime | None, until: datetime) -> pl.DataFrame:
 
 def _between(frame: pl.DataFrame, known: str, since: datetime | None, until: datetime) -> pl.DataFrame:
     """The frames are sorted by their known time, so a period is a slice: no copy of what is not asked for."""
-    times = frame[known].to_physical()
-    start = 0 if since is None else times.search_sorted(_millis(since), side="right")
-    return frame.slice(start, max(times.search_sorted(_millis(until), side="right") - start, 0))
+    times = frame[known].to_physical().to_numpy()
+    start = 0 if since is None else int(np.searchsorted(times, _millis(since), side="right"))
+    return frame.slice(start, max(int(np.searchsorted(times, _millis(until), side="right")) - start, 0))
 
 
 def _millis(at: datetime) -> int:

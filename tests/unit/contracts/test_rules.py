@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from falaj.stages.contracts import expression, odcs
 from falaj.stages.contracts.contract import Contract
+from falaj.stages.contracts.rows import instant
 from falaj.stages.contracts.rules import Checked, check, expr
 
 from .conftest import trips
@@ -179,3 +180,16 @@ def test_every_row_is_either_good_or_in_quarantine_with_a_reason(rows: list[tupl
     assert found.good.select("y", "x").rows() == fine
     assert found.bad.height == found.quarantined == len(rows) - len(fine)
     assert all(found.bad["_reasons"].list.len() > 0)
+
+
+moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))
+
+
+@given(moments, moments, st.sampled_from(["ms", "us"]))
+@example(datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC), "us")
+def test_a_moment_compares_as_the_literal_of_its_datetime_does(at: datetime, other: datetime, unit: Any) -> None:
+    column = pl.DataFrame({"t": [at, other, None]}, schema={"t": pl.Datetime(unit, "UTC")})
+    for moment in (at, other, at.astimezone(timezone(timedelta(hours=4)))):
+        literal = pl.lit(moment.astimezone(UTC))
+        told = column.select(pl.col("t") > instant(moment), b=pl.col("t") <= instant(moment))
+        assert told.equals(column.select(pl.col("t") > literal, b=pl.col("t") <= literal))

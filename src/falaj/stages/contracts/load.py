@@ -16,7 +16,7 @@ from falaj.ports.source import Origin, Source
 from falaj.stages.contracts.contract import Contract
 from falaj.stages.contracts.drafts import Draft, on_disk
 from falaj.stages.contracts.repeats import repeated
-from falaj.stages.contracts.rows import cast, keyed
+from falaj.stages.contracts.rows import cast, instant, keyed
 from falaj.stages.contracts.rules import Around, Finding, Judge, Rule, empty, shorten
 from falaj.stages.contracts.snapshots import recut
 from falaj.stages.contracts.spec import Dataset, Reading
@@ -80,7 +80,7 @@ def pieces(
 
 def stamp(at: datetime) -> pl.Expr:
     """A time of a load as the value of a column."""
-    return pl.lit(at).cast(pl.Datetime("ms", "UTC"))
+    return instant(at).cast(pl.Datetime("ms", "UTC"))
 
 
 def _of_period(frame: pl.DataFrame, known: str, since: datetime | None, until: datetime) -> pl.DataFrame:
@@ -89,7 +89,8 @@ def _of_period(frame: pl.DataFrame, known: str, since: datetime | None, until: d
     if not isinstance(dtype, pl.Datetime):
         return frame
     it = pl.col(known).dt.convert_time_zone("UTC") if dtype.time_zone else pl.col(known).dt.replace_time_zone("UTC")
-    other = it > pl.lit(until) if since is None else (it > pl.lit(until)) | (it <= pl.lit(since))
+    late = it > instant(until)
+    other = late if since is None else late | (it <= instant(since))
     return frame.filter(~other.fill_null(False))
 
 

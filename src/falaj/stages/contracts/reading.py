@@ -26,7 +26,7 @@ from falaj.stages.contracts.document import LARGEST
 from falaj.stages.contracts.drafts import Drafts
 from falaj.stages.contracts.head import Head
 from falaj.stages.contracts.load import FunctionSource, pieces
-from falaj.stages.contracts.rows import KINDS, Rule
+from falaj.stages.contracts.rows import KINDS, Rule, instant
 from falaj.stages.contracts.rules import Judge, Plan
 from falaj.stages.contracts.sealed import Admitted, Vaults, sealing, vault_of
 from falaj.stages.contracts.snapshots import PART_ROWS, Snapshots, covers, union, within
@@ -309,8 +309,8 @@ class Datasets:
 def promise(declared: Dataset, since: datetime | None, until: datetime) -> tuple[Rule, ...]:
     """A source promises rows known in (since, until]. Any other may have been taken in before, or would be known too early."""
     it = pl.col(declared.known)
-    late = it.is_null() | (it > pl.lit(until))
-    broken = late if since is None else late | (it <= pl.lit(since))
+    late = it.is_null() | (it > instant(until))
+    broken = late if since is None else late | (it <= instant(since))
     wanted = f"in ({iso(since) if since else 'ever'}, {iso(until)}]"
     return (Rule(f"{declared.known} is in the period asked for", wanted, broken, None, (declared.known,)),)
 

@@ -6,6 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -24,6 +25,7 @@ KINDS: Mapping[str, Any] = {
     "string": pl.String, "integer": pl.Int64, "number": pl.Float64, "boolean": pl.Boolean, "date": pl.Date, "timestamp": UTC_MS,
 }  # fmt: skip
 """What a column of each kind is, where nobody says how it is stored."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_LISTED, _LONGEST_LIST = 10, 150
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
@@ -35,6 +37,11 @@ Again = Mapping[tuple[str, ...], pl.Expr]
 """For columns whose values must not repeat: where a row repeats an earlier one, if that was found out before the query."""
 References = Mapping[tuple[str, str], pl.Series]
 """(dataset, column) → every value that is known there."""
+
+
+def instant(at: datetime) -> pl.Expr:
+    """A moment to compare a column with, to the microsecond. `pl.lit` of a datetime is the same, and takes 25 times as long."""
+    return pl.lit((at - _EPOCH) // timedelta(microseconds=1), dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger
 from falaj.stages.contracts import sealed
 from falaj.stages.contracts.profile import merge, profile
+from falaj.stages.contracts.rows import instant
 from falaj.stages.contracts.sealed import SEALED, Sealing, Vaults
 
 CACHE_BYTES = 24 << 20
@@ -239,8 +240,8 @@ def _covers(spans: Mapping[str, Any], prefix: str, since: datetime | None, until
 def within(frame: pl.DataFrame, column: str, since: datetime | None, until: datetime | None) -> pl.DataFrame:
     """The rows whose time is in (since, until]. A null time is in no period, unless the period is everything."""
     if since is not None:
-        frame = frame.filter(pl.col(column) > pl.lit(since))
-    return frame.filter(pl.col(column) <= pl.lit(until)) if until is not None else frame
+        frame = frame.filter(pl.col(column) > instant(since))
+    return frame.filter(pl.col(column) <= instant(until)) if until is not None else frame
 
 
 def union(frames: Sequence[pl.DataFrame], schema: Mapping[str, Any] | None = None) -> pl.DataFrame:

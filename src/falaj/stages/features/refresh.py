@@ -12,6 +12,7 @@ import polars as pl
 
 from falaj.core.moments import from_millis, length, millis
 from falaj.ports.online import Online
+from falaj.stages.contracts.rows import instant
 from falaj.stages.features.data import Contracts
 from falaj.stages.features.mark import Mark, definition, mark_of, written
 from falaj.stages.features.packing import batches, window_batches
@@ -148,9 +149,9 @@ class Refresh:
             rows = rows.with_columns(pl.lit(progress.since, pl.Datetime("ms", "UTC")).alias(_SINCE))
         parts = [part for part in (progress.ahead, rows) if part is not None]
         known = pl.concat(parts) if parts else None
-        ahead = None if known is None else known.filter(pl.col(AT) > now)
+        ahead = None if known is None else known.filter(pl.col(AT) > instant(now))
         progress.ahead = None if ahead is None or ahead.is_empty() else ahead
-        due = known if known is None or progress.ahead is None else known.filter(pl.col(AT) <= now)
+        due = known if known is None or progress.ahead is None else known.filter(pl.col(AT) <= instant(now))
         first = _oldest(progress.ahead, now)
         safe = None if first is None else _behind_snapshots(progress, first, timedelta(0))
         mark = replace(progress.mark, read_from=safe, until=now)
