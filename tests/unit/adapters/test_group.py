@@ -303,6 +303,24 @@ def test_a_group_stays_open_until_the_last_who_was_told_of_the_one_before_is_see
     assert disk.commits == [[0, 1]]
 
 
+def test_a_group_waits_no_longer_than_a_while_for_those_who_do_not_come(disk: Disk, group: Group) -> None:
+    before = groups.OpenGroup(disk.begin())
+    disk.rollback()
+    group._coming = 9
+    with ThreadPoolExecutor(2) as pool:
+        crowd = Crowd(group, pool)
+        one = crowd.first(count)
+        crowd.release.set()
+        wait_for(lambda: not group._taken)
+        group._seen(before)
+        assert (one.done(), disk.commits) == (False, [])
+        assert group._open is not None
+        group._open._until = time.monotonic()  # its time is over
+        group._seen(before)
+        assert one.result(20) == 1
+    assert (disk.commits, group._coming) == ([[0]], 7)
+
+
 def test_a_crowd_that_writes_fails_and_pauses_ends_and_every_acknowledged_write_is_there(
     disk: Disk, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:

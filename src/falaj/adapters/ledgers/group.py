@@ -178,13 +178,14 @@ class Group:
             self._abandon()
 
     def _seen(self, group: OpenGroup) -> None:
-        """A member of a settled group is awake: it wakes the next, and is waited for no longer."""
+        """A member of a settled group is awake: it wakes the next, and is waited for no longer. The last of them sees to the group
+        that was left open, and so does any of them once that took long enough."""
         group.wake()
         leader = None
         with self._door:
             self._coming -= 1
             left = self._open
-            if self._coming or self._taken or left is None:
+            if self._taken or left is None or (self._coming and not left.is_full()):
                 return
             self._taken = True
             if left.tickets:
