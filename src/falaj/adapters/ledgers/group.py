@@ -178,8 +178,8 @@ class Group:
             self._abandon()
 
     def _seen(self, group: OpenGroup) -> None:
-        """A member of a settled group is awake: it wakes the next, and is waited for no longer. The last of them sees to the group
-        that was left open, and so does any of them once that took long enough."""
+        """A member of a settled group is awake: it wakes the next, and is waited for no longer. The last of them sees to the
+        group that was left open, and so does any of them once that took long enough."""
         group.wake()
         leader = None
         with self._door:
