@@ -22,9 +22,10 @@ from falaj.auditor import archive_programs, verify_archive
 from falaj.core.errors import Denied, InvalidInput, NotFound, Unavailable
 from falaj.core.ref import Ref
 from falaj.stages.governance.evidence.archive import packed, sealed
+from falaj.stages.governance.evidence.gather import gather
 from tests.kits.audited import AMAL, LEDGER, Audited
 from tests.kits.evidence import DPO, OMAR, VERSION, Case, case, edit, looked_at, ran, signed_again, stranger
-from tests.kits.life import SERVICE
+from tests.kits.life import APPROVER, SERVICE, life
 from tests.kits.witness import running_witness
 
 pytestmark = pytest.mark.slow
@@ -377,3 +378,18 @@ def _is_same(name: str, before: bytes, after: bytes) -> bool:
     return [told["payload"], told["payloadType"]] == [was["payload"], was["payloadType"]] and any(
         one["sig"] == was["signatures"][0]["sig"] for one in told["signatures"]
     )
+
+
+def test_an_alias_that_was_taken_back_is_in_the_archives_of_both_versions(tmp_path: Path) -> None:
+    """Also where no endpoint had anything to do with it."""
+    world = life(tmp_path)
+    one, two, other = world.registered("r1"), world.registered("r2"), world.registered("r3")
+    for version in (one, two):
+        assert world.registry.promote(APPROVER, version, reason="yes").allowed
+    assert world.registry.rollback(APPROVER, two, reason="no") == one
+    events = list(world.kernel.ledger.events())
+    moves = [event.seq for event in events if event.verb in ("model.promote", "model.rollback")]
+    kept = {version: {event.seq for event in gather(events, version).events} for version in (one, two, other)}
+    assert set(moves) <= kept[one]
+    assert set(moves[1:]) <= kept[two]
+    assert not set(moves) & kept[other]

@@ -86,12 +86,17 @@ def _wanted(
     turns = {term.event for term in served}
     ends = {(term.endpoint, term.until, term.ended_verb) for term in served if term.until is not None}
     bare = {snapshot.partition("@")[0] for snapshot in snapshots}
-    attested = ""
+    attested, pointed = "", dict[str, str | None]()
     legal = {(kind, key) for kind, keys in legal_of(state, (model, snapshots)).items() for key in keys}
     for event in events:
         subject = str(event.subject)
         if event.verb == "evidence.make":  # that somebody looked at it is not about it
             continue
+        is_moved = False  # an alias came to it, or left it: also without any endpoint
+        for change in event.changes:
+            if change.kind == "alias":
+                left, pointed[change.key] = pointed.get(change.key), (change.body or {}).get("model")
+                is_moved = is_moved or str(model) in (left, pointed[change.key])
         is_end = any(
             change.kind == "endpoint" and (change.key, committed_at(event), event.verb) in ends for change in event.changes
         )
@@ -99,6 +104,7 @@ def _wanted(
             subject in subjects
             or event.seq in turns
             or is_end
+            or is_moved
             or (event.verb in ("endpoint.kill", "endpoint.revive", "endpoint.drill") and event.subject.name in endpoints)
             or any(owned(change.kind, change.key, model) or (change.kind, change.key) in legal for change in event.changes)
             or (event.verb.startswith(RECEIPTS) and subject.partition("@")[0] in bare | {str(model.bare)})
