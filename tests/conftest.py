@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import hypothesis
@@ -23,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _no_project_left() -> Iterator[None]:
+    """One process holds one project of a name, and `project` is what a test calls its own that needs no other name."""
+    yield
+    sys.modules.pop("project", None)
 
 
 @pytest.fixture(scope="session")
