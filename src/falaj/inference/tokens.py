@@ -65,6 +65,8 @@ class _Key:
     issuer: Issuer
     algorithm: str
     jwk: Mapping[str, Any]
+    until: float
+    """So long it is believed, in seconds since 1970."""
 
 
 class JwtTokens:
@@ -84,8 +86,9 @@ class JwtTokens:
             return False
         self._seen, self._made, keys = seen, {}, {}
         # The first issuer comes last, and so keeps a `kid` that another one uses too.
-        for issuer in reversed(self._issuers):
-            keys.update(_read_keys(issuer))
+        for issuer, stat in reversed([*zip(self._issuers, seen, strict=True)]):
+            if stat is not None:
+                keys.update(_read_keys(issuer, stat[0] / 1e9 + issuer.oldest_s))
         self._keys = keys
         return True
 
@@ -111,15 +114,9 @@ class JwtTokens:
             raise Unauthenticated("The token is signed in a way that is not taken here.", "EdDSA, ES256 and RS256 are.")
         claims = self._verified(text, str(kid), key)
         token = _token(claims, key.issuer, now)
-        believed = self._written(key.issuer) + key.issuer.oldest_s
-        if now >= believed:
+        if now >= key.until:
             raise Unauthenticated("The keys of the token's issuer were not looked at for too long.", "the control plane does it.")
-        return replace(token, until=min(token.until, believed))
-
-    def _written(self, issuer: Issuer) -> float:
-        """When the keys were written that are held now, in seconds since 1970."""
-        stat = (self._seen or [])[self._issuers.index(issuer)]
-        return stat[0] / 1e9 if stat is not None else float("-inf")
+        return replace(token, until=min(token.until, key.until))
 
     def _verified(self, text: bytes, kid: str, key: _Key) -> Mapping[str, Any]:
         jwt = library()
@@ -223,8 +220,8 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _read_keys(issuer: Issuer) -> dict[str, _Key]:
-    """The keys of an issuer that can be used, by their `kid`; a `kid` that stands there twice names nothing."""
+def _read_keys(issuer: Issuer, until: float) -> dict[str, _Key]:
+    """The keys of an issuer that can be used until then, by their `kid`; a `kid` that stands there twice names nothing."""
     try:
         with issuer.jwks.open("rb") as file:
             listed = strict_json(file.read(_JWKS_SIZE))["keys"][:_MOST_KEYS]
@@ -235,7 +232,7 @@ def _read_keys(issuer: Issuer) -> dict[str, _Key]:
         if not isinstance(jwk, dict) or not isinstance(kid := jwk.get("kid"), str):
             continue
         algorithm = _algorithm(jwk)
-        found[kid] = _Key(issuer, algorithm, jwk) if algorithm and kid not in found else None
+        found[kid] = _Key(issuer, algorithm, jwk, until) if algorithm and kid not in found else None
     return {kid: key for kid, key in found.items() if key is not None}
 
 

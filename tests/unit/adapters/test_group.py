@@ -17,7 +17,7 @@ import pytest
 
 from falaj.adapters.ledgers import group as groups
 from falaj.adapters.ledgers.batch import Batch, BatchTransaction, states
-from falaj.adapters.ledgers.group import Group
+from falaj.adapters.ledgers.group import Group, OpenGroup
 from falaj.core.errors import Bug, Conflict, InvalidInput, Unavailable
 from falaj.core.event import Change
 from falaj.core.merkle import Frontier
@@ -261,7 +261,7 @@ def test_who_is_interrupted_before_the_commit_leaves_it_to_the_others(disk: Disk
     with pytest.raises(KeyboardInterrupt):
         group._wait_for(left, ticket)
     assert (disk.commits, list(left.tickets), group._taken) == ([], [], False)
-    settled = groups.OpenGroup(left.batch)
+    settled = OpenGroup(left.batch)
     group._seen(settled)  # the last of those before is awake: nobody is left to commit but itself
     assert (disk.commits, group._taken, group._open) == ([[]], False, None)
 
@@ -275,7 +275,7 @@ def test_who_is_interrupted_as_the_turn_comes_to_it_commits_for_the_others(disk:
     other = closed()
     assert group._hand_on(left, ticket)
     left.tickets.append(other)
-    group._seen(groups.OpenGroup(left.batch))
+    group._seen(OpenGroup(left.batch))
     with pytest.raises(KeyboardInterrupt):
         group._wait_for(left, ticket)
     assert (disk.commits, other.locked(), group._coming) == ([[]], False, 1)
@@ -283,41 +283,38 @@ def test_who_is_interrupted_as_the_turn_comes_to_it_commits_for_the_others(disk:
     assert (group._coming, group._taken) == (0, False)
 
 
-def test_a_group_stays_open_until_the_last_who_was_told_of_the_one_before_is_seen(disk: Disk, group: Group) -> None:
-    """They find the turn free, and need not be woken for it a second time."""
-    before = groups.OpenGroup(disk.begin())
+def left_open(disk: Disk, group: Group, crowd: Crowd, coming: int) -> tuple[OpenGroup, Future[Any]]:
+    """A group that has one member and waits for those who were told of the one before; that one, and the member."""
+    before = OpenGroup(disk.begin())
     disk.rollback()
-    group._coming = 2
-    with ThreadPoolExecutor(2) as pool:
-        crowd = Crowd(group, pool)
-        one = crowd.first(count)
-        crowd.release.set()
-        wait_for(lambda: not group._taken)
-        assert (one.done(), disk.commits) == (False, [])
-        group._seen(before)
-        two = crowd.first(count)
-        wait_for(lambda: not group._taken)
-        assert (one.done(), two.done(), disk.commits) == (False, False, [])
-        group._seen(before)
-        assert [one.result(20), two.result(20)] == [1, 2]
+    group._coming = coming
+    one = crowd.first(count)
+    crowd.release.set()
+    wait_for(lambda: not group._taken)
+    assert (one.done(), disk.commits) == (False, [])
+    return before, one
+
+
+def test_a_group_stays_open_until_the_last_who_was_told_of_the_one_before_is_seen(disk: Disk, group: Group, crowd: Crowd) -> None:
+    """They find the turn free, and need not be woken for it a second time."""
+    before, one = left_open(disk, group, crowd, coming=2)
+    group._seen(before)
+    two = crowd.first(count)
+    wait_for(lambda: not group._taken)
+    assert (one.done(), two.done(), disk.commits) == (False, False, [])
+    group._seen(before)
+    assert [one.result(20), two.result(20)] == [1, 2]
     assert disk.commits == [[0, 1]]
 
 
-def test_a_group_waits_no_longer_than_a_while_for_those_who_do_not_come(disk: Disk, group: Group) -> None:
-    before = groups.OpenGroup(disk.begin())
-    disk.rollback()
-    group._coming = 9
-    with ThreadPoolExecutor(2) as pool:
-        crowd = Crowd(group, pool)
-        one = crowd.first(count)
-        crowd.release.set()
-        wait_for(lambda: not group._taken)
-        group._seen(before)
-        assert (one.done(), disk.commits) == (False, [])
-        assert group._open is not None
-        group._open._until = time.monotonic()  # its time is over
-        group._seen(before)
-        assert one.result(20) == 1
+def test_a_group_waits_no_longer_than_a_while_for_those_who_do_not_come(disk: Disk, group: Group, crowd: Crowd) -> None:
+    before, one = left_open(disk, group, crowd, coming=9)
+    group._seen(before)
+    assert (one.done(), disk.commits) == (False, [])
+    assert group._open is not None
+    group._open._until = time.monotonic()  # its time is over
+    group._seen(before)
+    assert one.result(20) == 1
     assert (disk.commits, group._coming) == ([[0]], 7)
 
 

@@ -136,9 +136,11 @@ class Group:
         """Gives the turn to the next in the queue, or to whoever comes by first. False: the caller has to commit now."""
         with self._door:
             following = None
-            if self._queue and not (group and group.is_full()):
+            if group and group.is_full():
+                return False
+            if self._queue:
                 following = self._queue.popleft()
-            elif self._coming and group and group.members and not group.is_full():
+            elif self._coming and group and group.members:
                 self._taken = False
             else:
                 return False

@@ -141,18 +141,9 @@ def open_secret(path: Path, make: Callable[[], bytes]) -> bytes:
 def write_once(path: Path, data: bytes) -> None:
     """Writes a file that only its owner reads, whole and durably, unless there is one already."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link fails where the name is taken; a rename would replace the other process's key.
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
+    # A link fails where the name is taken; a rename would replace the other process's key.
+    with _drafted(path, data) as draft, suppress(FileExistsError):
+        os.link(draft, path)
     sync_folder(path.parent)
 
 
@@ -161,6 +152,14 @@ def write_over(path: Path, data: bytes) -> None:
 
     Raises OSError.
     """
+    with _drafted(path, data) as draft:
+        draft.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _drafted(path: Path, data: bytes) -> Iterator[Path]:
+    """A durable file beside `path` that only its owner reads; it is gone afterwards, unless it got another name."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -168,11 +167,9 @@ def write_over(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    except OSError:
+        yield draft
+    finally:
         draft.unlink(missing_ok=True)
-        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from falaj.core.asset import Asset
 from falaj.core.decision import Check
 from falaj.ports.blobs import Blobs
 from falaj.stages.contracts.contract import Contract
+from falaj.stages.contracts.load import stamp
 from falaj.stages.contracts.mending import PLACE, VERSION
 from falaj.stages.contracts.report import plain
 from falaj.stages.contracts.rules import MOST_SHOWN, REASONS, ROW, Around, Finding, Judge, shorten
@@ -70,7 +71,7 @@ def replay(
     for frame, taken in loads:
         tried += frame.height
         names, rows = frame.select(PLACE), frame.drop(*PLACE, REASONS, strict=False)
-        rows = rows.with_columns(pl.lit(now).cast(pl.Datetime("ms", "UTC")).alias(known))
+        rows = rows.with_columns(stamp(now).alias(known))
         judge = Judge(contract, rows.schema, whole=False, around=around)
         seen = judge.look(rows)
         own = [_placed(item, names) for item in judge.findings()]

@@ -32,7 +32,7 @@ class Approvals:
         Raises NotFound for a version that does not exist, InvalidInput without a reason.
         """
         _reasoned(reason)
-        record = _model(act.kernel.ledger, subject)
+        record = record_of(act.kernel.ledger, subject)
         role = next((role for role in APPROVERS if role in act.actor.roles), "")
         vouched = vouchers(act.actor.name, (body for _, body in act.kernel.ledger.find("key")))
         checks = (
@@ -58,7 +58,7 @@ class Approvals:
         """
         _reasoned(reason)
         if subject.version is not None:
-            _model(act.kernel.ledger, subject)
+            record_of(act.kernel.ledger, subject)
         elif not act.kernel.ledger.find("model", prefix=f"{subject.name}@"):
             raise NotFound.named("model", subject.name, {key.partition("@")[0] for key, _ in act.kernel.ledger.find("model")})
         with act.change() as draft:
@@ -107,7 +107,7 @@ class Approvals:
     def show(self, model: Ref) -> dict[str, Any]:
         """The people around a version: tier, authors, approvals, objections, and what follows from them. Raises NotFound."""
         ledger = self.kernel.ledger
-        record = _model(ledger, model)
+        record = record_of(ledger, model)
         checks = separation(standing(ledger, model, record))
         return {
             "model": str(model),
@@ -129,7 +129,7 @@ def standing(reader: Ledger | Transaction, model: Ref, record: Mapping[str, Any]
 
 def refuse_unseparated(reader: Ledger | Transaction, model: Ref, asking: str = "") -> None:
     """Raises Conflict unless people are in agreement about a version as far as its tier asks for it, NotFound for none."""
-    checks = separation(standing(reader, model, _model(reader, model), asking))
+    checks = separation(standing(reader, model, record_of(reader, model), asking))
     wrong = [check for check in checks if not check.passed]
     if wrong:
         seen = "; ".join(f"{check.name}: wanted {check.wanted}, seen {check.seen}" for check in wrong)
@@ -146,7 +146,8 @@ def _objections(reader: Ledger | Transaction, model: Ref) -> list[Mapping[str, A
     return [body for ref in (model.bare, model) for _, body in reader.find("objection", prefix=f"{ref}|")]
 
 
-def _model(reader: Ledger | Transaction, model: Ref) -> Mapping[str, Any]:
+def record_of(reader: Ledger | Transaction, model: Ref) -> Mapping[str, Any]:
+    """A version's record. Raises NotFound with the nearest names."""
     body = reader.get("model", f"{model.name}@{model.version}")
     if body is None:
         raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in reader.find("model")])

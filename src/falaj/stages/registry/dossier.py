@@ -13,9 +13,10 @@ from typing import Any
 
 from falaj.core.codec import digest_of, encode
 from falaj.core.decision import Check, Decision, judge
-from falaj.core.errors import Conflict, InvalidInput, NotFound
+from falaj.core.errors import Conflict, InvalidInput
 from falaj.core.ref import Ref
 from falaj.stages.action import Act, Kernel, action
+from falaj.stages.registry.approvals import record_of
 
 RISKS = ("low", "medium", "high")
 OVERSIGHT = ("in_the_loop", "on_the_loop", "out_of_the_loop")
@@ -116,7 +117,7 @@ class Dossier:
         """
         _one_of("kind", kind, TESTS)
         _digest(report)
-        record = self._model(subject)
+        record = record_of(self.kernel.ledger, subject)
         makers = self._makers(record)
         checks = [Check("passed", "the test was passed", "it was" if passed else "it was not", passed)]
         if kind == "validation":
@@ -139,17 +140,11 @@ class Dossier:
         Raises InvalidInput for what is no digest, NotFound for a version that does not exist.
         """
         _digest(digest)
-        record = self._model(subject)
+        record = record_of(self.kernel.ledger, subject)
         with act.change() as draft:
             body = {"model": subject, "digest": digest, "weights": record["asset"]["digest"], "at": act.now, "by": str(act.actor)}
             draft.put("dpia", _key(subject), {**body, "reason": reason})
             draft.note(dpia=digest, weights=record["asset"]["digest"])
-
-    def _model(self, model: Ref) -> Mapping[str, Any]:
-        body = self.kernel.ledger.get("model", _key(model))
-        if body is None:
-            raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in self.kernel.ledger.find("model")])
-        return body
 
     def _makers(self, record: Mapping[str, Any]) -> list[str]:
         """Who started its run, trained, evaluated or registered it, by the events."""

@@ -94,10 +94,7 @@ def classes_of(get: Get, record: Body) -> frozenset[str]:
             continue
         seen.add(ref)
         asset = get("asset", ref) or {}
-        labels = asset.get("labels") or {}
-        own = {*_texts(labels.get("classification")), *_texts(labels.get("column_classes")), *_texts(labels.get("classes"))} - {
-            ""
-        }
+        own = stated(asset.get("labels") or {})
         found |= own
         if not own:  # derived, by a contract that does not say what it holds: what it was derived of does
             left += [str(one) for one in asset.get("inputs") or ()]
@@ -111,6 +108,11 @@ def _manifest(record: Body) -> Body:
     except ValueError:
         return {}
     return payload if isinstance(payload, dict) else {}
+
+
+def stated(labels: Body) -> set[str]:
+    """The classes that an asset's own labels name, as they are written there."""
+    return {text for name in ("classification", "column_classes", "classes") for text in _texts(labels.get(name)) if text}
 
 
 def _texts(value: Any) -> list[str]:

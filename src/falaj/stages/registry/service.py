@@ -18,7 +18,7 @@ from falaj.ports.blobs import Blobs
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.ports.mirror import Mirror
 from falaj.stages.action import Act, Draft, Kernel, action
-from falaj.stages.registry.approvals import Approvals, promoted
+from falaj.stages.registry.approvals import Approvals, promoted, record_of
 from falaj.stages.registry.demands import BUILT_IN
 from falaj.stages.registry.impact import impact
 from falaj.stages.registry.rules import authors_of
@@ -131,10 +131,7 @@ class Registry:
 
     def get(self, model: Ref) -> Mapping[str, Any]:
         """A version's record. Raises NotFound with the nearest names."""
-        body = self.kernel.ledger.get("model", _key(model))
-        if body is None:
-            raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in self.kernel.ledger.find("model")])
-        return body
+        return record_of(self.kernel.ledger, model)
 
     def resolve(self, text: str) -> Ref:
         """The version that `delay@7`, `model/delay@7` or `delay@champion` means."""
@@ -221,6 +218,13 @@ def standing_of(ledger: Ledger | Transaction, model: Ref) -> Check:
     body = ledger.get("standing", _key(model))
     state = str(body["state"]) if body else "none"
     return Check("standing", "neither quarantined nor removed", state, body is None)
+
+
+def refuse_withheld(reader: Ledger | Transaction, model: Ref) -> None:
+    """Raises Conflict for a version in quarantine, and for one whose bytes were removed."""
+    standing = standing_of(reader, model)
+    if not standing.passed:
+        raise Conflict(f"{model} is {standing.seen}: it may not answer anybody.", f"falaj model show {model}")
 
 
 def _key(ref: Ref) -> str:

@@ -14,10 +14,10 @@ from falaj.core.ref import Ref
 from falaj.ports.host import Arm, Host, Wanted
 from falaj.ports.ledger import Ledger, Transaction
 from falaj.stages.action import Act, Draft, Kernel
-from falaj.stages.registry.approvals import refuse_unseparated
+from falaj.stages.registry.approvals import record_of, refuse_unseparated
 from falaj.stages.registry.demands import BUILT_IN, Demands
 from falaj.stages.registry.impact import refuse_unready
-from falaj.stages.registry.service import standing_of
+from falaj.stages.registry.service import refuse_withheld
 from falaj.stages.rollouts.arms import Arms
 from falaj.stages.rollouts.spec import Endpoint
 
@@ -104,7 +104,7 @@ class Endpoints:
         return replace(
             wanted,
             arms=tuple(
-                replace(arm, manifest=model_of(self.kernel.ledger, Ref.parse(arm.model))["manifest"]) for arm in wanted.arms
+                replace(arm, manifest=record_of(self.kernel.ledger, Ref.parse(arm.model))["manifest"]) for arm in wanted.arms
             ),
         )
 
@@ -167,16 +167,9 @@ class Endpoints:
 # --- What is drafted into one change --------------------------------------------------------------------------------------
 
 
-def model_of(reader: Ledger | Transaction, model: Ref) -> Mapping[str, Any]:
-    body = reader.get("model", key_of(model))
-    if body is None:
-        raise NotFound.named("model", str(model), [f"model/{key}" for key, _ in reader.find("model")])
-    return body
-
-
 def passed(reader: Ledger | Transaction, model: Ref) -> str:
     """The digest of a model that its gates let pass. Raises Conflict for any other, and for one that is withheld."""
-    body = model_of(reader, model)
+    body = record_of(reader, model)
     if body.get("gate") != "allow":
         raise Conflict(f"No gate let {model} pass (it says {body.get('gate')!r}).", f"falaj model show {model}")
     refuse_withheld(reader, model)
@@ -251,13 +244,6 @@ def decided(draft: Draft, act: Act, rule: str, reason: str, checks: Sequence[Che
     """Keeps the decision of whoever acts; returns its key."""
     draft.decide(Decision(act.subject, rule, "allow", tuple(checks), act.actor, act.now, reason))
     return f"{act.subject}|{rule}"
-
-
-def refuse_withheld(reader: Ledger | Transaction, model: Ref) -> None:
-    """Raises Conflict for a version in quarantine, and for one whose bytes were removed."""
-    standing = standing_of(reader, model)
-    if not standing.passed:
-        raise Conflict(f"{model} is {standing.seen}: it may not be served.", f"falaj model show {model}")
 
 
 def gate(model: str) -> Check:

@@ -11,6 +11,7 @@ from falaj.core.moments import iso
 from falaj.core.ref import Ref
 from falaj.ports.host import VARIANT, is_variant
 from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.service import refuse_withheld
 from falaj.stages.rollouts.arms import Arms, arm_of, champion_of, crowned, weighed
 from falaj.stages.rollouts.endpoints import (
     Endpoints,
@@ -23,7 +24,6 @@ from falaj.stages.rollouts.endpoints import (
     key_of,
     new_arm,
     next_version,
-    refuse_withheld,
     release,
     served,
     undo_of,

@@ -14,6 +14,7 @@ from falaj.core.moments import iso, length, moment
 from falaj.core.ref import Ref
 from falaj.ports.host import Wanted
 from falaj.stages.action import Act, Draft, Kernel, action
+from falaj.stages.registry.service import refuse_withheld
 from falaj.stages.rollouts.arms import champion_of, crowned, shared
 from falaj.stages.rollouts.endpoints import (
     Endpoints,
@@ -25,7 +26,6 @@ from falaj.stages.rollouts.endpoints import (
     new_arm,
     next_version,
     read,
-    refuse_withheld,
     release,
     served,
     undo_of,

@@ -18,7 +18,7 @@ from falaj.core.ref import Ref
 from falaj.core.run import Run
 from falaj.ports.blobs import Blobs
 from falaj.stages.action import Act, Kernel, action
-from falaj.stages.registry.service import standing_of
+from falaj.stages.registry.service import refuse_withheld
 from falaj.stages.scoring import rules
 from falaj.stages.scoring.parts import Parts
 from falaj.stages.scoring.rules import Named, Vectors
@@ -138,9 +138,7 @@ class Scoring:
             draft.note(scores=str(scores), digest=digest, rows=rows, problems=problems, run=run_id, inputs=len(inputs))
 
     def _refuse_stopped(self, model: Ref, job: Job) -> None:
-        standing = standing_of(self.kernel.ledger, model)
-        if not standing.passed:
-            raise Conflict(f"{model} is {standing.seen}: it scores nothing.", f"falaj model show {model}")
+        refuse_withheld(self.kernel.ledger, model)
         served = self.kernel.ledger.get("endpoint", job.endpoint) if job.endpoint else None
         if served is not None and served["wanted"].get("killed"):
             raise Conflict(f"endpoint/{job.endpoint} was taken out of use.", f"falaj endpoint show {job.endpoint}")

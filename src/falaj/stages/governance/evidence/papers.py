@@ -8,7 +8,7 @@ from typing import Any
 from falaj.core.moments import iso
 from falaj.stages.governance.evidence.gather import PEOPLE, RECEIPTS, Gathered, owned
 from falaj.stages.governance.evidence.legal import legal_of
-from falaj.stages.registry.impact import classes_of
+from falaj.stages.registry.impact import classes_of, stated
 
 Body = Mapping[str, Any]
 _PEOPLES = ("subject.", "receipt.", "transfer.")
@@ -108,17 +108,9 @@ def _processed(found: Gathered, snapshot: str) -> dict[str, Any]:
     labels = asset.get("labels") or {}
     return {
         "dataset": snapshot, "zone": asset.get("zone") or "missing", "owner": labels.get("owner") or "missing",
-        "purposes": labels.get("purposes") or "missing", "classes": _classes(labels) or "none are stated",
+        "purposes": labels.get("purposes") or "missing", "classes": sorted(stated(labels)) or "none are stated",
         "rows": labels.get("rows"), "removed": found.get("expired", snapshot) is not None,
     }  # fmt: skip
-
-
-def _classes(labels: Mapping[str, Any]) -> list[str]:
-    found: set[str] = set()
-    for name in ("classes", "column_classes", "classification"):
-        value = labels.get(name) or ()
-        found.update([value] if isinstance(value, str) else map(str, value))
-    return sorted(found)
 
 
 def _events(found: Gathered, verb: str) -> list[dict[str, Any]]:
